@@ -1,0 +1,1 @@
+"""mekiki (目利き): teach an eye from labelled examples."""

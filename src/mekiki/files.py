@@ -1,0 +1,106 @@
+"""Writing so that a crash leaves the old state or the new one, never half; and where the cache is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where downloads and decoded pixels are kept: `MEKIKI_CACHE`, else the platform's own cache folder."""
+    chosen = os.environ.get("MEKIKI_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "mekiki"
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well it takes `path`'s place in one step.
+
+    If the block raises, `path` keeps what it held and the temporary file is removed.
+
+    Example:
+        >>> target = Path(tempfile.mkdtemp()) / "metrics.json"
+        >>> with replaced_file(target) as temporary:
+        ...     _ = temporary.write_text("{}")
+        >>> target.read_text()
+        '{}'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays, because savers such as matplotlib and NumPy choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file in one step (see `replaced_file`)."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; when the block ends well it takes `path`'s place.
+
+    A folder that exists cannot be replaced in one system call everywhere, so it takes two renames. A crash between
+    them leaves two complete folders under hidden names, and `settle_folder` finishes the work at the next opening.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settle_folder(path)
+    partial, new, old = _beside(path, "partial"), _beside(path, "new"), _beside(path, "old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for file in sorted(partial.rglob("*")):
+        if file.is_file():
+            _flush(file)
+    partial.rename(new)  # from here on `new` is known to be whole
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def settle_folder(path: Path) -> None:
+    """Finish a `replaced_folder` that a crash cut short: afterwards `path` is the old state or the new one."""
+    new, old = _beside(path, "new"), _beside(path, "old")
+    if new.exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        new.rename(path)
+    elif old.exists() and not path.exists():
+        old.rename(path)
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, role: str) -> Path:
+    return path.with_name(f".{path.name}.{role}")
+
+
+def _flush(path: Path) -> None:
+    """Ask the disk to hold the file before it is renamed: a rename may otherwise survive what it points to."""
+    with path.open("rb+") as handle:
+        os.fsync(handle.fileno())

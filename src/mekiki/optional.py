@@ -1,0 +1,34 @@
+"""Libraries behind extras: imported when used, and one clear error when they are not there."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from mekiki.errors import MissingExtraError
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import a library that belongs to an extra.
+
+    Args:
+        module: the module to import, such as `"openTSNE"`.
+        extra: the extra of this package that installs it.
+        purpose: what it is needed for, as it stands in the error message.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+
+    Example:
+        >>> require("json", extra="none", purpose="reading JSON").__name__
+        'json'
+        >>> require("no_such_library", extra="tsne", purpose="a t-SNE projection")
+        Traceback (most recent call last):
+        mekiki.errors.MissingExtraError: a t-SNE projection needs no_such_library: pip install 'mekiki[tsne]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and error.name != module.partition(".")[0] and error.name != module:
+            raise  # the library is there, something it needs is not: its own message is the better one
+        raise MissingExtraError(f"{purpose} needs {module}: pip install 'mekiki[{extra}]'") from None
