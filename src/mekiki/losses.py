@@ -1,0 +1,247 @@
+"""The losses: pure functions of vectors and labels, and thin modules that hold their settings.
+
+Each module has `each(…)`, one loss a pair or triplet, and `forward(…)`, their mean. All distances are Euclidean,
+√(‖a − b‖² + 1e-9): the small term, the post's, keeps the gradient finite where two vectors coincide.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mekiki import miners
+from mekiki.errors import InputError
+from mekiki.optional import require
+
+EPS = 1e-9
+
+_Choice = TypeVar("_Choice", bound=str)
+
+PairSelection = Literal["hard-negative", "all"]
+TripletSelection = Literal["semi-hard", "random-hard", "hardest", "all"]
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance of rows: `[N, d]`, `[N, d]` → `[N]`, with a finite gradient at zero.
+
+    Example:
+        >>> distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
+        tensor([5.])
+    """
+    return ((b - a).square().sum(1) + EPS).sqrt()
+
+
+def contrastive_losses(a: Tensor, b: Tensor, same: Tensor, margin: float) -> Tensor:
+    """One contrastive loss a pair, ½[t·d² + (1 − t)·max(0, m − √(d² + ε))²], t = 1 where the two are of one class.
+
+    Hadsell, Chopra and LeCun, *Dimensionality Reduction by Learning an Invariant Mapping* (2006), as the post has it.
+
+    Args:
+        a: one side of the pairs, `[P, d]`.
+        b: the other side, `[P, d]`.
+        same: bool or 0/1, `[P]`.
+        margin: how far apart two of different classes should be.
+
+    Example:
+        >>> a, b = torch.tensor([[0.0], [0.0]]), torch.tensor([[0.6], [0.6]])
+        >>> contrastive_losses(a, b, torch.tensor([True, False]), margin=1.0)
+        tensor([0.1800, 0.0800])
+    """
+    squared = (b - a).square().sum(1)
+    apart = functional.relu(margin - (squared + EPS).sqrt()).square()
+    return 0.5 * torch.where(same.bool(), squared, apart)
+
+
+def triplet_losses(
+    anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, *, squared: bool = False
+) -> Tensor:
+    """One triplet loss a triplet, max(0, d(a, p) − d(a, n) + m).
+
+    Args:
+        anchor: `[T, d]`.
+        positive: of the anchor's class, `[T, d]`.
+        negative: of another class, `[T, d]`.
+        margin: by how much the negative should be farther than the positive, in the unit of the distance.
+        squared: use squared distances, as FaceNet does; the margin is then a squared length too, and does not compare
+            with that of `contrastive_losses`.
+
+    Example:
+        >>> a, p, n = torch.tensor([[0.0]]), torch.tensor([[1.0]]), torch.tensor([[1.5]])
+        >>> triplet_losses(a, p, n, margin=1.0), triplet_losses(a, p, n, margin=1.0, squared=True)
+        (tensor([0.5000]), tensor([0.]))
+    """
+    if squared:
+        near, far = (anchor - positive).square().sum(1), (anchor - negative).square().sum(1)
+    else:
+        near, far = distance(anchor, positive), distance(anchor, negative)
+    return functional.relu(near - far + margin)
+
+
+class ContrastiveLoss(nn.Module):
+    """Contrastive loss of pairs; see `contrastive_losses`.
+
+    Example:
+        >>> loss = ContrastiveLoss(margin=1.0)
+        >>> zeros = torch.zeros(4, 2)
+        >>> round(loss(zeros, zeros, torch.tensor([1, 0, 1, 0])).item(), 3)  # collapsed: m²/4
+        0.25
+    """
+
+    def __init__(self, margin: float = 1.0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def each(self, a: Tensor, b: Tensor, same: Tensor) -> Tensor:
+        """Loss of each pair `[P]`."""
+        return contrastive_losses(a, b, same, self.margin)
+
+    def forward(self, a: Tensor, b: Tensor, same: Tensor) -> Tensor:
+        """Mean loss of the pairs."""
+        return self.each(a, b, same).mean()
+
+
+class TripletLoss(nn.Module):
+    """Triplet loss of triplets, on distance unless `squared`; see `triplet_losses`."""
+
+    def __init__(self, margin: float = 1.0, *, squared: bool = False) -> None:
+        super().__init__()
+        self.margin, self.squared = margin, squared
+
+    def each(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Loss of each triplet `[T]`."""
+        return triplet_losses(anchor, positive, negative, self.margin, squared=self.squared)
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Mean loss of the triplets."""
+        return self.each(anchor, positive, negative).mean()
+
+
+class OnlineContrastiveLoss(nn.Module):
+    """Contrastive loss over pairs chosen inside a batch.
+
+    Args:
+        margin: as in `ContrastiveLoss`.
+        selection: `"hard-negative"` (all positive pairs and as many of the closest negative ones) or `"all"`.
+
+    Example:
+        >>> loss = OnlineContrastiveLoss(margin=1.0)
+        >>> vectors = torch.tensor([[0.0], [0.0], [0.5], [9.0], [9.5]])
+        >>> loss.each(vectors, torch.tensor([0, 0, 1, 2, 2])).tolist()  # positives: 0–1, 3–4; negatives: 0–2, 1–2
+        [0.0, 0.125, 0.125, 0.125]
+    """
+
+    def __init__(self, margin: float = 1.0, selection: PairSelection = "hard-negative") -> None:
+        super().__init__()
+        self.margin = margin
+        self.selection = _known(selection, PairSelection)
+
+    def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each selected pair."""
+        if self.selection == "all":
+            pairs = miners.all_pairs(labels)
+        else:
+            pairs = miners.hard_negative_pairs(vectors.detach(), labels)
+        return contrastive_losses(vectors[pairs.first], vectors[pairs.second], pairs.same, self.margin)
+
+    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of the selected pairs; zero with a gradient of zero where there is none."""
+        return mean_or_zero(self.each(vectors, labels), vectors)
+
+
+class OnlineTripletLoss(nn.Module):
+    """Triplet loss over triplets chosen inside a batch.
+
+    Args:
+        margin: as in `TripletLoss`.
+        selection: `"semi-hard"`, `"random-hard"`, `"hardest"` or `"all"`; see `mekiki.miners`.
+        squared: as in `TripletLoss`.
+        seed: of the random choice among the negatives that qualify.
+
+    Example:
+        >>> loss = OnlineTripletLoss(margin=1.0, selection="all")
+        >>> loss.each(torch.tensor([[0.0], [1.0], [1.5]]), torch.tensor([0, 0, 1])).tolist()
+        [0.5, 1.5]
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        selection: TripletSelection = "semi-hard",
+        *,
+        squared: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.margin, self.squared = margin, squared
+        self.selection = _known(selection, TripletSelection)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each selected triplet."""
+        fixed = vectors.detach()
+        if self.selection == "all":
+            chosen = miners.all_triplets(labels)
+        elif self.selection == "hardest":
+            chosen = miners.hardest_triplets(fixed, labels, self.margin, squared=self.squared)
+        else:
+            mine = miners.semi_hard_triplets if self.selection == "semi-hard" else miners.random_hard_triplets
+            chosen = mine(fixed, labels, self.margin, squared=self.squared, generator=self.generator)
+        return triplet_losses(
+            vectors[chosen.anchor],
+            vectors[chosen.positive],
+            vectors[chosen.negative],
+            self.margin,
+            squared=self.squared,
+        )
+
+    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of the selected triplets; zero with a gradient of zero where there is none."""
+        return mean_or_zero(self.each(vectors, labels), vectors)
+
+
+def mean_or_zero(losses: Tensor, vectors: Tensor) -> Tensor:
+    """Mean of the losses, or a zero that still hangs on the vectors where nothing was selected."""
+    return losses.mean() if len(losses) else vectors.sum() * 0.0
+
+
+def library_loss(name: str, *, dim: int, classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A loss of pytorch-metric-learning by its class name, such as `"MultiSimilarityLoss"`.
+
+    A loss that learns (a proxy or a centre a class) gets the number of classes and the length of the embedding.
+
+    Args:
+        name: the class in `pytorch_metric_learning.losses`.
+        dim: length of the embedding.
+        classes: number of classes.
+        options: further arguments of the class.
+
+    Raises:
+        MissingExtraError: pytorch-metric-learning is not installed.
+        InputError: the library has no such loss, or it does not take these options.
+    """
+    library = require("pytorch_metric_learning.losses", extra="pml", purpose=f"loss 'pml:{name}'")
+    known = sorted(n for n in dir(library) if n.endswith("Loss") and not n.startswith(("Base", "Generic")))
+    if name not in known:
+        raise InputError(f"loss 'pml:{name}': pytorch-metric-learning has {', '.join(known)}")
+    found = getattr(library, name)
+    wanted = inspect.signature(found).parameters
+    given: dict[str, Any] = {"num_classes": classes, "embedding_size": dim}
+    arguments = {key: value for key, value in given.items() if key in wanted} | dict(options or {})
+    try:
+        loss: nn.Module = found(**arguments)
+    except TypeError as error:
+        raise InputError(f"loss 'pml:{name}' with {arguments}: {error}") from None
+    return loss
+
+
+def _known(selection: _Choice, choices: Any) -> _Choice:
+    if selection not in get_args(choices):
+        raise InputError(
+            f"selection {selection!r} is not known; choose one of {', '.join(get_args(choices))}"
+        )
+    return selection

@@ -1,0 +1,242 @@
+"""The networks: what turns an image into a vector, and what stands around it while it learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mekiki.errors import InputError
+
+InputShape = tuple[int, ...]
+"""What one example looks like: `(features,)`, or `(channels, height, width)` for an image."""
+
+
+class Standardise(nn.Module):
+    """Turn stored examples into what a network takes: float32, about zero mean and unit standard deviation.
+
+    Images come as they are stored, `[B, H, W]` or `[B, H, W, 3]` (uint8 0…255 or float), and leave as
+    `[B, C, H, W]`; feature rows `[B, features]` keep their shape. Mean and standard deviation are buffers, so that
+    they are saved with the weights and a judged image is always prepared as the training images were.
+
+    Args:
+        input_shape: shape of one example as the network takes it.
+        mean: one number a channel (or a feature), in the units of the stored examples.
+        std: the same for the standard deviation; zero (a constant) is taken as one.
+
+    Example:
+        >>> prepare = Standardise((1, 2, 2), mean=[127.5], std=[127.5])
+        >>> prepare(torch.tensor([[[0, 255], [255, 0]]], dtype=torch.uint8)).tolist()
+        [[[[-1.0, 1.0], [1.0, -1.0]]]]
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, input_shape: InputShape, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.input_shape = tuple(input_shape)
+        deviation = torch.tensor(std, dtype=torch.float64)
+        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        scale = 1 / deviation
+        shift = -torch.tensor(mean, dtype=torch.float64) * scale
+        trailing = (1,) * (len(self.input_shape) - 1)
+        self.register_buffer("scale", scale.float().view(-1, *trailing))
+        self.register_buffer("shift", shift.float().view(-1, *trailing))
+
+    def forward(self, stored: Tensor) -> Tensor:
+        """Standardise a batch as stored; see the class for shapes."""
+        if stored.ndim == 4:
+            stored = stored.permute(0, 3, 1, 2)
+        elif stored.ndim == 3:
+            stored = stored.unsqueeze(1)
+        # One pass over the batch in float32; addcmul would need the shift at full size.
+        return stored.to(torch.float32).mul(self.scale).add_(self.shift)
+
+
+class EmbeddingNet(nn.Module):
+    """The post's perceptron: input – 256 – ReLU – 256 – ReLU – `dim`.
+
+    Args:
+        input_shape: shape of one example; an image is flattened.
+        dim: length of the embedding.
+        hidden: units in each of the two hidden layers.
+        normalise: divide each vector by its length, so that vectors lie on the unit sphere.
+
+    Shapes: `[B, *input_shape]` → `[B, dim]`.
+
+    Example:
+        >>> net = EmbeddingNet((1, 28, 28), dim=2)
+        >>> net(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self, input_shape: InputShape, dim: int = 2, *, hidden: int = 256, normalise: bool = False
+    ) -> None:
+        super().__init__()
+        self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(input_shape), hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed a batch: `[B, *input_shape]` → `[B, dim]`."""
+        vectors: Tensor = self.layers(x)
+        return functional.normalize(vectors) if self.normalise else vectors
+
+
+class ConvEmbeddingNet(nn.Module):
+    """Convolutions, each halving the image until no side exceeds 7 pixels, then 256 – `dim`; PReLU throughout.
+
+    At 28 × 28 that is two convolutions (32 and 64 filters), in the spirit of the net of Adam Bielski's
+    *siamese-triplet*; a larger image gets more of them, so that the dense part does not grow with it. All sizes
+    are fixed by `input_shape`: nothing adapts at run time, which keeps the network exportable.
+
+    Args:
+        input_shape: `(channels, height, width)`, each side at least 4 pixels.
+        dim: length of the embedding.
+        normalise: divide each vector by its length.
+
+    Raises:
+        InputError: `input_shape` is not an image, or is smaller than 4 × 4.
+
+    Example:
+        >>> ConvEmbeddingNet((3, 64, 48), dim=16)(torch.zeros(2, 3, 64, 48)).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, input_shape: InputShape, dim: int = 2, *, normalise: bool = False) -> None:
+        super().__init__()
+        if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+            raise InputError(
+                f"encoder 'conv' needs images of at least 4 × 4 pixels, not examples of shape {list(input_shape)}; "
+                "use encoder 'mlp'"
+            )
+        self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
+        channels, height, width = input_shape
+        layers: list[nn.Module] = []
+        filters = 32
+        while not layers or max(height, width) > 7:
+            layers += [
+                nn.Conv2d(channels, filters, 5, padding=2),
+                nn.PReLU(),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
+            channels, filters = filters, 64
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        self.convolutions = nn.Sequential(*layers)
+        self.dense = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * height * width, 256),
+            nn.PReLU(),
+            nn.Linear(256, 256),
+            nn.PReLU(),
+            nn.Linear(256, dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed a batch: `[B, C, H, W]` → `[B, dim]`."""
+        vectors: Tensor = self.dense(self.convolutions(x))
+        return functional.normalize(vectors) if self.normalise else vectors
+
+
+ENCODERS: dict[str, Callable[..., EmbeddingNet | ConvEmbeddingNet]] = {
+    "mlp": EmbeddingNet,
+    "conv": ConvEmbeddingNet,
+}
+"""The encoders by the names that `Embedder` and the command line use."""
+
+
+def build_encoder(
+    name: str,
+    input_shape: InputShape,
+    dim: int,
+    *,
+    normalise: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> nn.Sequential:
+    """Standardisation and an embedding network as one module: stored examples in, vectors out.
+
+    Example:
+        >>> encoder = build_encoder("mlp", (1, 8, 8), 2, normalise=False, mean=[0.0], std=[255.0])
+        >>> encoder(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([3, 2])
+    """
+    if name not in ENCODERS:
+        raise InputError(f"encoder {name!r} is not known; choose one of {', '.join(ENCODERS)}")
+    return nn.Sequential(
+        Standardise(input_shape, mean, std), ENCODERS[name](input_shape, dim, normalise=normalise)
+    )
+
+
+class SiameseNet(nn.Module):
+    """Two batches through one embedding network.
+
+    Example:
+        >>> net = SiameseNet(EmbeddingNet((4,), dim=2))
+        >>> first, second = net(torch.zeros(3, 4), torch.ones(3, 4))
+        >>> first.shape, second.shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
+
+    def __init__(self, embedding_net: nn.Module) -> None:
+        super().__init__()
+        self.embedding_net = embedding_net
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed both sides of a pair: two `[B, …]` → two `[B, dim]`."""
+        # One pass over both: half the calls, and matrix products of twice the height.
+        one, two = self.embedding_net(torch.cat((first, second))).chunk(2)
+        return one, two
+
+
+class TripletNet(nn.Module):
+    """Anchor, positive and negative through one embedding network.
+
+    Example:
+        >>> net = TripletNet(EmbeddingNet((4,), dim=2))
+        >>> [v.shape[0] for v in net(torch.zeros(3, 4), torch.ones(3, 4), torch.ones(3, 4))]
+        [3, 3, 3]
+    """
+
+    def __init__(self, embedding_net: nn.Module) -> None:
+        super().__init__()
+        self.embedding_net = embedding_net
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the three sides of a triplet: three `[B, …]` → three `[B, dim]`."""
+        one, two, three = self.embedding_net(torch.cat((anchor, positive, negative))).chunk(3)
+        return one, two, three
+
+
+class ClassificationNet(nn.Module):
+    """The plain classifier beside the Siamese network: embedding, PReLU, one linear layer (post 18).
+
+    Returns the logits `[B, classes]`; log-softmax and the negative log-likelihood are in the loss.
+
+    Example:
+        >>> ClassificationNet(EmbeddingNet((4,), dim=2), classes=10)(torch.zeros(3, 4)).shape
+        torch.Size([3, 10])
+    """
+
+    def __init__(self, embedding_net: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.embedding_net = embedding_net
+        dim = embedding_net[-1].dim if isinstance(embedding_net, nn.Sequential) else embedding_net.dim
+        self.nonlinear = nn.PReLU()
+        self.final = nn.Linear(int(dim), classes)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch: `[B, …]` → `[B, classes]`."""
+        logits: Tensor = self.final(self.nonlinear(self.embedding_net(x)))
+        return logits

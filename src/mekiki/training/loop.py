@@ -1,0 +1,282 @@
+"""The one training loop, on Lightning Fabric: batches of indices in, an embedding network that has learnt out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from mekiki.errors import DivergedError, InputError
+from mekiki.progress import Progress, silent
+from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
+from mekiki.training.doctor import effective_rank, spread
+from mekiki.training.objectives import Batch, Objective, Outcome
+from mekiki.training.schedules import schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+WATCHED = 2000
+"""How many examples the doctor looks at after each epoch."""
+REPORT_EVERY = 16
+"""Steps between two reports of progress."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples as they are stored, and their labels.
+
+    Attributes:
+        stored: `[N, …]`: a tensor or array that fits in memory, or a memory map that is read batch by batch.
+        labels: int64 `[N]`, 0 … classes − 1.
+    """
+
+    stored: Tensor | NDArray[Any]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor, device: torch.device) -> Tensor:
+        """The examples at these indices, on `device`."""
+        if isinstance(self.stored, Tensor):
+            return self.stored.index_select(0, indices.to(self.stored.device)).to(device)
+        return torch.from_numpy(self.stored[indices.numpy()]).to(device)
+
+    def resident(self, device: torch.device) -> Examples:
+        """The same with the examples held as a tensor on `device`; a memory map stays where it is."""
+        if isinstance(self.stored, np.memmap):
+            return self
+        return Examples(torch.as_tensor(self.stored).to(device), self.labels)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: passes over the examples.
+        lr: learning rate of Adam in the first epoch.
+        schedule: `"step"` or `"post19"`; see `mekiki.training.schedules`.
+        seed: of the order, the pairs and the triplets.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    schedule: str = "step"
+    seed: int = 0
+
+
+def train(
+    objective: Objective,
+    encoder: nn.Module,
+    examples: Examples,
+    *,
+    validation: Examples | None = None,
+    settings: TrainingSettings,
+    fabric: Fabric,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    progress: Progress = silent,
+) -> History:
+    """Train the network of an objective in place.
+
+    Everything random in an epoch is drawn from a generator seeded by the seed and the number of the epoch, so a
+    training that is resumed goes on bit for bit as if it had never stopped.
+
+    Args:
+        objective: what is asked of the network; its model and loss are trained.
+        encoder: the embedding network inside the objective's model, for the doctor to watch.
+        examples: what to learn from.
+        validation: what to measure on after each epoch.
+        settings: epochs, rate, schedule, seed.
+        fabric: device and precision.
+        checkpoint: file to write after each epoch.
+        resume: go on from `checkpoint`; if it is complete nothing is trained.
+        identity: what must be equal for a checkpoint to be resumed (the loss, the net, the data); the number of
+            epochs need not be.
+        on_epoch: called after each epoch with its row of the history.
+        progress: called every few steps.
+
+    Returns:
+        The history: `epoch`, `train_loss`, `val_loss`, accuracies, `lr`, `seconds`, `images_per_second`, `spread`,
+        `magnitude`, `effective_rank`, `zero_loss_share`; one number an epoch each (NaN where there is none).
+
+    Raises:
+        DivergedError: a loss is not finite; the checkpoint holds the last good epoch.
+        InputError: the checkpoint to resume was made with other settings.
+    """
+    rate_of = schedule(settings.schedule)
+    parameters = [*objective.model.parameters(), *objective.loss.parameters()]
+    # Fused Adam makes one pass over the weights instead of a dozen; Apple's backend has none.
+    optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=fabric.device.type in ("cpu", "cuda"))
+    model: nn.Module
+    model, optimizer = fabric.setup(objective.model, optimizer)
+    objective.loss.to(fabric.device)
+    examples = examples.resident(fabric.device)
+    fixed: list[Batch] = []
+    if validation is not None:
+        validation = validation.resident(fabric.device)
+        fixed = objective.fixed_batches(validation.labels)
+    watched = validation if validation is not None else examples
+    sample = torch.randperm(len(watched), generator=torch.Generator().manual_seed(0))[:WATCHED]
+
+    identity = dict(identity or {}) | {k: v for k, v in asdict(settings).items() if k != "epochs"}
+    history: History = {}
+    done = 0
+    if resume and checkpoint is not None:
+        saved = read_checkpoint(checkpoint)
+        _check_identity(checkpoint, saved.settings, identity)
+        restore(saved, model=objective.model, loss=objective.loss, optimizer=optimizer)
+        history, done = saved.history, saved.epoch
+
+    for epoch in range(done, settings.epochs):
+        rate = settings.lr * rate_of(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        epoch_seed = settings.seed * 1_000_003 + epoch
+        generator = torch.Generator().manual_seed(epoch_seed)
+        label = f"epoch {epoch + 1}/{settings.epochs}"
+
+        start = time.perf_counter()
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # for a loss of another library that draws from the global state
+            torch.manual_seed(epoch_seed)
+            row, images = _train_epoch(
+                objective, model, optimizer, examples, generator, fabric, label, progress
+            )
+        seconds = time.perf_counter() - start
+        if not math.isfinite(row["train_loss"]):
+            raise DivergedError(
+                f"{label}: the loss is {row['train_loss']}; training stopped and the last good epoch is kept. "
+                "Lower the learning rate (now "
+                f"{rate:g}), and check the input for extreme values"
+            )
+        row |= _validate(objective, fixed, validation, fabric)
+        row |= _watch(encoder, watched, sample, fabric)
+        row |= {"lr": rate, "seconds": seconds, "images_per_second": images / seconds}
+        for name, value in ({"epoch": float(epoch + 1)} | row).items():
+            history.setdefault(name, []).append(value)
+        if checkpoint is not None:
+            save_checkpoint(
+                checkpoint,
+                model=objective.model,
+                loss=objective.loss,
+                optimizer=optimizer,
+                history=history,
+                settings=identity,
+            )
+        if on_epoch is not None:
+            on_epoch({name: column[-1] for name, column in history.items()})
+    objective.model.eval()
+    return history
+
+
+def _train_epoch(
+    objective: Objective,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    examples: Examples,
+    generator: torch.Generator,
+    fabric: Fabric,
+    label: str,
+    progress: Progress,
+) -> tuple[dict[str, float], int]:
+    """One pass; returns the row of the history and the number of images that went through the network."""
+    model.train()
+    batches = objective.train_batches(examples.labels, generator)
+    outcomes: list[Outcome] = []
+    images, running = 0, math.nan
+    for step, batch in enumerate(batches):
+        outputs = model(*(examples.take(side, fabric.device) for side in batch.sides))
+        outcome = objective.training_outcome(outputs, batch.target.to(fabric.device))
+        loss = outcome.losses.mean()
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        outcomes.append(_detached(outcome))
+        images += sum(len(side) for side in batch.sides)
+        if step % REPORT_EVERY == 0:
+            running = loss.item()
+            if not math.isfinite(running):
+                break
+            progress(f"{label}  loss {running:.4f}", step, len(batches))
+    progress(f"{label}  loss {running:.4f}", len(batches), len(batches))
+    summary = _summary(outcomes)
+    row = {"train_loss": summary["loss"], "zero_loss_share": summary["zero"]}
+    if "correct" in summary:
+        row[objective.accuracy_name] = summary["correct"]
+    return row, images
+
+
+@torch.no_grad()
+def _validate(
+    objective: Objective, fixed: list[Batch], validation: Examples | None, fabric: Fabric
+) -> dict[str, float]:
+    if validation is None or not fixed:
+        return {"val_loss": math.nan}
+    objective.validation_model.eval()
+    outcomes = [
+        objective.validation_outcome(
+            objective.validation_model(*(validation.take(side, fabric.device) for side in batch.sides)),
+            batch.target.to(fabric.device),
+        )
+        for batch in fixed
+    ]
+    summary = _summary(outcomes)
+    row = {"val_loss": summary["loss"]}
+    if "correct" in summary:
+        row[f"val_{objective.accuracy_name}"] = summary["correct"]
+    return row
+
+
+@torch.no_grad()
+def _watch(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> dict[str, float]:
+    encoder.eval()
+    vectors = torch.cat(
+        [encoder(watched.take(part, fabric.device)).float().cpu() for part in torch.split(sample, 500)]
+    )
+    return {
+        "spread": spread(vectors),
+        "magnitude": vectors.norm(dim=1).mean().item(),
+        "effective_rank": effective_rank(vectors),
+    }
+
+
+def _detached(outcome: Outcome) -> Outcome:
+    return Outcome(outcome.losses.detach(), outcome.correct)
+
+
+def _summary(outcomes: list[Outcome]) -> dict[str, float]:
+    """Means over items, not over batches: a short last batch counts for what it holds."""
+    losses = torch.cat([outcome.losses for outcome in outcomes])
+    result = {"loss": _mean(losses), "zero": _mean((losses == 0).float())}
+    correct = [outcome.correct for outcome in outcomes if outcome.correct is not None]
+    if correct:
+        result["correct"] = _mean(torch.cat(correct).float())
+    return result
+
+
+def _mean(values: Tensor) -> float:
+    metric = MeanMetric(nan_strategy="disable").to(values.device)
+    metric.update(values)
+    return float(metric.compute())
+
+
+def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    different = [key for key in sorted({*saved, *wanted}) if saved.get(key) != wanted.get(key)]
+    if different:
+        told = ", ".join(f"{key} was {saved.get(key)!r} and is now {wanted.get(key)!r}" for key in different)
+        raise InputError(f"{path}: cannot resume: {told}; give the same settings, or leave out --resume")
