@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mekiki.errors import InputError
+from mekiki.progress import Progress, silent
+
+EMBED_BLOCK = 256
+"""Examples a block in `embed`."""
 
 InputShape = tuple[int, ...]
 """What one example looks like: `(features,)`, or `(channels, height, width)` for an image."""
@@ -177,6 +183,37 @@ def build_encoder(
     return nn.Sequential(
         Standardise(input_shape, mean, std), ENCODERS[name](input_shape, dim, normalise=normalise)
     )
+
+
+@torch.inference_mode()
+def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress = silent) -> Tensor:
+    """Vectors of stored examples: `[N, …]` → float32 `[N, d]` on the processor, in blocks of fixed size.
+
+    A last block that is not full is padded. The matrix products then have one shape whatever N is, so an image gets
+    the same vector, to the bit, alone and among thousands.
+
+    Args:
+        encoder: takes `[B, …]` as stored; its own device is used.
+        stored: tensor, array or memory map; only a block at a time is read.
+        progress: called after each block.
+
+    Example:
+        >>> encoder = build_encoder("mlp", (1, 4, 4), 2, normalise=False, mean=[0.0], std=[255.0])
+        >>> images = torch.randint(0, 256, (300, 4, 4), dtype=torch.uint8)
+        >>> bool((embed(encoder, images)[7:8] == embed(encoder, images[7:8])).all())
+        True
+    """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    parts = []
+    for start in range(0, len(stored), EMBED_BLOCK):
+        block = torch.as_tensor(stored[start : start + EMBED_BLOCK]).to(device)
+        real = len(block)
+        if real < EMBED_BLOCK:
+            block = torch.cat((block, block[-1:].expand(EMBED_BLOCK - real, *block.shape[1:])))
+        parts.append(encoder(block)[:real].float().cpu())
+        progress("embedding", start + real, len(stored))
+    return torch.cat(parts)
 
 
 class SiameseNet(nn.Module):

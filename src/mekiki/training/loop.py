@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from mekiki.errors import DivergedError, InputError
+from mekiki.networks import embed
 from mekiki.progress import Progress, silent
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.doctor import effective_rank, spread
@@ -242,12 +243,8 @@ def _validate(
     return row
 
 
-@torch.no_grad()
 def _watch(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> dict[str, float]:
-    encoder.eval()
-    vectors = torch.cat(
-        [encoder(watched.take(part, fabric.device)).float().cpu() for part in torch.split(sample, 500)]
-    )
+    vectors = embed(encoder, watched.take(sample, fabric.device))
     return {
         "spread": spread(vectors),
         "magnitude": vectors.norm(dim=1).mean().item(),

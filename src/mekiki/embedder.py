@@ -1,0 +1,585 @@
+"""`Embedder`: the scikit-learn estimator people hold. Images and labels in, vectors out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mekiki.errors import InputError
+from mekiki.evaluation import pair_histogram
+from mekiki.files import replaced_folder, settle_folder, write_text
+from mekiki.networks import build_encoder, embed
+from mekiki.progress import Progress, silent
+from mekiki.training.doctor import Finding, diagnose
+from mekiki.training.loop import Examples, TrainingSettings, train
+from mekiki.training.objectives import build_objective
+
+if TYPE_CHECKING:
+    from mekiki.training.checkpoints import History
+
+FORMAT = "mekiki-embedder/1"
+NEIGHBOURS = 5
+VECTORS_FOR_DISTANCES = 4_000
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two examples lie apart, and what that means.
+
+    Attributes:
+        value: Euclidean distance of the two vectors.
+        unit: what it is measured in.
+        threshold: below it two examples are taken for the same kind (equal error rate on the training pairs).
+        same_closer: share of the same-class pairs of the training side that are closer than this.
+        different_closer: share of the different-class pairs of the training side that are closer than this.
+    """
+
+    value: float
+    unit: str
+    threshold: float
+    same_closer: float
+    different_closer: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the two are taken for the same kind."""
+        return self.value < self.threshold
+
+    def __str__(self) -> str:
+        verdict = "the same kind" if self.same else "different kinds"
+        return (
+            f"{self.value:.3f} {self.unit}: {verdict} (the line is at {self.threshold:.3f}). "
+            f"Of the training pairs of one kind {_percent(self.same_closer)} are closer than this, "
+            f"of those of different kinds {_percent(self.different_closer)}."
+        )
+
+
+class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns from labelled examples to put like beside like: a transformer from images to vectors.
+
+    The defaults are the experiment of QEUR23_SMNRT19: a Siamese perceptron with contrastive loss in two dimensions.
+
+    Args:
+        loss: `"contrastive"` (Siamese pairs), `"triplet"`, `"softmax"` (the plain classifier), `"online-contrastive"`,
+            `"online-triplet"` (pairs and triplets chosen inside a batch), or `"pml:NAME"`, a loss of
+            pytorch-metric-learning.
+        dim: length of a vector.
+        margin: how far apart different classes are pushed, in units of the embedding; of this project's own losses.
+        encoder: `"mlp"` (784-256-256-d, for any input) or `"conv"` (images only).
+        normalise: put the vectors on the unit sphere.
+        epochs: passes over the examples.
+        batch_size: examples, pairs or triplets a step.
+        lr: learning rate of Adam.
+        schedule: `"step"` (a tenth after 8 epochs) or `"post19"` (the post's order: one epoch earlier).
+        loss_options: further settings of the loss, such as `{"selection": "hardest"}`, `{"squared": True}`, or those of
+            a loss of pytorch-metric-learning.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+        random_state: seed of weights, order, pairs and triplets; an int gives the same result every time.
+
+    Attributes:
+        classes_: the labels seen, sorted.
+        history_: one list a column, one number an epoch; see `mekiki.training.loop.train`.
+        findings_: what the collapse doctor sees.
+        encoder_: the trained network, standardisation included.
+        input_shape_: shape of one example as the network takes it.
+        n_features_in_: numbers in one example.
+        reference_vectors_: vectors of the training side, float32 `[N, dim]`; `score` and later judging rest on them.
+        reference_labels_: their labels as positions in `classes_`.
+        threshold_: distance below which two examples are taken for the same kind (equal error rate on training pairs).
+
+    Input `X` is `[N, features]`, or images `[N, H, W]` or `[N, H, W, 3]`; uint8 images stay so until the batch. A
+    memory map is read batch by batch.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> embedder = Embedder(dim=2, batch_size=32).fit(X[:1200], y[:1200])
+        >>> embedder.transform(X[1200:]).shape
+        (597, 2)
+        >>> embedder.score(X[1200:], y[1200:]) > 0.8
+        True
+    """
+
+    def __init__(
+        self,
+        loss: str = "contrastive",
+        dim: int = 2,
+        margin: float = 1.0,
+        *,
+        encoder: str = "mlp",
+        normalise: bool = False,
+        epochs: int = 10,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        schedule: str = "step",
+        loss_options: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.loss = loss
+        self.dim = dim
+        self.margin = margin
+        self.encoder = encoder
+        self.normalise = normalise
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.schedule = schedule
+        self.loss_options = loss_options
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        identity: Mapping[str, Any] | None = None,
+        on_epoch: Callable[[Mapping[str, float], list[Finding]], None] | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Learn from examples and their labels.
+
+        Args:
+            X: `[N, features]`, or images `[N, H, W]` or `[N, H, W, 3]`.
+            y: `[N]`, any labels that can be sorted.
+            validation: examples and labels to measure on after each epoch; labels that `y` has not are left out.
+            checkpoint: file to write after each epoch.
+            resume: go on from `checkpoint`.
+            identity: further facts that must be equal for a checkpoint to be resumed, such as a fingerprint of the data.
+            on_epoch: called after each epoch with its row of the history and what the doctor sees so far.
+            progress: called every few steps.
+
+        Raises:
+            InputError: settings or input cannot be used; the message says which and why.
+            DivergedError: the loss is not finite any more.
+        """
+        self._check_settings()
+        stored, labels = self._check_training(X, y)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"only one class ({self.classes_[0]!r}) in y; an embedding is learnt from at least two classes"
+            )
+        seed = self._seed()
+        mean, std = _mean_and_std(stored)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build_encoder(
+                self.encoder, self.input_shape_, self.dim, normalise=self.normalise, mean=mean, std=std
+            )
+            objective = build_objective(
+                self.loss,
+                network,
+                dim=self.dim,
+                classes=len(self.classes_),
+                margin=self.margin,
+                batch_size=self.batch_size,
+                seed=seed,
+                options=self.loss_options,
+            )
+        scale = 1.0 if self.normalise else objective.margin
+
+        def findings(history: Mapping[str, Any]) -> list[Finding]:
+            return diagnose(
+                history,
+                dim=self.dim,
+                classes=len(self.classes_),
+                scale=scale,
+                constant_loss=objective.constant_loss,
+            )
+
+        rows: list[Mapping[str, float]] = []
+
+        def after_epoch(row: Mapping[str, float]) -> None:
+            rows.append(row)
+            if on_epoch is not None:
+                on_epoch(row, findings({name: [r[name] for r in rows] for name in row}))
+
+        self.history_: History = train(
+            objective,
+            network,
+            Examples(stored, torch.from_numpy(codes.astype(np.int64))),
+            validation=self._check_validation(validation),
+            settings=TrainingSettings(self.epochs, self.lr, self.schedule, seed),
+            fabric=self._fabric(),
+            checkpoint=checkpoint,
+            resume=resume,
+            identity=self._identity() | dict(identity or {}),
+            on_epoch=after_epoch,
+            progress=progress,
+        )
+        self.findings_ = findings(self.history_)
+        self.encoder_ = network.eval()
+        self.margin_ = objective.margin
+        self.reference_vectors_ = embed(network, stored, progress).numpy()
+        self.reference_labels_ = codes.astype(np.int64)
+        self._learn_distances()
+        return self
+
+    def transform(self, X: ArrayLike, progress: Progress = silent) -> NDArray[np.float32]:
+        """Vectors of examples: `[N, …]` as in `fit` → float32 `[N, dim]`.
+
+        An example gets the same vector, to the bit, alone and among others.
+
+        Raises:
+            InputError: the examples are of another shape than those learnt from.
+        """
+        check_is_fitted(self)
+        vectors: NDArray[np.float32] = embed(self.encoder_, self._check_input(X), progress).numpy()
+        return vectors
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Share of examples whose 5 nearest training vectors vote for the right class."""
+        vectors = self.transform(X)
+        codes = self._codes(column_or_1d(np.asarray(y)))
+        nearest = KNeighborsClassifier(min(NEIGHBOURS, len(self.reference_vectors_)))
+        return float(nearest.fit(self.reference_vectors_, self.reference_labels_).score(vectors, codes))
+
+    def distance(self, a: ArrayLike, b: ArrayLike) -> Distance:
+        """How far two single examples lie apart, with its unit and what it means; print it to read it.
+
+        Args:
+            a: one example: `[features]`, `[H, W]` or `[H, W, 3]`.
+            b: the other.
+
+        Example:
+            >>> from sklearn.datasets import load_digits
+            >>> X, y = load_digits(return_X_y=True)
+            >>> embedder = Embedder(epochs=2).fit(X[:1000], y[:1000])
+            >>> print(embedder.distance(X[1001], X[1001]))
+            0.000 (margin = 1): the same kind (the line is at ...
+        """
+        one, two = self.transform(np.stack([np.asarray(a), np.asarray(b)])).astype(np.float64)
+        return self.distance_between(one, two)
+
+    def distance_between(self, one: ArrayLike, two: ArrayLike) -> Distance:
+        """The same for two vectors `[dim]` that `transform` made."""
+        check_is_fitted(self)
+        value = float(np.linalg.norm(np.asarray(one, np.float64) - np.asarray(two, np.float64)))
+        same, different = self.distance_quantiles_
+        return Distance(
+            value,
+            self.unit,
+            self.threshold_,
+            _share_below(same, value),
+            _share_below(different, value),
+        )
+
+    @property
+    def unit(self) -> str:
+        """What distances are measured in."""
+        return f"(margin = {self.margin_:g})" if self.margin_ is not None else "(units of the embedding)"
+
+    def save(self, folder: Path | str, about: Mapping[str, Any] | None = None) -> None:
+        """Write the trained embedder to a folder, in one step: safetensors and JSON, nothing executable.
+
+        Args:
+            folder: made anew; what it held before is replaced.
+            about: further facts to keep in `config.json`.
+        """
+        with replaced_folder(Path(folder)) as new:
+            self.write_into(new, about)
+
+    def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the files of `save` into a folder that is there; for callers that replace the whole folder."""
+        check_is_fitted(self)
+        weights = {
+            name: value.cpu().contiguous().numpy() for name, value in self.encoder_.state_dict().items()
+        }
+        save_file(weights, folder / "model.safetensors")
+        save_file(
+            {
+                "vectors": np.ascontiguousarray(self.reference_vectors_),
+                "labels": np.ascontiguousarray(self.reference_labels_),
+            },
+            folder / "reference.safetensors",
+        )
+        same, different = self.distance_quantiles_
+        config = {
+            "format": FORMAT,
+            "parameters": self._identity() | {"epochs": self.epochs, "random_state": self._seed()},
+            "input": {"shape": list(self.input_shape_), "stored": self.stored_dtype_},
+            "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
+            "distances": {
+                "margin": self.margin_,
+                "threshold": self.threshold_,
+                "same_quantiles": same.tolist(),
+                "different_quantiles": different.tolist(),
+            },
+            "findings": [vars(finding) for finding in self.findings_],
+            "about": dict(about or {}),
+        }
+        write_text(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+        write_history(folder / "history.csv", self.history_)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Embedder:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: there is no trained embedder in the folder, or its files do not fit together.
+        """
+        folder = Path(folder)
+        settle_folder(folder)
+        config = read_config(folder)
+        try:
+            parameters = dict(config["parameters"])
+            embedder = cls(**parameters)
+            embedder.input_shape_ = tuple(config["input"]["shape"])
+            embedder.stored_dtype_ = config["input"]["stored"]
+            embedder.n_features_in_ = math.prod(embedder.input_shape_)
+            embedder.classes_ = np.array(config["classes"]["values"], dtype=config["classes"]["dtype"])
+            distances = config["distances"]
+            embedder.margin_, embedder.threshold_ = distances["margin"], distances["threshold"]
+            embedder.distance_quantiles_ = (
+                np.array(distances["same_quantiles"]),
+                np.array(distances["different_quantiles"]),
+            )
+            embedder.findings_ = [Finding(**finding) for finding in config["findings"]]
+            channels = embedder.input_shape_[0]
+            network = build_encoder(
+                embedder.encoder,
+                embedder.input_shape_,
+                embedder.dim,
+                normalise=embedder.normalise,
+                mean=[0.0] * channels,
+                std=[1.0] * channels,
+            )
+            weights = load_file(folder / "model.safetensors")
+            network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+            reference = load_file(folder / "reference.safetensors")
+            embedder.reference_vectors_, embedder.reference_labels_ = (
+                reference["vectors"],
+                reference["labels"],
+            )
+            embedder.history_ = read_history(folder / "history.csv")
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{folder}: the model in this folder is damaged ({said}); train it anew"
+            ) from None
+        embedder.encoder_ = network.eval()
+        return embedder
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.dim
+
+    def _check_settings(self) -> None:
+        for name, least in (("dim", 1), ("epochs", 1), ("batch_size", 2)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        for name in ("margin", "lr"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
+                raise InputError(f"{name} must be a number above 0, not {value!r}")
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise InputError(f"device must be auto, cpu, cuda or mps, not {self.device!r}")
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        if not hasattr(self, "_drawn_seed"):
+            self._drawn_seed = int(check_random_state(self.random_state).randint(2**31))
+        return self._drawn_seed
+
+    def _identity(self) -> dict[str, Any]:
+        """The settings that make a training what it is: all but its length, its seed and its device."""
+        options = dict(self.loss_options) if self.loss_options else None
+        return {
+            "loss": self.loss,
+            "dim": int(self.dim),
+            "margin": float(self.margin),
+            "encoder": self.encoder,
+            "normalise": self.normalise,
+            "batch_size": int(self.batch_size),
+            "lr": float(self.lr),
+            "schedule": self.schedule,
+            "loss_options": options,
+        }
+
+    def _fabric(self) -> Any:
+        from lightning_fabric import Fabric
+
+        try:
+            return Fabric(accelerator=self.device, devices=1)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"device {self.device!r} is not to be had here: {error}") from None
+
+    def _check_training(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        if y is None:
+            raise InputError(
+                "Embedder requires y to be passed, but the target y is None: it learns from labels"
+            )
+        if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2:
+            stored, labels = validate_data(self, X, y, dtype=[np.float32, np.uint8], ensure_min_samples=2)
+            self.input_shape_: tuple[int, ...] = (stored.shape[1],)
+        else:
+            stored = _check_images(X)
+            labels = column_or_1d(np.asarray(y), warn=True)
+            check_consistent_length(stored, labels)
+            channels = stored.shape[3] if stored.ndim == 4 else 1
+            self.input_shape_ = (channels, *stored.shape[1:3])
+            self.n_features_in_ = math.prod(self.input_shape_)
+        check_classification_targets(labels)
+        self.stored_dtype_ = stored.dtype.name
+        return stored, labels
+
+    def _check_input(self, X: ArrayLike) -> NDArray[Any]:
+        if len(self.input_shape_) == 1:
+            stored: NDArray[Any] = validate_data(self, X, dtype=[np.float32, np.uint8], reset=False)
+            return stored.astype(self.stored_dtype_, copy=False) if self.stored_dtype_ != "uint8" else stored
+        stored = _check_images(X)
+        channels = stored.shape[3] if stored.ndim == 4 else 1
+        if (channels, *stored.shape[1:3]) != self.input_shape_:
+            wanted = "×".join(map(str, self.input_shape_[1:]))
+            raise InputError(
+                f"images of {stored.shape[1]}×{stored.shape[2]} pixels and {channels} channel(s) were given; this "
+                f"embedder takes {wanted} and {self.input_shape_[0]}: resize them first"
+            )
+        return stored
+
+    def _check_validation(self, validation: tuple[ArrayLike, ArrayLike] | None) -> Examples | None:
+        if validation is None:
+            return None
+        stored, labels = self._check_input(validation[0]), column_or_1d(np.asarray(validation[1]))
+        check_consistent_length(stored, labels)
+        codes = self._codes(labels)
+        numbers = np.bincount(codes[codes >= 0], minlength=len(self.classes_))
+        # A class with one image has no positive pair, and one that training never saw has no place.
+        usable = np.flatnonzero((codes >= 0) & (numbers[codes] > 1))
+        if len(np.unique(codes[usable])) < 2:
+            return None
+        if len(usable) < len(stored):
+            stored = stored[usable]
+        return Examples(stored, torch.from_numpy(codes[usable]))
+
+    def _codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Positions of labels in `classes_`; -1 for one that training did not see."""
+        places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        return np.where(self.classes_[places] == labels, places, -1).astype(np.int64)
+
+    def _learn_distances(self) -> None:
+        # Millions of pairs among some thousand vectors place a quantile well enough, in a fraction of a second.
+        chosen = np.random.default_rng(0).permutation(len(self.reference_vectors_))[:VECTORS_FOR_DISTANCES]
+        histogram = pair_histogram(self.reference_vectors_[chosen], self.reference_labels_[chosen])
+        self.threshold_ = histogram.eer()[1]
+        levels = np.linspace(0, 1, 1001)
+        self.distance_quantiles_ = (histogram.quantiles(True, levels), histogram.quantiles(False, levels))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a saved embedder or a run.
+
+    Raises:
+        InputError: the folder holds no trained embedder, or one of another format.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder that training wrote")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no trained model here (config.json is missing)") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if config.get("format") != FORMAT:
+        raise InputError(f"{path}: format {config.get('format')!r}; this version of mekiki reads {FORMAT!r}")
+    return config
+
+
+def write_history(path: Path, history: Mapping[str, list[float]]) -> None:
+    """Write a history as CSV, one row an epoch; `read_history` gives the same numbers back."""
+    names = list(history)
+    rows = zip(*history.values(), strict=True)
+    lines = [",".join(names)]
+    lines += [
+        ",".join(
+            str(int(value)) if name == "epoch" else repr(value)
+            for name, value in zip(names, row, strict=True)
+        )
+        for row in rows
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_history(path: Path) -> History:
+    """Read a `history.csv`: one list of numbers a column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        names = next(reader)
+        rows = [[float(value) for value in row] for row in reader]
+    return {name: [row[column] for row in rows] for column, name in enumerate(names)}
+
+
+def _check_images(X: ArrayLike) -> NDArray[Any]:
+    images = X if isinstance(X, np.ndarray) else np.asarray(X)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise InputError(f"images must be [N, H, W] or [N, H, W, 3], not {list(images.shape)}")
+    if len(images) == 0:
+        raise InputError("no images: 0 were given")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.number) or np.iscomplexobj(images):
+        raise InputError(f"images must be numbers, not {images.dtype}")
+    images = images.astype(np.float32)
+    bad = int((~np.isfinite(images)).sum())
+    if bad:
+        raise InputError(f"images hold {bad} values that are NaN or infinite")
+    return images
+
+
+def _mean_and_std(stored: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation: of each channel of images, of each column of features; in blocks, in float64."""
+    if stored.ndim == 3 or (stored.ndim == 2 and stored.dtype == np.uint8):
+        axes: tuple[int, ...] | None = None  # one number for all: the rare pixel must not be blown up
+    else:
+        axes = tuple(range(stored.ndim - 1))
+    offset = stored[:1024].astype(np.float64).mean(axis=axes)  # near the mean, so that no digits cancel
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for start in range(0, len(stored), 1024):
+        block = stored[start : start + 1024].astype(np.float64) - offset
+        count += block.size if axes is None else block.size // block.shape[-1]
+        total = total + block.sum(axis=axes)
+        squares = squares + np.square(block).sum(axis=axes)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return np.atleast_1d(mean + offset).tolist(), np.atleast_1d(std).tolist()
+
+
+def _share_below(quantiles: NDArray[np.float64], value: float) -> float:
+    return float(np.searchsorted(quantiles, value, side="right") / len(quantiles))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,161 @@
+"""The run folder: what belongs to one experiment, written so that a crash leaves the old state or the new one.
+
+While training goes on the folder holds `checkpoint.safetensors` and `history.csv`, each replaced in one step after
+every epoch. When all results are there the whole folder is replaced at once, `metrics.json` among them: a run is
+complete if, and only if, it has that file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mekiki.embedder import Embedder, read_config
+from mekiki.errors import InputError
+from mekiki.files import replaced_folder, settle_folder, write_text
+
+METRICS = "metrics.json"
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it is; need not exist yet.
+    """
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of the last whole epoch."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def complete(self) -> bool:
+        """Whether all results are there."""
+        return (self.folder / METRICS).is_file()
+
+    def begin(self, *, resume: bool) -> bool:
+        """Make ready for training; returns whether there is a checkpoint to go on from.
+
+        Raises:
+            InputError: the folder holds a run already and `resume` is not asked for, or holds something else.
+        """
+        settle_folder(self.folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: is a file; give a folder as --out")
+        started = self.checkpoint.is_file()
+        if (started or self.complete) and not resume:
+            state = "a complete run" if self.complete else "a run that was not finished"
+            raise InputError(
+                f"{self.folder}: holds {state}; add --resume to go on with it, or give another --out"
+            )
+        if not started and self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder}: is not empty and holds no run; give another --out")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be made ({error.strerror}); give another --out"
+            ) from None
+        return started
+
+    @contextmanager
+    def finished(self) -> Iterator[Path]:
+        """Give an empty folder for all results; at the end of the block it takes the run's place, checkpoint included."""
+        with replaced_folder(self.folder) as new:
+            yield new
+            if self.checkpoint.is_file():
+                (new / CHECKPOINT).write_bytes(self.checkpoint.read_bytes())
+
+    def open(self) -> Run:
+        """This run, if it is complete.
+
+        Raises:
+            InputError: there is no such folder, no run in it, or its training was not finished.
+        """
+        settle_folder(self.folder)
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder}: no such folder; give the folder that `mekiki train` wrote")
+        if not self.complete:
+            if self.checkpoint.is_file():
+                raise InputError(
+                    f"{self.folder}: its training was not finished; `mekiki train … --resume` goes on"
+                )
+            raise InputError(f"{self.folder}: no run here ({METRICS} is missing)")
+        return self
+
+    def metrics(self) -> dict[str, Any]:
+        """Every number of the run."""
+        path = self.folder / METRICS
+        try:
+            metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+        return metrics
+
+    def config(self) -> dict[str, Any]:
+        """How the run was made."""
+        return read_config(self.folder)
+
+    def embedder(self) -> Embedder:
+        """The trained embedder."""
+        return Embedder.load(self.folder)
+
+
+def free_folder(base: Path, name: str) -> Path:
+    """`base/name`, or with -2, -3, … behind it: the first that holds no complete run.
+
+    Example:
+        >>> free_folder(Path("nowhere"), "digits contrastive").as_posix()
+        'nowhere/digits-contrastive'
+    """
+    clean = re.sub(r"[^\w.=-]+", "-", name).strip("-.") or "run"
+    number, folder = 1, base / clean
+    while folder.exists():
+        number += 1
+        folder = base / f"{clean}-{number}"
+    return folder
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON in one step; numbers that are not finite become null, for JSON has none."""
+    write_text(path, json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same with `None` for every number that is not finite.
+
+    Example:
+        >>> finite({"a": [1.0, float("nan")]})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for package in ("mekiki", "torch", "numpy", "scikit-learn", "lightning-fabric"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
