@@ -24,11 +24,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mekiki.errors import InputError
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
-from mekiki.networks import build_encoder, embed
+from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
 from mekiki.training.doctor import Finding, diagnose
 from mekiki.training.loop import Examples, TrainingSettings, train
-from mekiki.training.objectives import build_objective
+from mekiki.training.objectives import build_objective, check_loss
+from mekiki.training.schedules import schedule
 
 if TYPE_CHECKING:
     from mekiki.training.checkpoints import History
@@ -95,6 +96,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     Attributes:
         classes_: the labels seen, sorted.
         history_: one list a column, one number an epoch; see `mekiki.training.loop.train`.
+        seed_: the seed used, drawn from `random_state` if that is no int.
         findings_: what the collapse doctor sees.
         encoder_: the trained network, standardisation included.
         input_shape_: shape of one example as the network takes it.
@@ -165,7 +167,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             validation: examples and labels to measure on after each epoch; labels that `y` has not are left out.
             checkpoint: file to write after each epoch.
             resume: go on from `checkpoint`.
-            identity: further facts that must be equal for a checkpoint to be resumed, such as a fingerprint of the data.
+            identity: further facts that must be equal for a checkpoint to be resumed, such as the data's fingerprint.
             on_epoch: called after each epoch with its row of the history and what the doctor sees so far.
             progress: called every few steps.
 
@@ -173,14 +175,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             InputError: settings or input cannot be used; the message says which and why.
             DivergedError: the loss is not finite any more.
         """
-        self._check_settings()
+        self.check_settings()
         stored, labels = self._check_training(X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(
                 f"only one class ({self.classes_[0]!r}) in y; an embedding is learnt from at least two classes"
             )
-        seed = self._seed()
+        seed = self.seed_ = self._draw_seed()
         mean, std = _mean_and_std(stored)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -197,23 +199,19 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 seed=seed,
                 options=self.loss_options,
             )
-        scale = 1.0 if self.normalise else objective.margin
-
-        def findings(history: Mapping[str, Any]) -> list[Finding]:
-            return diagnose(
-                history,
-                dim=self.dim,
-                classes=len(self.classes_),
-                scale=scale,
-                constant_loss=objective.constant_loss,
-            )
-
+        known_to_doctor: dict[str, Any] = {
+            "dim": int(self.dim),
+            "classes": len(self.classes_),
+            "scale": 1.0 if self.normalise else objective.margin,
+            "constant_loss": objective.constant_loss,
+        }
         rows: list[Mapping[str, float]] = []
 
         def after_epoch(row: Mapping[str, float]) -> None:
             rows.append(row)
             if on_epoch is not None:
-                on_epoch(row, findings({name: [r[name] for r in rows] for name in row}))
+                seen = {name: [r[name] for r in rows] for name in row}
+                on_epoch(row, diagnose(seen, **known_to_doctor))
 
         self.history_: History = train(
             objective,
@@ -224,11 +222,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             fabric=self._fabric(),
             checkpoint=checkpoint,
             resume=resume,
-            identity=self._identity() | dict(identity or {}),
+            identity=self._identity() | {"doctor": known_to_doctor} | dict(identity or {}),
             on_epoch=after_epoch,
             progress=progress,
         )
-        self.findings_ = findings(self.history_)
+        self.findings_ = diagnose(self.history_, **known_to_doctor)
         self.encoder_ = network.eval()
         self.margin_ = objective.margin
         self.reference_vectors_ = embed(network, stored, progress).numpy()
@@ -317,7 +315,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         same, different = self.distance_quantiles_
         config = {
             "format": FORMAT,
-            "parameters": self._identity() | {"epochs": self.epochs, "random_state": self._seed()},
+            "parameters": self._identity() | {"epochs": self.epochs, "random_state": self.seed_},
             "input": {"shape": list(self.input_shape_), "stored": self.stored_dtype_},
             "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
             "distances": {
@@ -345,6 +343,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         try:
             parameters = dict(config["parameters"])
             embedder = cls(**parameters)
+            embedder.seed_ = parameters["random_state"]
             embedder.input_shape_ = tuple(config["input"]["shape"])
             embedder.stored_dtype_ = config["input"]["stored"]
             embedder.n_features_in_ = math.prod(embedder.input_shape_)
@@ -392,7 +391,12 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _n_features_out(self) -> int:
         return self.dim
 
-    def _check_settings(self) -> None:
+    def check_settings(self) -> None:
+        """Check the settings without any data, as `fit` does first.
+
+        Raises:
+            InputError: one of them cannot be used; the message says which values can.
+        """
         for name, least in (("dim", 1), ("epochs", 1), ("batch_size", 2)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -401,15 +405,17 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             value = getattr(self, name)
             if not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {value!r}")
+        if self.encoder not in ENCODERS:
+            raise InputError(f"encoder {self.encoder!r} is not known; choose one of {', '.join(ENCODERS)}")
+        check_loss(self.loss)
+        schedule(self.schedule)
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise InputError(f"device must be auto, cpu, cuda or mps, not {self.device!r}")
 
-    def _seed(self) -> int:
+    def _draw_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
-        if not hasattr(self, "_drawn_seed"):
-            self._drawn_seed = int(check_random_state(self.random_state).randint(2**31))
-        return self._drawn_seed
+        return int(check_random_state(self.random_state).randint(2**31))
 
     def _identity(self) -> dict[str, Any]:
         """The settings that make a training what it is: all but its length, its seed and its device."""

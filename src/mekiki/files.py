@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     If the block raises, `path` keeps what it held and the temporary file is removed.
 
     Example:
+        >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "metrics.json"
         >>> with replaced_file(target) as temporary:
         ...     _ = temporary.write_text("{}")

@@ -7,7 +7,7 @@ Each module has `each(…)`, one loss a pair or triplet, and `forward(…)`, the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -209,6 +209,21 @@ def mean_or_zero(losses: Tensor, vectors: Tensor) -> Tensor:
     return losses.mean() if len(losses) else vectors.sum() * 0.0
 
 
+def library_loss_class(name: str) -> Callable[..., nn.Module]:
+    """The class of pytorch-metric-learning that has this name.
+
+    Raises:
+        MissingExtraError: pytorch-metric-learning is not installed.
+        InputError: the library has no such loss.
+    """
+    library = require("pytorch_metric_learning.losses", extra="pml", purpose=f"loss 'pml:{name}'")
+    known = sorted(n for n in dir(library) if n.endswith("Loss") and not n.startswith(("Base", "Generic")))
+    if name not in known:
+        raise InputError(f"loss 'pml:{name}': pytorch-metric-learning has {', '.join(known)}")
+    found: Callable[..., nn.Module] = getattr(library, name)
+    return found
+
+
 def library_loss(name: str, *, dim: int, classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
     """A loss of pytorch-metric-learning by its class name, such as `"MultiSimilarityLoss"`.
 
@@ -224,19 +239,14 @@ def library_loss(name: str, *, dim: int, classes: int, options: Mapping[str, Any
         MissingExtraError: pytorch-metric-learning is not installed.
         InputError: the library has no such loss, or it does not take these options.
     """
-    library = require("pytorch_metric_learning.losses", extra="pml", purpose=f"loss 'pml:{name}'")
-    known = sorted(n for n in dir(library) if n.endswith("Loss") and not n.startswith(("Base", "Generic")))
-    if name not in known:
-        raise InputError(f"loss 'pml:{name}': pytorch-metric-learning has {', '.join(known)}")
-    found = getattr(library, name)
-    wanted = inspect.signature(found).parameters
+    build = library_loss_class(name)
+    wanted = inspect.signature(build).parameters
     given: dict[str, Any] = {"num_classes": classes, "embedding_size": dim}
     arguments = {key: value for key, value in given.items() if key in wanted} | dict(options or {})
     try:
-        loss: nn.Module = found(**arguments)
+        return build(**arguments)
     except TypeError as error:
         raise InputError(f"loss 'pml:{name}' with {arguments}: {error}") from None
-    return loss
 
 
 def _known(selection: _Choice, choices: Any) -> _Choice:

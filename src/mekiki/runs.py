@@ -46,8 +46,8 @@ class Run:
         """Whether all results are there."""
         return (self.folder / METRICS).is_file()
 
-    def begin(self, *, resume: bool) -> bool:
-        """Make ready for training; returns whether there is a checkpoint to go on from.
+    def check(self, *, resume: bool) -> bool:
+        """Whether there is a checkpoint to go on from; nothing is made yet.
 
         Raises:
             InputError: the folder holds a run already and `resume` is not asked for, or holds something else.
@@ -63,6 +63,11 @@ class Run:
             )
         if not started and self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder}: is not empty and holds no run; give another --out")
+        return started
+
+    def begin(self, *, resume: bool) -> bool:
+        """Make the folder ready for training; the rest as `check`."""
+        started = self.check(resume=resume)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,7 +78,7 @@ class Run:
 
     @contextmanager
     def finished(self) -> Iterator[Path]:
-        """Give an empty folder for all results; at the end of the block it takes the run's place, checkpoint included."""
+        """Give an empty folder for all results; at the end of the block it takes the run's place."""
         with replaced_folder(self.folder) as new:
             yield new
             if self.checkpoint.is_file():
@@ -114,18 +119,22 @@ class Run:
         return Embedder.load(self.folder)
 
 
-def free_folder(base: Path, name: str) -> Path:
-    """`base/name`, or with -2, -3, … behind it: the first that holds no complete run.
+def folder_name(name: str) -> str:
+    """A name as a folder may have it on any system.
 
     Example:
-        >>> free_folder(Path("nowhere"), "digits contrastive").as_posix()
-        'nowhere/digits-contrastive'
+        >>> folder_name("digits pml:ArcFaceLoss")
+        'digits-pml-ArcFaceLoss'
     """
-    clean = re.sub(r"[^\w.=-]+", "-", name).strip("-.") or "run"
-    number, folder = 1, base / clean
+    return re.sub(r"[^\w.=-]+", "-", name).strip("-.") or "run"
+
+
+def free_folder(base: Path, name: str) -> Path:
+    """`base/name`, or with -2, -3, … behind it: the first that does not exist."""
+    number, folder = 1, base / folder_name(name)
     while folder.exists():
         number += 1
-        folder = base / f"{clean}-{number}"
+        folder = base / f"{folder_name(name)}-{number}"
     return folder
 
 

@@ -1,0 +1,454 @@
+"""The commands: parse, call, print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mekiki.errors import CollapseWarning, DataWarning, InputError, MekikiError
+
+app = typer.Typer(
+    name="mekiki",
+    help="Teach an eye from labelled examples, and see what it learnt.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+data_app = typer.Typer(help="Data sets known by name.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+DATA_HELP = (
+    "mnist, fashion-mnist, kmnist, digits, surfaces, a folder with a sub-folder a class, or an .npz file"
+)
+LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, or pml:NAME"
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote")]
+Json = Annotated[
+    bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")
+]
+Root = Annotated[Path | None, typer.Option(help="folder that holds the idx files of mnist and its like")]
+Size = Annotated[str | None, typer.Option(metavar="N|HxW", help="squeeze images to this many pixels")]
+Channels = Annotated[
+    int | None, typer.Option(min=1, max=3, help="1 for grey, 3 for colour; else as the images are")
+]
+PerClass = Annotated[
+    int | None, typer.Option(min=2, help="images a class at most; for surfaces, how many to make")
+]
+TestFraction = Annotated[
+    float, typer.Option(help="share of the images kept for testing, where they come unsplit")
+]
+SplitSeed = Annotated[int, typer.Option(help="seed of that split, and of generated surfaces")]
+Resplit = Annotated[bool, typer.Option(help="pool train/ and test/, and split anew")]
+Encoder = Annotated[str, typer.Option(help="mlp (784-256-256-d) or conv")]
+Dim = Annotated[int, typer.Option(help="length of a vector")]
+Margin = Annotated[float | None, typer.Option(help="how far apart classes are pushed  [default: 1]")]
+Selection = Annotated[
+    str | None,
+    typer.Option(help="in-batch choice: hard-negative, all; semi-hard, random-hard, hardest, all"),
+]
+Epochs = Annotated[int, typer.Option(help="passes over the images")]
+BatchSize = Annotated[int, typer.Option(help="images, pairs or triplets a step")]
+Rate = Annotated[float, typer.Option("--lr", help="learning rate of Adam")]
+Schedule = Annotated[str, typer.Option(help="step (a tenth after 8 epochs), or post19 (the post's order)")]
+Normalise = Annotated[bool, typer.Option(help="put the vectors on the unit sphere")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Out = Annotated[Path | None, typer.Option(metavar="RUN", help="folder to write  [default: one under runs/]")]
+
+
+@app.command()
+def train(
+    data: Data,
+    loss: Annotated[str, typer.Option(help=LOSS_HELP)] = "contrastive",
+    encoder: Encoder = "mlp",
+    dim: Dim = 2,
+    margin: Margin = None,
+    selection: Selection = None,
+    normalise: Normalise = False,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 128,
+    lr: Rate = 1e-3,
+    schedule: Schedule = "step",
+    seed: Annotated[
+        int, typer.Option(help="of weights, order and pairs: the same seed gives the same result")
+    ] = 0,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option(help="go on from the last whole epoch of RUN")] = False,
+    projection: Annotated[
+        str, typer.Option(help="how more than two dimensions are drawn: pca or tsne")
+    ] = "pca",
+    device: Device = "auto",
+    root: Root = None,
+    size: Size = None,
+    channels: Channels = None,
+    per_class: PerClass = None,
+    test_fraction: TestFraction = 0.2,
+    split_seed: SplitSeed = 0,
+    resplit: Resplit = False,
+    json: Json = False,
+) -> None:
+    """Learn an embedding, measure it, and write a report. The defaults are the experiment of the post."""
+    from mekiki import experiments, runs, terminal
+    from mekiki.embedder import Embedder
+
+    request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
+    settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
+    embedder = Embedder(**settings, **_loss(loss, margin, selection), random_state=seed)
+    embedder.check_settings()
+    if out is None:
+        named = f"{_short(data)}-{loss}-{dim}d-seed{seed}"
+        out = Path("runs") / runs.folder_name(named) if resume else runs.free_folder(Path("runs"), named)
+    with terminal.progress_bar() as progress:
+        runs.Run(out).check(resume=resume)
+        result = experiments.train_run(
+            request,
+            request.load(progress),
+            embedder,
+            out,
+            resume=resume,
+            projection=projection,
+            command=_command_line(),
+            on_epoch=_epoch_printer(epochs),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(result.metrics | {"run": str(out), "report": str(out / "report.html")})
+        return
+    terminal.metrics_table(result.metrics, f"{data}, {loss}, {encoder}, {dim} dimensions, seed {seed}")
+    terminal.findings_lines(result.metrics["findings"])
+    _report_path(out)
+
+
+@app.command()
+def compare(
+    data: Data,
+    losses: Annotated[
+        str, typer.Option(help="names with commas between them")
+    ] = "softmax,contrastive,triplet",
+    seeds: Annotated[int, typer.Option(min=1, help="how many: 0, 1, 2, …")] = 3,
+    encoder: Encoder = "mlp",
+    dim: Dim = 2,
+    margin: Margin = None,
+    normalise: Normalise = False,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 128,
+    lr: Rate = 1e-3,
+    schedule: Schedule = "step",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder to write  [default: runs/compare-DATA]")
+    ] = None,
+    device: Device = "auto",
+    root: Root = None,
+    size: Size = None,
+    channels: Channels = None,
+    per_class: PerClass = None,
+    test_fraction: TestFraction = 0.2,
+    split_seed: SplitSeed = 0,
+    resplit: Resplit = False,
+    json: Json = False,
+) -> None:
+    """Train several losses on the same images, and set them side by side. Interrupted, it goes on when called again."""
+    from mekiki import experiments, runs, terminal
+
+    request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
+    settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
+    names = [name.strip() for name in losses.split(",") if name.strip()]
+    out = out or Path("runs") / runs.folder_name(f"compare-{_short(data)}")
+    with terminal.progress_bar() as progress:
+        comparison = experiments.compare(
+            request,
+            settings,
+            {name: _loss(name, margin, None) for name in names},
+            range(seeds),
+            out,
+            command=_command_line(),
+            on_run=lambda loss, seed: terminal.line("training", f"{loss}, seed {seed}", "bold"),
+            on_epoch=_epoch_printer(epochs),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(comparison)
+        return
+    terminal.comparison_table(
+        comparison, experiments.COLUMNS, f"{data}, {encoder}, {dim} dimensions, {seeds} seed(s)"
+    )
+    for sentence in comparison["findings"]:
+        terminal.out().print(sentence)
+    _report_path(out)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="other images  [default: the run's own]")
+    ] = None,
+    root: Root = None,
+    per_class: PerClass = None,
+    test_fraction: TestFraction = 0.2,
+    split_seed: SplitSeed = 0,
+    resplit: Resplit = False,
+    json: Json = False,
+) -> None:
+    """Measure a run on its test images, or on others."""
+    from mekiki import experiments, terminal
+
+    request = None
+    if data is not None:
+        request = _request(data, root, None, None, per_class, test_fraction, split_seed, resplit)
+    with terminal.progress_bar() as progress:
+        metrics = experiments.evaluate_run(run, request, progress=progress)
+    if json:
+        terminal.print_json(metrics)
+        return
+    terminal.metrics_table(metrics, f"{run} on {metrics['data']}, {metrics['n_test']:,} test images")
+    for note in metrics["notes"]:
+        terminal.line("note", note, "yellow")
+    terminal.out().print(f"numbers: {metrics['file']}")
+
+
+@app.command()
+def embed(
+    run: RunFolder,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="images: a file, a folder, or a data set by name")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="vectors.npz, .parquet or .csv")],
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Write the vectors of images to a file."""
+    from mekiki import experiments, terminal
+
+    with terminal.progress_bar() as progress:
+        summary = experiments.embed_images(run, data, output, root=root, progress=progress)
+    if json:
+        terminal.print_json(summary)
+        return
+    for note in summary["notes"]:
+        terminal.line("note", note, "yellow")
+    terminal.out().print(f"{summary['n']:,} vectors of {summary['dim']} dimensions: {output}")
+
+
+@app.command()
+def distance(
+    run: RunFolder,
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="an image file, or one of a data set such as mnist:test:12")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="the other")],
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Say how far two images lie apart, and what that means."""
+    from mekiki import experiments, terminal
+
+    apart = experiments.distance_of(run, a, b, root=root)
+    if json:
+        terminal.print_json({**vars(apart), "same": apart.same, "a": a, "b": b})
+        return
+    terminal.out().print(str(apart))
+
+
+@app.command()
+def doctor(run: RunFolder, json: Json = False) -> None:
+    """Look at a run's training, finished or not, and say in plain words what is wrong and what to try."""
+    from mekiki import experiments, terminal
+
+    seen = experiments.examine(run)
+    if json:
+        terminal.print_json(seen)
+        return
+    terminal.history_table(seen["history"], f"{run}, {seen['epochs']} epochs")
+    terminal.findings_lines(seen["findings"])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder to write")] = Path("runs/demo"),
+    json: Json = False,
+) -> None:
+    """Show it all in three minutes: a classifier beside a Siamese network, then generated surfaces with defects."""
+    from mekiki import experiments, terminal
+
+    with terminal.progress_bar() as progress:
+        shown = experiments.demo(
+            out,
+            command=_command_line(),
+            say=lambda text: terminal.line("demo", text, "bold"),
+            on_epoch=_epoch_printer(None),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(shown)
+        return
+    comparison = shown["comparison"]
+    terminal.comparison_table(comparison, experiments.COLUMNS, f"{comparison['data']}, 2 dimensions")
+    for sentence in comparison["findings"]:
+        terminal.out().print(sentence)
+    terminal.metrics_table(
+        shown["surfaces"], "\nsurfaces with scratches, pits, stains and cracks, 16 dimensions"
+    )
+    for report in shown["reports"]:
+        terminal.out().print(f"report: {report}")
+
+
+@data_app.command("list")
+def data_list(root: Root = None, json: Json = False) -> None:
+    """The data sets known by name, and where they are."""
+    from mekiki import terminal
+    from mekiki.datasets import catalogue
+
+    entries = [vars(entry) for entry in catalogue(root)]
+    if json:
+        terminal.print_json({"datasets": entries})
+        return
+    terminal.catalogue_table(entries)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist or kmnist")],
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Download a data set, or go on with a download that was cut off."""
+    from mekiki import terminal
+    from mekiki.datasets import fetch
+
+    with terminal.progress_bar() as progress:
+        folder = fetch(name, root, progress=progress)
+    if json:
+        terminal.print_json({"name": name, "folder": str(folder)})
+        return
+    terminal.out().print(f"{name}: {folder}")
+
+
+def main() -> None:
+    """Run a command; every error a user can cause is one line on standard error and exit code 2."""
+    from mekiki import terminal
+
+    terminal.show_warnings(DataWarning, CollapseWarning)
+    try:
+        code = app(standalone_mode=False)
+    except MekikiError as error:
+        sys.exit(_failed(str(error)))
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.line(
+            "interrupted", "the last whole epoch is kept; the same command with --resume goes on", "yellow"
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader, such as `head`, had enough
+    except OSError as error:
+        sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
+    except Exception as error:
+        # What the command-line parser raises; its classes are private to typer and move between versions.
+        said = getattr(error, "format_message", None)
+        if said is None:
+            raise
+        sys.exit(_failed(f"{said()} (mekiki --help lists the commands)"))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(message: str) -> int:
+    from mekiki import terminal
+
+    terminal.line("error", message, "bold red")
+    return 2
+
+
+def _request(
+    spec: str,
+    root: Path | None,
+    size: str | None,
+    channels: int | None,
+    per_class: int | None,
+    test_fraction: float,
+    seed: int,
+    resplit: bool,
+) -> Any:
+    from mekiki.experiments import DataRequest
+
+    return DataRequest(
+        spec, str(root) if root else None, _pixels(size), channels, per_class, test_fraction, seed, resplit
+    )
+
+
+def _pixels(size: str | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    parts = size.lower().replace("×", "x").split("x")
+    if len(parts) not in (1, 2) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--size {size}: give pixels as 64, or as height x width: 48x96")
+    return int(parts[0]), int(parts[-1])
+
+
+def _settings(
+    encoder: str,
+    dim: int,
+    normalise: bool,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    schedule: str,
+    device: str,
+) -> dict[str, Any]:
+    return {
+        "encoder": encoder,
+        "dim": dim,
+        "normalise": normalise,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+        "device": device,
+    }
+
+
+def _loss(name: str, margin: float | None, selection: str | None) -> dict[str, Any]:
+    """Settings of a loss; one of pytorch-metric-learning keeps its own margin unless one is given."""
+    options: dict[str, Any] = {} if selection is None else {"selection": selection}
+    if name.startswith("pml:"):
+        if margin is not None:
+            options["margin"] = margin
+        return {"loss": name, "loss_options": options or None}
+    return {"loss": name, "margin": 1.0 if margin is None else margin, "loss_options": options or None}
+
+
+def _short(data: str) -> str:
+    return Path(data).stem or "data"
+
+
+def _command_line() -> str:
+    return shlex.join(["mekiki", *sys.argv[1:]])
+
+
+def _epoch_printer(epochs: int | None) -> Any:
+    """Print each epoch, and what the doctor sees the first time it sees it."""
+    from mekiki import terminal
+
+    told: set[str] = set()
+
+    def show(row: Any, findings: Any) -> None:
+        terminal.epoch_line(row, epochs)
+        if row["epoch"] == 1:
+            told.clear()
+        for finding in findings:
+            if finding.severity == "problem" and finding.code not in told:
+                told.add(finding.code)
+                terminal.line("doctor", f"{finding.message} Try: {finding.advice}", "bold red")
+
+    return show
+
+
+def _report_path(folder: Path) -> None:
+    from mekiki import terminal
+
+    terminal.out().print(f"report: {folder / 'report.html'}")

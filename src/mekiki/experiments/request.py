@@ -1,0 +1,34 @@
+"""Which images an experiment uses, written down so that it can be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mekiki.datasets import ImageSplit, load_images
+from mekiki.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images an experiment uses: the arguments of `load_images`, kept with the run so that it can be repeated.
+
+    Attributes: see `mekiki.datasets.load_images`.
+    """
+
+    spec: str
+    root: str | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    per_class: int | None = None
+    test_fraction: float = 0.2
+    seed: int = 0
+    resplit: bool = False
+
+    def load(self, progress: Progress = silent) -> ImageSplit:
+        """The images, train and test."""
+        options = asdict(self)
+        root = options.pop("root")
+        return load_images(
+            options.pop("spec"), root=Path(root) if root else None, **options, progress=progress
+        )

@@ -1,0 +1,159 @@
+"""One run: train, measure, draw, and write the run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.datasets import ImageSplit
+from mekiki.embedder import Embedder, write_history
+from mekiki.evaluation import Evaluation, evaluate
+from mekiki.experiments.drawing import Vectors, draw_run
+from mekiki.experiments.request import DataRequest
+from mekiki.progress import Progress, silent
+from mekiki.runs import METRICS, Run, finite, versions, write_json
+from mekiki.training.checkpoints import read_facts
+from mekiki.training.doctor import is_collapsed
+
+OnEpoch = Callable[[Mapping[str, float], Sequence[Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a finished run has to show.
+
+    Attributes:
+        run: its folder.
+        embedder: the trained embedder.
+        metrics: what `metrics.json` holds.
+        overlap: `[C, C]`, NaN for a class the test side has not.
+        test_vectors: float32 `[N, d]`.
+    """
+
+    run: Run
+    embedder: Embedder
+    metrics: dict[str, Any]
+    overlap: NDArray[np.float64] = field(repr=False)
+    test_vectors: Vectors = field(repr=False)
+
+
+def train_run(
+    request: DataRequest,
+    split: ImageSplit,
+    embedder: Embedder,
+    folder: Path,
+    *,
+    resume: bool = False,
+    projection: str = "pca",
+    command: str = "",
+    on_epoch: OnEpoch | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """Train, measure on the test side, and write the run folder.
+
+    Args:
+        request: where the images came from.
+        split: the images themselves.
+        embedder: not yet fitted; its settings are the experiment.
+        folder: the run folder.
+        resume: go on from the folder's checkpoint.
+        projection: `"pca"` or `"tsne"`, for vectors of more than two dimensions.
+        command: the command line, to be kept with the run.
+        on_epoch: called after each epoch with its row and the doctor's findings.
+        progress: called during long steps.
+
+    Raises:
+        InputError: the folder holds another run, or the images cannot be used.
+    """
+    run = Run(folder)
+    started = run.begin(resume=resume)
+    train, test = split
+    fingerprint = {"train": train.fingerprint(), "test": test.fingerprint()}
+
+    def after_epoch(row: Mapping[str, float], findings: Sequence[Any]) -> None:
+        # Not from `row` alone: on resuming, the epochs before are in the checkpoint only.
+        write_history(run.folder / "history.csv", read_facts(run.checkpoint)[0])
+        if on_epoch is not None:
+            on_epoch(row, findings)
+
+    embedder.fit(
+        train.pixels,
+        train.labels,
+        validation=(test.pixels, test.labels),
+        checkpoint=run.checkpoint,
+        resume=started,
+        identity={"data": fingerprint},
+        on_epoch=after_epoch,
+        progress=progress,
+    )
+    vectors = embedder.transform(test.pixels, progress)
+    progress("measuring", 0, 1)
+    start = time.perf_counter()
+    evaluation = evaluate(vectors, test.labels, (embedder.reference_vectors_, train.labels))
+    metrics = _metrics(embedder, evaluation, split, fingerprint) | {
+        "seconds_evaluation": time.perf_counter() - start
+    }
+    progress("measuring", 1, 1)
+    about = {
+        "data": asdict(request)
+        | {"source": train.source, "fingerprint": fingerprint, "notes": list(split.notes)},
+        "class_names": list(train.class_names),
+        "command": command,
+        "versions": versions(),
+        "epochs_asked": embedder.epochs,
+    }
+    overlap = _whole_overlap(evaluation, len(train.class_names))
+    with run.finished() as new:
+        embedder.write_into(new, about)
+        write_json(new / METRICS, metrics)
+        draw_run(new, embedder, split, vectors, evaluation, overlap, metrics, about, projection, progress)
+    return Result(run, embedder, finite(metrics), overlap, vectors)
+
+
+def _metrics(
+    embedder: Embedder, evaluation: Evaluation, split: ImageSplit, fingerprint: Mapping[str, str]
+) -> dict[str, Any]:
+    history = embedder.history_
+    seconds = float(sum(history["seconds"]))
+    images = sum(s * r for s, r in zip(history["seconds"], history["images_per_second"], strict=True))
+    last = {
+        name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")
+    }
+    return (
+        evaluation.as_dict()
+        | last
+        | {
+            "overlap": _whole_overlap(evaluation, len(split.train.class_names)).tolist(),
+            "epochs": int(last["epoch"]),
+            "seconds_training": seconds,
+            "images_per_second": images / seconds,
+            "collapsed": is_collapsed(embedder.findings_),
+            "findings": [vars(finding) for finding in embedder.findings_],
+            "loss": embedder.loss,
+            "dim": embedder.dim,
+            "encoder": embedder.encoder,
+            "seed": embedder.seed_,
+            "n_train": len(split.train),
+            "n_test": len(split.test),
+            "class_names": list(split.train.class_names),
+            "data": split.train.source,
+            "data_fingerprint": dict(fingerprint),
+            "data_notes": list(split.notes),
+            "versions": versions(),
+        }
+    )
+
+
+def _whole_overlap(evaluation: Evaluation, classes: int) -> NDArray[np.float64]:
+    """The overlap matrix over all classes; NaN where the test side has none of a class."""
+    whole = np.full((classes, classes), math.nan)
+    places = np.array([int(label) for label in evaluation.overlap_classes])
+    whole[np.ix_(places, places)] = evaluation.overlap
+    return whole

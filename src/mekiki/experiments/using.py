@@ -1,0 +1,155 @@
+"""What a finished run is used for: measuring again, vectors of images, distances, the doctor's view."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mekiki.datasets import iter_images, load_one
+from mekiki.embedder import Distance, Embedder
+from mekiki.errors import InputError
+from mekiki.evaluation import evaluate
+from mekiki.experiments.drawing import Vectors
+from mekiki.experiments.request import DataRequest
+from mekiki.progress import Progress, silent
+from mekiki.runs import Run, finite, write_json
+from mekiki.training.checkpoints import read_facts
+from mekiki.training.doctor import diagnose, is_collapsed
+from mekiki.vectors import VectorTable, check_suffix, write_vectors
+
+
+def evaluate_run(
+    folder: Path, request: DataRequest | None = None, *, progress: Progress = silent
+) -> dict[str, Any]:
+    """Measure a run on its own test images, or on others, and keep the numbers in the run folder.
+
+    Other images are matched to the run's classes by name; those of a class that the run does not know are measured
+    too, and named in the notes.
+
+    Returns:
+        The numbers, also written to `evaluation.json` (own images) or `evaluation-<name>.json`.
+    """
+    run = Run(folder).open()
+    config, embedder = run.config(), run.embedder()
+    about = config["about"]
+    own = request is None
+    if request is None:
+        kept = about["data"]
+        known = {name: kept[name] for name in asdict(DataRequest("x"))}
+        request = DataRequest(**(known | {"size": tuple(kept["size"]) if kept["size"] else None}))
+    channels, height, width = _image_shape(folder, embedder)
+    request = DataRequest(**(asdict(request) | {"size": (height, width), "channels": channels}))
+    split = request.load(progress)
+    test = split.test
+    names = np.array(about["class_names"], dtype=object)
+    vectors = embedder.transform(test.pixels, progress)
+    labels = np.array(test.class_names, dtype=object)[test.labels].astype(str)
+    reference = names[embedder.classes_[embedder.reference_labels_]].astype(str)
+    evaluation = evaluate(vectors, labels, (embedder.reference_vectors_, reference))
+    notes = [*split.notes, *evaluation.notes]
+    if own and test.fingerprint() != about["data"]["fingerprint"]["test"]:
+        notes.append("the images are not those the run was made from: their content has changed since")
+    metrics: dict[str, Any] = finite(
+        evaluation.as_dict()
+        | {
+            "data": request.spec,
+            "data_fingerprint": {"test": test.fingerprint()},
+            "n_test": len(test),
+            "notes": notes,
+        }
+    )
+    name = "evaluation" if own else f"evaluation-{Path(request.spec).name or 'data'}"
+    write_json(run.folder / f"{name}.json", metrics)
+    return metrics | {"file": str(run.folder / f"{name}.json")}
+
+
+def embed_images(
+    folder: Path, data: str, output: Path, *, root: Path | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Write the vectors of images to a file.
+
+    Args:
+        folder: the run.
+        data: an image file, a folder of images at any depth (labels are not looked for), or a data set by name or
+            `.npz`, whose train and test sides both are embedded with their labels.
+        output: a `.npz`, `.parquet` or `.csv` file.
+        root: where a named data set lies.
+        progress: called during long steps.
+
+    Returns:
+        `n`, `dim`, `output` and `notes`.
+    """
+    check_suffix(output)
+    embedder = Run(folder).open().embedder()
+    channels, height, width = _image_shape(folder, embedder)
+    names: list[str] = []
+    labels: list[str] = []
+    parts: list[Vectors] = []
+    notes: list[str] = []
+    path = Path(data)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz"):
+        stream = iter_images(path, size=(height, width), channels=channels, progress=progress)
+        for pixels, block_names in stream:
+            parts.append(embedder.transform(pixels))
+            names += block_names
+        notes += stream.notes
+        labels = [""] * len(names)
+    else:
+        split = DataRequest(data, str(root) if root else None, (height, width), channels).load(progress)
+        notes += split.notes
+        for images in split:
+            parts.append(embedder.transform(images.pixels, progress))
+            names += images.names
+            labels += [images.class_names[label] for label in images.labels]
+    if not names:
+        raise InputError(f"{data}: no image could be read")
+    vectors = np.concatenate(parts)
+    write_vectors(output, VectorTable(vectors, names, labels))
+    return {"n": len(vectors), "dim": vectors.shape[1], "output": str(output), "notes": notes}
+
+
+def distance_of(folder: Path, a: str, b: str, *, root: Path | None = None) -> Distance:
+    """How far two images lie apart in the embedding of a run.
+
+    Args:
+        folder: the run.
+        a: an image file, or one of a data set: `mnist:test:12`.
+        b: the other.
+        root: where a named data set lies.
+    """
+    embedder = Run(folder).open().embedder()
+    channels, height, width = _image_shape(folder, embedder)
+    one, two = (load_one(image, size=(height, width), channels=channels, root=root) for image in (a, b))
+    return embedder.distance(one, two)
+
+
+def examine(folder: Path) -> dict[str, Any]:
+    """What the collapse doctor sees in a run, finished or not: `findings`, `collapsed`, `epochs` and `history`."""
+    run = Run(folder)
+    if run.checkpoint.is_file() and not run.complete:
+        history, settings = read_facts(run.checkpoint)
+        findings = diagnose(history, **settings["doctor"])
+    else:
+        embedder = run.open().embedder()
+        history, findings = embedder.history_, embedder.findings_
+    content: dict[str, Any] = finite(
+        {
+            "run": str(folder),
+            "complete": run.complete,
+            "epochs": len(history["epoch"]),
+            "collapsed": is_collapsed(findings),
+            "findings": [vars(finding) for finding in findings],
+            "history": history,
+        }
+    )
+    return content
+
+
+def _image_shape(folder: Path, embedder: Embedder) -> tuple[int, int, int]:
+    if len(embedder.input_shape_) != 3:
+        raise InputError(f"{folder}: was trained on {embedder.input_shape_[0]} features, not on images")
+    channels, height, width = embedder.input_shape_
+    return channels, height, width

@@ -1,0 +1,199 @@
+"""What the command line shows: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from mekiki.progress import Progress
+
+DRAW_AFTER = 0.5
+"""Seconds that work may take before it gets a progress bar."""
+
+HEADLINE = (
+    ("knn5_accuracy", "5-NN accuracy", 100.0, "%"),
+    ("pair_eer", "equal error rate", 100.0, "%"),
+    ("pair_auc", "pair AUC", 100.0, "%"),
+    ("pair_accuracy", "pair accuracy", 100.0, "%"),
+    ("overlap_max", "largest overlap", 100.0, "%"),
+    ("silhouette", "silhouette", 1.0, ""),
+    ("train_loss", "training loss", 1.0, ""),
+    ("val_loss", "validation loss", 1.0, ""),
+    ("seconds_training", "training", 1.0, "s"),
+    ("images_per_second", "images a second", 1.0, ""),
+)
+
+
+def out() -> Console:
+    """Where results go."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Where progress, warnings and errors go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def line(word: str, text: str, style: str) -> None:
+    """One line on standard error: `word: text`; line breaks inside the text become spaces."""
+    err().print(Text.assemble((f"{word}: ", style), " ".join(text.split())))
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on standard output; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def show_warnings(*categories: type[Warning]) -> None:
+    """Show warnings of these kinds as one line each, and none of any other library's."""
+    warnings.simplefilter("ignore")
+    for category in categories:
+        warnings.simplefilter("always", category)
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        line("note", str(message), "yellow")
+
+    warnings.showwarning = show
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Give a `Progress` that draws one bar; quick work draws none, and nothing stays on the screen."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=err(), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        current, since = "", time.monotonic()
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal current, since
+            kind = what.split("  ")[0]
+            if kind != current:
+                current, since = kind, time.monotonic()
+                bar.reset(task, total=total, visible=False)
+            visible = done < total and time.monotonic() - since > DRAW_AFTER
+            bar.update(task, description=what, completed=done, total=total, visible=visible)
+
+        yield show
+
+
+def epoch_line(row: Mapping[str, float], epochs: int | None) -> None:
+    """One line an epoch on standard error."""
+    of = f"/{epochs}" if epochs else ""
+    parts = [f"epoch {int(row['epoch'])}{of}", f"train loss {row['train_loss']:.4f}"]
+    if math.isfinite(row.get("val_loss", math.nan)):
+        parts.append(f"val loss {row['val_loss']:.4f}")
+    for name, value in row.items():
+        if name.endswith("accuracy"):
+            parts.append(f"{name.replace('_', ' ')} {100 * value:.2f} %")
+    parts.append(f"{row['seconds']:.1f} s")
+    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    err().print(" · ".join(parts), style="dim")
+
+
+def findings_lines(findings: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """What the collapse doctor says."""
+    styles = {"problem": "bold red", "notice": "yellow", "ok": "green"}
+    console = console or out()
+    for finding in findings:
+        word = {"problem": "problem", "notice": "notice", "ok": "well"}[finding["severity"]]
+        text = Text.assemble((f"{word}: ", styles[finding["severity"]]), finding["message"])
+        if finding["advice"]:
+            text.append(f" Try: {finding['advice']}")
+        console.print(text)
+
+
+def metrics_table(metrics: Mapping[str, Any], title: str) -> None:
+    """The numbers that matter, on standard output."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    for name, label, factor, unit in HEADLINE:
+        if name in metrics:
+            table.add_row(label, number(metrics[name], factor, unit))
+    out().print(table)
+
+
+def comparison_table(
+    comparison: Mapping[str, Any], columns: Sequence[tuple[str, str, float]], title: str
+) -> None:
+    """Losses side by side, mean ± standard deviation over the seeds.
+
+    Args:
+        comparison: as `mekiki.experiments.compare` returns it.
+        columns: (key, heading, factor) of each column.
+        title: above the table.
+    """
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("loss")
+    for _, heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for loss, values in comparison["losses"].items():
+        cells = []
+        for key, _, factor in columns:
+            mean, sd = values[key]["mean"], values[key]["sd"]
+            cells.append(number(mean, factor) + (f" ± {factor * sd:.2g}" if sd is not None else ""))
+        table.add_row(loss, *cells)
+    out().print(table)
+
+
+def history_table(history: Mapping[str, Sequence[float]], title: str) -> None:
+    """What the doctor looks at, epoch by epoch."""
+    columns = ("train_loss", "val_loss", "spread", "effective_rank", "zero_loss_share")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in (
+        "epoch",
+        "training loss",
+        "validation loss",
+        "spread",
+        "effective rank",
+        "pairs without loss",
+    ):
+        table.add_column(heading, justify="right")
+    for row, epoch in enumerate(history["epoch"]):
+        values = [history[name][row] if name in history else None for name in columns]
+        cells = [number(value) for value in values[:-1]] + [number(values[-1], 100, "%")]
+        table.add_row(str(int(epoch)), *cells)
+    out().print(table)
+
+
+def catalogue_table(entries: Sequence[Mapping[str, Any]]) -> None:
+    """The data sets known by name."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "what", "images", "where"):
+        table.add_column(heading, justify="right" if heading == "images" else "left")
+    for entry in entries:
+        table.add_row(entry["name"], entry["what"], f"{entry['images']:,}", entry["where"])
+    out().print(table)
+
+
+def number(value: float | None, factor: float = 1.0, unit: str = "") -> str:
+    """A number with sensible digits and its unit; a dash for none.
+
+    Example:
+        >>> number(0.96712, 100, "%"), number(80123.4), number(None), number(0.01993)
+        ('96.71 %', '80,123', '–', '0.0199')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    scaled = factor * value
+    if abs(scaled) >= 1000:
+        text = f"{scaled:,.0f}"
+    elif abs(scaled) >= 1 or scaled == 0:
+        text = f"{scaled:.2f}"
+    else:
+        text = f"{scaled:.3g}"
+    return f"{text} {unit}".strip()
