@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
@@ -304,14 +304,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         weights = {
             name: value.cpu().contiguous().numpy() for name, value in self.encoder_.state_dict().items()
         }
-        save_file(weights, folder / "model.safetensors")
-        save_file(
-            {
-                "vectors": np.ascontiguousarray(self.reference_vectors_),
-                "labels": np.ascontiguousarray(self.reference_labels_),
-            },
-            folder / "reference.safetensors",
-        )
+        reference = {
+            "vectors": np.ascontiguousarray(self.reference_vectors_),
+            "labels": np.ascontiguousarray(self.reference_labels_),
+        }
+        # Through bytes, because the library's own writer makes files that no one else may read.
+        (folder / "model.safetensors").write_bytes(save(weights))
+        (folder / "reference.safetensors").write_bytes(save(reference))
         same, different = self.distance_quantiles_
         config = {
             "format": FORMAT,
