@@ -47,7 +47,9 @@ def test_contrastive_loss_equals_the_formula_of_the_post_in_float64():
 
 def test_contrastive_loss_of_collapsed_vectors_is_a_quarter_of_the_squared_margin():
     zeros = torch.zeros(10, 2)
-    assert ContrastiveLoss(2.0)(zeros, zeros, torch.arange(10) % 2 == 0).item() == pytest.approx(1.0, abs=1e-3)
+    assert ContrastiveLoss(2.0)(zeros, zeros, torch.arange(10) % 2 == 0).item() == pytest.approx(
+        1.0, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize(("squared", "expected"), [(False, 0.3 - 0.7 + 1.0), (True, 0.09 - 0.49 + 1.0)])

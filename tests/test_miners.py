@@ -86,9 +86,7 @@ def test_triplet_selections_against_plain_loops(batch, margin, squared):
         assert ((a, p, worst[1]) in hardest) == (worst[0] > 0)
     assert len(hardest) <= len(rows)
 
-    hard = as_set(
-        miners.random_hard_triplets(vectors, tensor, margin, squared=squared, generator=generator)
-    )
+    hard = as_set(miners.random_hard_triplets(vectors, tensor, margin, squared=squared, generator=generator))
     assert all(violation[t] > 0 for t in hard)
     assert {t[:2] for t in hard} == {t[:2] for t, v in violation.items() if v > 0}
 

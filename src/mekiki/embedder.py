@@ -537,11 +537,17 @@ def write_history(path: Path, history: Mapping[str, list[float]]) -> None:
 
 
 def read_history(path: Path) -> History:
-    """Read a `history.csv`: one list of numbers a column."""
+    """Read a `history.csv`: one list of numbers a column.
+
+    Raises:
+        ValueError: the file is cut short, or is something else.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         names = next(reader)
         rows = [[float(value) for value in row] for row in reader]
+    if not rows or any(len(row) != len(names) for row in rows):
+        raise ValueError(f"{path.name} is cut short")
     return {name: [row[column] for row in rows] for column, name in enumerate(names)}
 
 

@@ -116,7 +116,7 @@ def content_hashes(pixels: Pixels) -> NDArray[np.uint64]:
     """
     digests = bytearray(8 * len(pixels))
     for i, image in enumerate(pixels):
-        digests[8 * i : 8 * i + 8] = hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest()
+        digests[8 * i : 8 * i + 8] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
     return np.frombuffer(digests, np.uint64)
 
 

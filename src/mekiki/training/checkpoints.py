@@ -60,24 +60,37 @@ def save_checkpoint(
         )
 
 
+def read_facts(path: Path) -> tuple[History, dict[str, Any]]:
+    """History and settings of a checkpoint, without its tensors.
+
+    Raises:
+        InputError: as `read_checkpoint`.
+    """
+    checkpoint = _read(path, tensors=False)
+    return checkpoint.history, checkpoint.settings
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read what `save_checkpoint` wrote.
 
     Raises:
         InputError: there is no such file, or it is not a checkpoint.
     """
+    return _read(path, tensors=True)
+
+
+def _read(path: Path, *, tensors: bool) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["mekiki"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = file.keys() if tensors else ()
+            held = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise InputError(f"{path}: no checkpoint here; leave out --resume to start anew") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable checkpoint ({error}); leave out --resume to start anew"
-        ) from None
+        raise InputError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
     history: History = facts["history"]
-    return Checkpoint(len(history["epoch"]), history, facts["settings"], tensors)
+    return Checkpoint(len(history["epoch"]), history, facts["settings"], held)
 
 
 def restore(checkpoint: Checkpoint, *, model: nn.Module, loss: nn.Module, optimizer: Optimizer) -> None:

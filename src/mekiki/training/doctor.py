@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 COLLAPSED_SPREAD = 0.01
-AT_CONSTANT = 0.02
+"""Spread, as a share of the margin, below which vectors count as equal."""
+AT_CONSTANT = 0.95
+"""Share of the loss of equal vectors above which a loss says that nothing is learnt."""
 STARVED_SHARE = 0.98
+"""Share of pairs without loss above which training has little left to learn from."""
 
 Severity = Literal["ok", "notice", "problem"]
 
@@ -52,13 +55,15 @@ def spread(vectors: Tensor) -> float:
 def effective_rank(vectors: Tensor) -> float:
     """How many dimensions the vectors `[N, d]` really use: exp of the entropy of their singular values' shares.
 
-    Roy and Vetterli, *The effective rank* (2007). 0 where all vectors are equal.
+    Roy and Vetterli, *The effective rank* (2007). 0 where all vectors are equal, NaN where one is not finite.
 
     Example:
         >>> line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
         >>> round(effective_rank(line), 3)
         1.0
     """
+    if not torch.isfinite(vectors).all():
+        return math.nan
     singular = torch.linalg.svdvals((vectors - vectors.mean(0)).double())
     total = singular.sum()
     if total <= 0:
@@ -117,12 +122,13 @@ def diagnose(
                     "images and that the images are not all alike.",
                 )
             )
-    if not collapsed and losses and _at_constant(losses[-1], constant_loss):
+    if not collapsed and losses and constant_loss is not None and losses[-1] >= AT_CONSTANT * constant_loss:
+        # Without validation the loss may be that of the hardest pairs only, which says less.
         findings.append(
             Finding(
                 "constant-loss",
-                "problem",
-                f"The loss sits at {losses[-1]:.4g}, the value it has when all vectors are equal: nothing is learnt.",
+                "problem" if validation else "notice",
+                f"The loss is {losses[-1]:.4g}, and {constant_loss:.4g} when all vectors are equal: nothing is learnt.",
                 "Lower the learning rate, check the labels, or start with loss contrastive and its random pairs.",
             )
         )
@@ -192,11 +198,7 @@ def is_collapsed(findings: Sequence[Finding]) -> bool:
     return any(finding.severity == "problem" for finding in findings)
 
 
-def _at_constant(loss: float, constant: float | None) -> bool:
-    return constant is not None and abs(loss - constant) < AT_CONSTANT * constant
-
-
 def _sits_at(losses: Sequence[float], constant: float | None) -> str:
-    if losses and _at_constant(losses[-1], constant):
-        return f" The loss sits at {losses[-1]:.4g}, just what it is when all vectors are equal."
+    if losses and constant is not None and losses[-1] >= AT_CONSTANT * constant:
+        return f" The loss sits at {losses[-1]:.4g}; it is {constant:.4g} when all vectors are equal."
     return ""

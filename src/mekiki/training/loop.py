@@ -139,6 +139,10 @@ def train(
     if resume and checkpoint is not None:
         saved = read_checkpoint(checkpoint)
         _check_identity(checkpoint, saved.settings, identity)
+        if saved.epoch > settings.epochs:
+            raise InputError(
+                f"{checkpoint}: has {saved.epoch} epochs, and {settings.epochs} are asked for; ask for as many or more"
+            )
         restore(saved, model=objective.model, loss=objective.loss, optimizer=optimizer)
         history, done = saved.history, saved.epoch
 
@@ -159,14 +163,15 @@ def train(
                 objective, model, optimizer, examples, generator, fabric, label, progress
             )
         seconds = time.perf_counter() - start
-        if not math.isfinite(row["train_loss"]):
-            raise DivergedError(
-                f"{label}: the loss is {row['train_loss']}; training stopped and the last good epoch is kept. "
-                "Lower the learning rate (now "
-                f"{rate:g}), and check the input for extreme values"
-            )
         row |= _validate(objective, fixed, validation, fabric)
         row |= _watch(encoder, watched, sample, fabric)
+        # The loss alone does not tell: a pair infinitely far apart has a loss of zero, and a gradient that is no number.
+        if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
+            raise DivergedError(
+                f"{label}: the loss is {row['train_loss']:.3g} and the spread of the vectors {row['spread']:.3g}; "
+                f"training stopped and the last good epoch is kept. Lower the learning rate (now {rate:g}), and check "
+                "the input for extreme values"
+            )
         row |= {"lr": rate, "seconds": seconds, "images_per_second": images / seconds}
         for name, value in ({"epoch": float(epoch + 1)} | row).items():
             history.setdefault(name, []).append(value)

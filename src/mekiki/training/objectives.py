@@ -22,6 +22,7 @@ from mekiki.losses import (
     TripletLoss,
     distance,
     library_loss,
+    library_loss_class,
 )
 from mekiki.networks import ClassificationNet, SiameseNet, TripletNet
 
@@ -242,6 +243,29 @@ class InBatch:
         return self.validated_by.validation_outcome(outputs, target)
 
 
+def check_loss(name: str) -> None:
+    """Check the name of a loss, before any data is read.
+
+    Raises:
+        InputError: there is no such loss.
+        MissingExtraError: it is one of pytorch-metric-learning, which is not installed.
+
+    Example:
+        >>> check_loss("tripplet")
+        Traceback (most recent call last):
+        mekiki.errors.InputError: loss 'tripplet' is not known; choose one of softmax, contrastive, triplet, \
+online-contrastive, online-triplet, or pml:NAME; did you mean triplet?
+    """
+    if name in LOSSES:
+        return
+    if isinstance(name, str) and name.startswith("pml:"):
+        library_loss_class(name.removeprefix("pml:"))
+        return
+    close = difflib.get_close_matches(str(name), LOSSES, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise InputError(f"loss {name!r} is not known; choose one of {', '.join(LOSSES)}, or pml:NAME{hint}")
+
+
 def build_objective(
     name: str,
     encoder: nn.Module,
@@ -268,6 +292,7 @@ def build_objective(
     Raises:
         InputError: there is no such loss, or it does not take these options.
     """
+    check_loss(name)
     given = dict(options or {})
     per_batch = min(10, classes)
     samples = max(2, batch_size // per_batch)
@@ -288,12 +313,8 @@ def build_objective(
             return InBatch(encoder, loss, classes=per_batch, samples=samples, validated_by=triplets)
     except TypeError as error:
         raise InputError(f"loss {name!r} with options {given}: {error}") from None
-    if name.startswith("pml:"):
-        library = library_loss(name.removeprefix("pml:"), dim=dim, classes=classes, options=given)
-        return InBatch(encoder, library, classes=per_batch, samples=samples)
-    close = difflib.get_close_matches(name, LOSSES, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"loss {name!r} is not known; choose one of {', '.join(LOSSES)}, or pml:NAME{hint}")
+    library = library_loss(name.removeprefix("pml:"), dim=dim, classes=classes, options=given)
+    return InBatch(encoder, library, classes=per_batch, samples=samples)
 
 
 def _batches(sides: Sequence[Tensor], target: Tensor, batch_size: int) -> list[Batch]:

@@ -1,0 +1,35 @@
+"""Pictures of an embedding: scatter, loss curve, distance histograms, overlap, confused pairs, comparison.
+
+Every function takes plain arrays and gives a matplotlib `Figure` of its own, without pyplot and without touching
+global settings; `save` writes one as PNG.
+"""
+
+from __future__ import annotations
+
+from mekiki.pictures.charts import (
+    comparison,
+    confused_pairs,
+    loss_curve,
+    overlap_matrix,
+    pair_distances,
+    save,
+)
+from mekiki.pictures.palette import COLOURS, class_style
+from mekiki.pictures.points import scatter
+from mekiki.pictures.projection import Frame, Projection, frame, project
+
+__all__ = [
+    "COLOURS",
+    "Frame",
+    "Projection",
+    "class_style",
+    "comparison",
+    "confused_pairs",
+    "frame",
+    "loss_curve",
+    "overlap_matrix",
+    "pair_distances",
+    "project",
+    "save",
+    "scatter",
+]
