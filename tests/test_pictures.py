@@ -13,7 +13,7 @@ from PIL import Image
 from mekiki import pictures
 from mekiki.errors import InputError, MissingExtraError
 from mekiki.pictures import lettering, palette
-from mekiki.pictures.charts import rate_steps
+from mekiki.pictures.history import rate_steps
 from mekiki.pictures.points import spread
 
 JAPANESE = ["良品", "傷", "打痕", "汚れ"]

@@ -131,12 +131,13 @@ def load_one(
     height_width = _size(size) or (0, 0)
     text = os.fspath(path_or_reference)
     match = _REFERENCE.fullmatch(text)
-    if match is None or Path(text).exists():
-        if not Path(text).is_file():
+    path = Path(text).expanduser()
+    if match is None or path.exists():
+        if not path.is_file():
             raise InputError(
                 f"{text}: no such image file; give a file, or a reference such as mnist:test:12 or digits:train:3"
             )
-        return decode(Path(text).expanduser(), height_width, channels).pixels
+        return decode(path, height_width, channels).pixels
     name, side, index = match[1], match[2], int(match[3])
     if name in SOURCES:
         pool, in_test = load_idx(name, None if root is None else Path(root).expanduser())

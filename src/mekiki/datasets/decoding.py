@@ -6,6 +6,7 @@ Pillow's antialiased `BILINEAR` with `reducing_gap=2.0`; the aspect ratio is not
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ _ORIENTATION, _WIDTH, _LENGTH = 0x0112, 0x0100, 0x0101
 _QUARTER_TURNS = (5, 6, 7, 8)
 _WORKERS = min(8, os.cpu_count() or 1)
 _BLOCK = 512
+_BLOCK_BYTES = 2**25
 
 
 class TooLargeError(InputError):
@@ -248,7 +250,7 @@ def decode_blocks(
     channels: int,
     findings: Findings,
     *,
-    batch: int = _BLOCK,
+    batch: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[tuple[list[int], Pixels]]:
     """Decode files with several threads, a block in memory at a time.
@@ -259,7 +261,7 @@ def decode_blocks(
         size: height and width.
         channels: 1 or 3.
         findings: filled on the way.
-        batch: files a block.
+        batch: files a block; by default about 32 MB of pixels.
         progress: told after each block.
 
     Yields:
@@ -273,6 +275,7 @@ def decode_blocks(
             return error
 
     shape = (*size, *((3,) if channels == 3 else ()))
+    batch = batch or rows_per_block(shape)
     with ThreadPoolExecutor(_WORKERS) as threads:
         for start in range(0, len(paths), batch):
             rows, block = [], []
@@ -285,6 +288,16 @@ def decode_blocks(
                     block.append(result.pixels)
             progress("decoding images", min(start + batch, len(paths)), len(paths))
             yield rows, np.stack(block) if block else np.empty((0, *shape), np.uint8)
+
+
+def rows_per_block(shape: tuple[int, ...]) -> int:
+    """How many images of `shape` to hold at a time, for memory to stay flat whatever their size.
+
+    Example:
+        >>> rows_per_block((28, 28)), rows_per_block((1024, 1024, 3))
+        (512, 10)
+    """
+    return min(_BLOCK, max(1, _BLOCK_BYTES // math.prod(shape)))
 
 
 def read_headers(

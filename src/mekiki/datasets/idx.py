@@ -77,8 +77,8 @@ SOURCES = {
     "fashion-mnist": IdxSource(
         "articles of clothing, 28×28 grey",
         (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
         (
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -104,7 +104,7 @@ SOURCES = {
     ),
     "kmnist": IdxSource(
         "Kuzushiji: cursive Japanese characters, 28×28 grey",
-        ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/", "https://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
         (
             "bdb82020997e1d708af4cf47b453dcf7",
             "e144d726b3acfaa3e44228e80efcd344",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mekiki.datasets.decoding import rows_per_block
 from mekiki.datasets.splitting import Division, ImageSplit
 from mekiki.errors import InputError
 from mekiki.files import cache_folder, replaced_file, write_text
@@ -21,7 +22,6 @@ MEMORY_BUDGET = 512 * 2**20
 """Bytes of decoded pixels that may stay in memory; more go to memory maps."""
 
 _FORMAT = 1
-_BLOCK = 1024
 
 
 def store_key(files: list[tuple[str, int, int]], settings: object) -> str:
@@ -115,9 +115,10 @@ def _write_rows(path: Path, pixels: NDArray[np.generic], rows: Indices, *, grey:
     shape = (len(rows), *pixels.shape[1 : 3 if grey else None])
     with replaced_file(path) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", pixels.dtype, shape)
-        for start in range(0, len(rows), _BLOCK):
-            block = pixels[rows[start : start + _BLOCK]]
-            out[start : start + _BLOCK] = block[..., 0] if grey else block
+        batch = rows_per_block(pixels.shape[1:])
+        for start in range(0, len(rows), batch):
+            block = pixels[rows[start : start + batch]]
+            out[start : start + batch] = block[..., 0] if grey else block
         out.flush()
         del out
 

@@ -22,6 +22,8 @@ from mekiki.runs import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import read_facts
 from mekiki.training.doctor import is_collapsed
 
+ACCURACIES = ("accuracy", "pair_accuracy", "triplet_accuracy")
+
 OnEpoch = Callable[[Mapping[str, float], Sequence[Any]], None]
 
 
@@ -123,9 +125,9 @@ def _metrics(
     history = embedder.history_
     seconds = float(sum(history["seconds"]))
     images = sum(s * r for s, r in zip(history["seconds"], history["images_per_second"], strict=True))
-    last = {
-        name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")
-    }
+    last = {name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")}
+    # `pair_accuracy` is that of the evaluation; what the history calls so was seen while training.
+    last = {f"train_{name}" if name in ACCURACIES else name: value for name, value in last.items()}
     return (
         evaluation.as_dict()
         | last

@@ -6,14 +6,9 @@ global settings; `save` writes one as PNG.
 
 from __future__ import annotations
 
-from mekiki.pictures.charts import (
-    comparison,
-    confused_pairs,
-    loss_curve,
-    overlap_matrix,
-    pair_distances,
-    save,
-)
+from mekiki.pictures.charts import comparison, confused_pairs, overlap_matrix, save
+from mekiki.pictures.distances import pair_distances
+from mekiki.pictures.history import loss_curve
 from mekiki.pictures.palette import COLOURS, class_style
 from mekiki.pictures.points import scatter
 from mekiki.pictures.projection import Frame, Projection, frame, project

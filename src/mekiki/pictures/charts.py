@@ -1,4 +1,4 @@
-"""Loss curve, distance histograms, overlap heat map, confused pairs and the comparison of losses."""
+"""Overlap heat map, confused pairs and the comparison of losses; writing a figure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mekiki.errors import InputError
 from mekiki.files import replaced_file
 from mekiki.pictures.canvas import dress, lettering, new_figure
 from mekiki.pictures.lettering import class_labels, legible
-from mekiki.pictures.palette import ACCENT, DIFFERENT, FAINT_INK, GRID, INK, PAPER, SAME
+from mekiki.pictures.palette import ACCENT, FAINT_INK, GRID, INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 OVERLAP_MEANING = (
     "probability that two of the row class lie farther apart\nthan one of the row and one of the column class"
 )
-ACCURACIES = {"accuracy": "accuracy", "pair_accuracy": "pairs judged rightly"}
 MOST_ANNOTATED = 15
 MOST_TICKS = 40
 
@@ -33,241 +32,13 @@ def save(figure: Figure, path: Path) -> None:
 
     Example:
         >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "loss.png"
-        >>> save(loss_curve({"epoch": [1], "train_loss": [0.3]}), target)
+        >>> target = Path(tempfile.mkdtemp()) / "overlap.png"
+        >>> save(overlap_matrix([[0.0]], ["ok"]), target)
         >>> target.read_bytes()[1:4]
         b'PNG'
     """
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def loss_curve(history: Mapping[str, Sequence[float | None]], title: str = "Loss by epoch") -> Figure:
-    """Training and validation loss by epoch; accuracy below where the history holds it.
-
-    Args:
-        history: columns of one length: `epoch`, `train_loss`, and optionally `val_loss`, `lr` (its steps are
-            marked), `accuracy` and `val_accuracy`, or `pair_accuracy` and `val_pair_accuracy` (shares, 0 to 1).
-            `None` and NaN are gaps.
-        title: set above the figure.
-
-    Raises:
-        InputError: no epochs, or columns of different lengths.
-
-    Example:
-        >>> figure = loss_curve({"epoch": [1, 2], "train_loss": [0.05, 0.03], "accuracy": [0.8, 0.9]})
-        >>> [axes.get_ylabel() for axes in figure.axes]
-        ['loss (mean per sample)', 'accuracy (%)']
-    """
-    columns = history_columns(history)
-    kind = next((key for key in ACCURACIES if key in columns or f"val_{key}" in columns), None)
-    figure = new_figure(7.4, 6.2 if kind else 4.2)
-    panels = figure.subplots(2 if kind else 1, 1, sharex=True, squeeze=False)[:, 0]
-    _curves(panels[0], columns, "train_loss", "val_loss", 1.0)
-    dress(panels[0], "" if kind else "epoch", "loss (mean per sample)", title)
-    panels[0].set_ylim(bottom=0 if _least(columns) >= 0 else None)
-    if kind:
-        _curves(panels[1], columns, kind, f"val_{kind}", 100.0)
-        dress(panels[1], "epoch", f"{ACCURACIES[kind]} (%)")
-    _rate_steps(panels[0], columns)
-    _epoch_ticks(panels[-1], columns["epoch"])
-    return figure
-
-
-def history_columns(history: Mapping[str, Sequence[float | None]]) -> dict[str, NDArray[np.float64]]:
-    """The columns of a history as float arrays with NaN for gaps; columns without a finite value are left out.
-
-    Raises:
-        InputError: no epochs, or columns of different lengths.
-
-    Example:
-        >>> history_columns({"train_loss": [0.2, None], "val_loss": [None, None]})
-        {'train_loss': array([0.2, nan]), 'epoch': array([1., 2.])}
-    """
-    columns = {
-        name: np.array([math.nan if value is None else float(value) for value in values])
-        for name, values in history.items()
-    }
-    lengths = {name: len(values) for name, values in columns.items()}
-    if not lengths or not max(lengths.values()):
-        raise InputError("loss curve: the history holds no epochs")
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"loss curve: the columns differ in length: {lengths}")
-    columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    columns.setdefault("epoch", np.arange(1.0, max(lengths.values()) + 1))
-    return columns
-
-
-def rate_steps(columns: Mapping[str, NDArray[np.float64]]) -> list[tuple[float, float]]:
-    """Where the learning rate changes, as (epoch, new rate): none where it changes at most epochs.
-
-    Example:
-        >>> rate_steps({"epoch": np.arange(1.0, 5), "lr": np.array([0.1, 0.1, 0.01, 0.01])})
-        [(3.0, 0.01)]
-    """
-    if "lr" not in columns:
-        return []
-    rate = columns["lr"]
-    places = [i for i in range(1, len(rate)) if np.isfinite(rate[i]) and rate[i] != rate[i - 1]]
-    if len(places) > max(1, (len(rate) - 1) // 2) or len(places) > 8:  # a continuous schedule has no steps
-        return []
-    return [(float(columns["epoch"][i]), float(rate[i])) for i in places]
-
-
-def _least(columns: Mapping[str, NDArray[np.float64]]) -> float:
-    values = [columns[name] for name in ("train_loss", "val_loss") if name in columns]
-    return min((float(np.nanmin(column)) for column in values), default=0.0)
-
-
-def _curves(
-    axes: Axes, columns: Mapping[str, NDArray[np.float64]], train: str, val: str, factor: float
-) -> None:
-    few = len(columns["epoch"]) <= 40
-    for name, label, colour, marker in ((train, "training", SAME, "o"), (val, "validation", DIFFERENT, "s")):
-        if name in columns:
-            axes.plot(
-                columns["epoch"],
-                factor * columns[name],
-                color=colour,
-                marker=marker if few else None,
-                markersize=4.5,
-                linewidth=1.8,
-                label=label,
-            )
-    if axes.lines:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    else:
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", **lettering())
-
-
-def _rate_steps(axes: Axes, columns: Mapping[str, NDArray[np.float64]]) -> None:
-    for epoch, rate in rate_steps(columns):
-        axes.axvline(epoch - 0.5, color=FAINT_INK, linewidth=1, linestyle=(0, (3, 3)))
-        axes.annotate(
-            f"rate {rate:.3g}",
-            (epoch - 0.5, 0.03),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            **lettering(8, FAINT_INK, rotation=90, va="bottom"),
-        )
-
-
-def _epoch_ticks(axes: Axes, epochs: NDArray[np.float64]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes.set_xlim(float(epochs.min()) - 0.6, float(epochs.max()) + 0.6)
-
-
-def pair_distances(
-    edges: ArrayLike,
-    same: ArrayLike,
-    different: ArrayLike,
-    threshold: float = math.nan,
-    eer: float = math.nan,
-    axis_name: str = "Euclidean distance (embedding units)",
-    title: str = "Distances of pairs",
-) -> Figure:
-    """How far apart pairs of one class and pairs of two classes lie, and the threshold of equal errors.
-
-    Args:
-        edges: `[B + 1]`, rising edges of the bins, in the unit of the distance.
-        same: `[B]`, how many pairs of one class fall into each bin (counts or densities).
-        different: `[B]`, the same of pairs of two classes.
-        threshold: distance at which both errors are equal; NaN draws no line.
-        eer: equal error rate, a share from 0 to 1.
-        axis_name: the distance with its unit, such as `"Euclidean distance (margin = 1)"`.
-        title: set above the figure.
-
-    Raises:
-        InputError: edges and bins that do not fit together.
-
-    Example:
-        >>> figure = pair_distances([0, 1, 2], [8, 2], [1, 9], threshold=1.0, eer=0.15)
-        >>> figure.axes[0].texts[0].get_text()
-        'threshold 1: equal error rate 15.0 %'
-    """
-    from matplotlib.patheffects import withStroke
-
-    bins, near, far = densities(edges, same, different)
-    figure = new_figure(7.4, 4.2)
-    axes = figure.add_subplot()
-    for values, label, colour in ((near, "same class", SAME), (far, "different classes", DIFFERENT)):
-        axes.stairs(values, bins, fill=True, color=colour, alpha=0.3)
-        axes.stairs(values, bins, color=colour, linewidth=1.6, label=label)
-    top = max(float(near.max()), float(far.max())) or 1.0
-    axes.set_ylim(0, 1.2 * top)
-    last, beyond = histogram_end(bins, near, far, threshold)
-    axes.set_xlim(bins[0], last)
-    if beyond:
-        axis_name += f"; {100 * beyond:.1g} % of the pairs of a kind lie farther apart"
-    dress(axes, axis_name, "probability density\n(per unit of distance)", title)
-    if math.isfinite(threshold):
-        axes.axvline(threshold, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
-        right = threshold > (bins[0] + last) / 2
-        axes.annotate(
-            f"threshold {threshold:.3g}"
-            + (f": equal error rate {100 * eer:.1f} %" if math.isfinite(eer) else ""),
-            (threshold, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(-6 if right else 6, 0),
-            textcoords="offset points",
-            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
-            **lettering(9, INK, ha="right" if right else "left", va="top"),
-        )
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
-
-
-def densities(
-    edges: ArrayLike, same: ArrayLike, different: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Edges, and the two histograms scaled to area 1; an empty one stays zero.
-
-    Raises:
-        InputError: edges that do not rise, or not one more edge than bins.
-
-    Example:
-        >>> densities([0, 1, 3], [1, 2], [0, 0])[1].round(3).tolist()
-        [0.333, 0.333]
-    """
-    bins = np.asarray(edges, dtype=np.float64)
-    heights = [np.asarray(counts, dtype=np.float64) for counts in (same, different)]
-    if bins.ndim != 1 or len(bins) < 2 or any(h.shape != (len(bins) - 1,) for h in heights):
-        raise InputError(
-            f"distance histogram: {bins.size} edges need {max(bins.size - 1, 1)} bins, "
-            f"not {heights[0].size} and {heights[1].size}"
-        )
-    width = np.diff(bins)
-    if not (width > 0).all():
-        raise InputError("distance histogram: the edges must rise")
-    near, far = (h / (h.sum() * width) if h.sum() > 0 else np.zeros_like(h) for h in heights)
-    return bins, near, far
-
-
-def histogram_end(
-    bins: NDArray[np.float64], near: NDArray[np.float64], far: NDArray[np.float64], threshold: float
-) -> tuple[float, float]:
-    """Where the distance axis may end, and the largest share of either kind of pair that lies beyond.
-
-    At most 0.2 % of either kind is left out, so that a few far pairs do not squeeze the rest together.
-
-    Example:
-        >>> bins = np.arange(102.0)
-        >>> crowd = np.array([0.999, *[0.0] * 99, 0.001])
-        >>> end, beyond = histogram_end(bins, crowd, crowd, 0.5)
-        >>> end, round(beyond, 4)
-        (2.0, 0.001)
-    """
-    beyond = np.max([np.cumsum((h * np.diff(bins))[::-1])[::-1] for h in (near, far)], axis=0)
-    needed = np.nonzero(beyond > 0.002)[0]
-    last = min(int(needed[-1]) + 2 if len(needed) else len(bins) - 1, len(bins) - 1)
-    if math.isfinite(threshold):
-        last = max(last, min(int(np.searchsorted(bins, threshold)) + 1, len(bins) - 1))
-    if bins[last] - bins[0] > 0.8 * (bins[-1] - bins[0]):
-        last = len(bins) - 1
-    return float(bins[last]), float(beyond[last]) if last < len(beyond) else 0.0
 
 
 def overlap_matrix(

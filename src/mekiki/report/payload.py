@@ -10,14 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.errors import InputError
-from mekiki.pictures.charts import (
-    ACCURACIES,
-    densities,
-    histogram_end,
-    history_columns,
-    rate_steps,
-    square,
-)
+from mekiki.pictures.charts import square
+from mekiki.pictures.distances import densities, histogram_end
+from mekiki.pictures.history import ACCURACIES, history_columns, rate_steps
 from mekiki.pictures.palette import ACCENT, DIFFERENT, SAME, class_style, overlap_colours
 from mekiki.pictures.points import check_points
 from mekiki.pictures.projection import frame
