@@ -138,9 +138,9 @@ def comparison_table(
         title: above the table.
     """
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("loss")
+    table.add_column("loss", no_wrap=True)
     for _, heading, _ in columns:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for loss, values in comparison["losses"].items():
         cells = []
         for key, _, factor in columns:

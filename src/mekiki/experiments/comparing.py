@@ -38,8 +38,8 @@ COLUMNS = (
     ("knn", "5-NN %", 100.0),
     ("eer", "EER %", 100.0),
     ("auc", "AUC %", 100.0),
-    ("pair_accuracy", "pairs right %", 100.0),
-    ("overlap_max", "largest overlap %", 100.0),
+    ("pair_accuracy", "pairs %", 100.0),
+    ("overlap_max", "overlap %", 100.0),
     ("silhouette", "silhouette", 1.0),
     ("seconds", "seconds", 1.0),
 )

@@ -45,7 +45,7 @@ def demo(
     except InputError as error:
         say(f"MNIST is not to be had here ({str(error).partition(';')[0]}); scikit-learn's digits instead")
         request = DataRequest("digits")
-        settings = {"epochs": 40, "batch_size": 32}
+        settings = {"epochs": 20, "batch_size": 32}
     comparison = compare(
         request,
         settings,
@@ -58,13 +58,13 @@ def demo(
         progress=progress,
     )
     say(
-        "surfaces made here, clean and with defects, and a convolutional net that chooses its triplets in the batch"
+        "surfaces made here, clean and with defects, and a convolutional net that chooses its pairs inside the batch"
     )
-    surfaces = DataRequest("surfaces", size=(48, 48), per_class=300)
+    surfaces = DataRequest("surfaces", size=(32, 32), per_class=1500)
     result = train_run(
         surfaces,
         surfaces.load(progress),
-        Embedder(loss="online-triplet", encoder="conv", dim=16, epochs=12, batch_size=80),
+        Embedder(loss="online-contrastive", encoder="conv", dim=16, epochs=8, batch_size=50),
         folder / "surfaces",
         resume=True,
         command=command,
