@@ -96,11 +96,13 @@ def train(
     """Learn an embedding, measure it, and write a report. The defaults are the experiment of the post."""
     from mekiki import experiments, runs, terminal
     from mekiki.embedder import Embedder
+    from mekiki.pictures import check_method
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
     settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
     embedder = Embedder(**settings, **_loss(loss, margin, selection), random_state=seed)
     embedder.check_settings()
+    check_method(projection)
     if out is None:
         named = f"{_short(data)}-{loss}-{dim}d-seed{seed}"
         out = Path("runs") / runs.folder_name(named) if resume else runs.free_folder(Path("runs"), named)

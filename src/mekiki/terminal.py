@@ -74,7 +74,11 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=err(), transient=True) as bar:
+    console = err()
+    # A few redraws a second, and none where nobody looks: the drawing thread competes with the training for a core.
+    with Bar(
+        *columns, console=console, transient=True, refresh_per_second=4, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=None, visible=False)
         current, since = "", time.monotonic()
 

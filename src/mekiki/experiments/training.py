@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mekiki import pictures
 from mekiki.datasets import ImageSplit
 from mekiki.embedder import Embedder, write_history
 from mekiki.evaluation import Evaluation, evaluate
@@ -74,6 +75,7 @@ def train_run(
     Raises:
         InputError: the folder holds another run, or the images cannot be used.
     """
+    pictures.check_method(projection)
     run = Run(folder)
     started = run.begin(resume=resume)
     train, test = split

@@ -11,12 +11,13 @@ from mekiki.pictures.distances import pair_distances
 from mekiki.pictures.history import loss_curve
 from mekiki.pictures.palette import COLOURS, class_style
 from mekiki.pictures.points import scatter
-from mekiki.pictures.projection import Frame, Projection, frame, project
+from mekiki.pictures.projection import Frame, Projection, check_method, frame, project
 
 __all__ = [
     "COLOURS",
     "Frame",
     "Projection",
+    "check_method",
     "class_style",
     "comparison",
     "confused_pairs",

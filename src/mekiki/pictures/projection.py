@@ -49,6 +49,22 @@ class Projection:
         return self._place(_checked(vectors))
 
 
+def check_method(method: str) -> None:
+    """Check the name of a projection, and that its library is there, before the work that leads up to it.
+
+    Raises:
+        InputError: an unknown method.
+        MissingExtraError: t-SNE without openTSNE.
+
+    Example:
+        >>> check_method("pca")
+    """
+    if method not in ("pca", "tsne"):
+        raise InputError(f"projection: method must be 'pca' or 'tsne', not {method!r}")
+    if method == "tsne":
+        _opentsne()
+
+
 def project(
     vectors: ArrayLike,
     method: Literal["pca", "tsne"] = "pca",
@@ -79,8 +95,7 @@ def project(
     """
     given = _checked(vectors)
     learnt = given if fit is None else _checked(fit)
-    if method not in ("pca", "tsne"):
-        raise InputError(f"projection: method must be 'pca' or 'tsne', not {method!r}")
+    check_method(method)
     width = learnt.shape[1]
     if width == 2:
         place, axes, note = _as_they_are()
@@ -181,8 +196,12 @@ def _pca(learnt: Points, seed: int) -> _Learnt:
     return place, (first, second), note
 
 
+def _opentsne() -> Any:
+    return require("openTSNE", extra="tsne", purpose="a t-SNE projection")
+
+
 def _tsne(given: Points, own: bool, learnt: Points, seed: int) -> Projection:
-    library: Any = require("openTSNE", extra="tsne", purpose="a t-SNE projection")
+    library = _opentsne()
     if len(learnt) < 4:
         raise InputError(f"projection: t-SNE needs at least 4 vectors, not {len(learnt)}; use method='pca'")
     rows = np.arange(len(learnt))
