@@ -129,7 +129,9 @@ def test_a_run_folder_holds_what_it_promises(run_folder):
     assert metrics["epochs"] == 4
     header, *rows = (run_folder / "history.csv").read_text().splitlines()
     assert header.split(",")[0] == "epoch"
-    assert {"train_loss", "val_loss", "lr", "seconds", "pair_accuracy", "val_pair_accuracy"} <= set(header.split(","))
+    assert {"train_loss", "val_loss", "lr", "seconds", "pair_accuracy", "val_pair_accuracy"} <= set(
+        header.split(",")
+    )
     assert [row.split(",")[0] for row in rows] == ["1", "2", "3", "4"]
     last = dict(zip(header.split(","), rows[-1].split(","), strict=True))
     assert float(last["val_loss"]) == metrics["val_loss"]
@@ -197,12 +199,23 @@ def test_doctor_and_data_list(mekiki, run_folder):
 
 
 def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, tmp_path):
-    arguments = ("compare", "digits", "--losses", "softmax,contrastive", "--seeds", 2, "--epochs", 2, "--json")
+    arguments = (
+        "compare",
+        "digits",
+        "--losses",
+        "softmax,contrastive",
+        "--seeds",
+        2,
+        "--epochs",
+        2,
+        "--json",
+    )
     first = mekiki(*arguments, "--out", tmp_path / "c")
     assert first.code == 0, first.err
     columns = first.json["losses"]["contrastive"]
     runs = [
-        json.loads((tmp_path / "c" / f"contrastive-seed{seed}" / "metrics.json").read_text()) for seed in (0, 1)
+        json.loads((tmp_path / "c" / f"contrastive-seed{seed}" / "metrics.json").read_text())
+        for seed in (0, 1)
     ]
     values = [run["knn5_accuracy"] for run in runs]
     assert columns["knn"]["mean"] == pytest.approx(np.mean(values))
@@ -298,7 +311,7 @@ def bad_inputs(tmp_path, run_folder):
         "missing folder": (["train", "no/such/folder"], "no/such/folder"),
         "empty folder": (["train", tmp_path / "empty"], "empty"),
         "empty classes": (["train", tmp_path / "hollow"], "hollow"),
-        "one class only": (["train", tmp_path / "one"], "one class"),
+        "one class only": (["train", tmp_path / "one"], "two classes"),
         "one image a class": (["train", tmp_path / "singles"], "singles"),
         "truncated files": (["train", tmp_path / "cut"], "cut"),
         "a text file": (["train", tmp_path / "text.txt"], "text.txt"),
@@ -344,15 +357,14 @@ def bad_inputs(tmp_path, run_folder):
 
 
 def test_every_bad_input_is_one_line_with_exit_code_2(mekiki, tmp_path, run_folder):
+    wrong = []
     for name, (arguments, word) in bad_inputs(tmp_path, run_folder).items():
         said = mekiki(*arguments)
         errors = [line for line in said.err.splitlines() if not line.startswith("note: ")]
-        assert said.code == 2, f"{name}: {said.code} {said.out} {said.err}"
-        assert said.out == "", name
-        assert len(errors) == 1, f"{name}: {said.err}"
-        assert errors[0].startswith("error: "), f"{name}: {said.err}"
-        assert word.lower() in errors[0].lower(), f"{name}: {errors[0]}"
-        assert not (tmp_path / "runs").exists(), f"{name} left a run behind"
+        one_line = len(errors) == 1 and errors[0].startswith("error: ") and word.lower() in errors[0].lower()
+        if said.code != 2 or said.out or not one_line or list(tmp_path.glob("runs/*")):
+            wrong.append((name, said.code, said.out, said.err, [p.name for p in tmp_path.glob("runs/*")]))
+    assert not wrong
     assert (tmp_path / "other" / "thesis.doc").read_text() == "precious"
     assert not (tmp_path / "v.csv").exists()
 

@@ -23,6 +23,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets known by name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 DATA_HELP = (
     "mnist, fashion-mnist, kmnist, digits, surfaces, a folder with a sub-folder a class, or an .npz file"
 )
@@ -339,13 +342,15 @@ def main() -> None:
     terminal.show_warnings(DataWarning, CollapseWarning)
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # some versions of typer answer Ctrl-C so, others raise
+            raise KeyboardInterrupt
     except MekikiError as error:
         sys.exit(_failed(str(error)))
     except (KeyboardInterrupt, typer.Abort):
         terminal.line(
-            "interrupted", "the last whole epoch is kept; the same command with --resume goes on", "yellow"
+            "interrupted", "the last whole epoch is kept; mekiki train with --resume goes on", "yellow"
         )
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)  # the reader, such as `head`, had enough
     except OSError as error:

@@ -76,6 +76,11 @@ class Run:
             ) from None
         return started
 
+    def abandon(self) -> None:
+        """Take the folder away again if not one epoch was done."""
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
     @contextmanager
     def finished(self) -> Iterator[Path]:
         """Give an empty folder for all results; at the end of the block it takes the run's place."""

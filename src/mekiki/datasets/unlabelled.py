@@ -116,7 +116,7 @@ def read_images(
 
 
 def _collect(places: Places) -> tuple[list[Path], list[str]]:
-    several_places: Iterable[str | Path] = [places] if isinstance(places, str | Path) else places
+    several_places = [places] if isinstance(places, str | Path) else list(places)
     files: list[Path] = []
     strangers: list[str] = []
     for place in several_places:
@@ -130,7 +130,8 @@ def _collect(places: Places) -> tuple[list[Path], list[str]]:
         else:
             raise InputError(f"{path}: does not exist; give image files or folders")
     if not files:
-        raise InputError("no image to read: give files or folders of png, jpg, bmp, tif or webp")
+        where = ", ".join(map(str, several_places)) or "nothing given"
+        raise InputError(f"{where}: no image to read; give files or folders of png, jpg, bmp, tif or webp")
     if not strangers:
         return files, []
     return files, [

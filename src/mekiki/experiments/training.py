@@ -87,16 +87,20 @@ def train_run(
         if on_epoch is not None:
             on_epoch(row, findings)
 
-    embedder.fit(
-        train.pixels,
-        train.labels,
-        validation=(test.pixels, test.labels),
-        checkpoint=run.checkpoint,
-        resume=started,
-        identity={"data": fingerprint},
-        on_epoch=after_epoch,
-        progress=progress,
-    )
+    try:
+        embedder.fit(
+            train.pixels,
+            train.labels,
+            validation=(test.pixels, test.labels),
+            checkpoint=run.checkpoint,
+            resume=started,
+            identity={"data": fingerprint},
+            on_epoch=after_epoch,
+            progress=progress,
+        )
+    except BaseException:
+        run.abandon()
+        raise
     vectors = embedder.transform(test.pixels, progress)
     progress("measuring", 0, 1)
     start = time.perf_counter()
@@ -127,7 +131,9 @@ def _metrics(
     history = embedder.history_
     seconds = float(sum(history["seconds"]))
     images = sum(s * r for s, r in zip(history["seconds"], history["images_per_second"], strict=True))
-    last = {name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")}
+    last = {
+        name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")
+    }
     # `pair_accuracy` is that of the evaluation; what the history calls so was seen while training.
     last = {f"train_{name}" if name in ACCURACIES else name: value for name, value in last.items()}
     return (
