@@ -141,7 +141,7 @@ def test_a_damaged_model_is_one_line(fitted, tmp_path, victim, damage):
 def test_loading_what_is_no_model_says_so(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         Embedder.load(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="config.json is missing"):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
         Embedder.load(tmp_path)
     (tmp_path / "config.json").write_text('{"format": "other/9"}')
     with pytest.raises(InputError, match="other/9"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mekiki import pictures
+from mekiki import pictures, report
 from mekiki.datasets import ImageSplit
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
@@ -211,11 +211,11 @@ def _write_comparison(
     figure = pictures.comparison(
         list(shown),
         {
-            column: (
-                np.array([_number(summary[loss][column][0]) for loss in shown]),
-                np.array([_number(summary[loss][column][1]) for loss in shown]),
+            column.label: (
+                np.array([column.factor * _number(summary[loss][column.key][0]) for loss in shown]),
+                np.array([column.factor * _number(summary[loss][column.key][1]) for loss in shown]),
             )
-            for column in COMPARED
+            for column in report.COLUMNS
         },
     )
     pictures.save(figure, folder / "comparison.png")

@@ -165,7 +165,7 @@ def train(
         seconds = time.perf_counter() - start
         row |= _validate(objective, fixed, validation, fabric)
         row |= _watch(encoder, watched, sample, fabric)
-        # The loss alone does not tell: a pair infinitely far apart has a loss of zero, and a gradient that is no number.
+        # The loss alone does not tell: a pair infinitely far apart has no loss, and a gradient that is no number.
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
             raise DivergedError(
                 f"{label}: the loss is {row['train_loss']:.3g} and the spread of the vectors {row['spread']:.3g}; "
