@@ -157,8 +157,9 @@ def test_evaluate_on_other_images_matches_classes_by_name(mekiki, run_folder, tm
         for number, pixels in enumerate(digits[2][digits[3] == label][:12]):
             (tmp_path / "mine" / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "mine" / name / f"{number}.png")
-    said = mekiki("evaluate", run_folder, tmp_path / "mine", "--test-fraction", 0.5, "--json")
+    said = mekiki("evaluate", run_folder, tmp_path / "mine", "--json")
     assert said.code == 0, said.err
+    assert said.json["n_test"] == 24
     assert said.json["knn5_accuracy"] > 0.7
     assert (run_folder / "evaluation-mine.json").exists()
 

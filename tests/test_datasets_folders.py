@@ -123,6 +123,21 @@ def mvtec(root):
     return root
 
 
+def test_mvtec_as_it_is_has_good_images_to_learn_from_and_all_to_test_on(tmp_path):
+    train, test = load_images(mvtec(tmp_path), least_classes=1, size=12)
+    assert (train.counts(), test.counts()) == ({"dent": 0, "good": 8}, {"dent": 4, "good": 3})
+    assert not train.masks.any()
+    assert [bool(mask.any()) for mask in test.masks[test.labels == 0]] == [False, True, True, True]
+
+
+def test_a_test_fraction_of_one_tests_on_every_image(tmp_path):
+    train, test = load_images(fill(tmp_path, "a", "b"), test_fraction=1)
+    assert len(train) == 0
+    assert set(test.counts().values()) == {len(test) // 2}
+    pooled = load_images(mvtec(tmp_path / "part"), test_fraction=1, resplit=True)
+    assert (len(pooled.train), len(pooled.test)) == (0, 15)
+
+
 def test_mvtec_needs_resplit_and_then_brings_masks(tmp_path):
     mvtec(tmp_path)
     with pytest.raises(InputError, match="--resplit"):

@@ -196,7 +196,7 @@ def evaluate(
     ] = None,
     root: Root = None,
     per_class: PerClass = None,
-    test_fraction: TestFraction = 0.2,
+    test_fraction: TestFraction = 1.0,
     split_seed: SplitSeed = 0,
     resplit: Resplit = False,
     json: Json = False,

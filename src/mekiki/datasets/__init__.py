@@ -57,6 +57,7 @@ def load_images(
     test_fraction: float = 0.2,
     seed: int = 0,
     resplit: bool = False,
+    least_classes: int = 2,
     progress: Progress = silent,
 ) -> ImageSplit:
     """Load images with labels, from wherever, split so that no image stands on both sides.
@@ -69,9 +70,11 @@ def load_images(
             else to 64×64.
         channels: 1 for grey, 3 for RGB; `None` gives RGB if any image has colour.
         per_class: at most that many images a class and side; for `surfaces`, how many to make of each class.
-        test_fraction: share of each class to test on, where the source brings no sides.
+        test_fraction: share of each class to test on, where the source brings no sides; 1 tests on every image.
         seed: of the split, of the choice of `per_class`, and of generated surfaces.
         resplit: pool the sides a source brings and split anew.
+        least_classes: how many classes the training side must have; 1 takes the MVTec layout as it is, with good
+            images only to learn from.
         progress: told how far downloading and decoding are.
 
     Returns:
@@ -85,7 +88,7 @@ def load_images(
         >>> len(train), len(test), train.shape
         (1438, 359, (1, 8, 8))
     """
-    policy = SplitPolicy(test_fraction, seed, resplit, per_class)
+    policy = SplitPolicy(test_fraction, seed, resplit, per_class, least_classes)
     asked = _size(size)
     if channels not in (None, 1, 3):
         raise InputError(f"channels must be 1 (grey) or 3 (RGB), not {channels}")

@@ -154,10 +154,10 @@ def _masks(layout: Layout, size: tuple[int, int], notes: list[str]) -> NDArray[n
 
 
 def _check_train_classes(layout: Layout, policy: SplitPolicy) -> None:
-    if layout.is_test is None or policy.resplit:
+    if layout.is_test is None or policy.resplit or policy.test_fraction == 1:
         return
     learning = np.unique(layout.labels[~layout.is_test])
-    if len(learning) < 2:
+    if len(learning) < policy.least_classes:
         found = repr(layout.class_names[learning[0]]) if len(learning) else "no class"
         raise InputError(
             f"{layout.root}: train holds only {found}, and two classes are needed to learn from; pool train and "

@@ -44,10 +44,11 @@ class SplitPolicy:
     """What the caller may say about the split.
 
     Attributes:
-        test_fraction: share of the test side where the source does not bring one.
+        test_fraction: share of the test side where the source does not bring one; 1 puts every image there.
         seed: for the split and for the choice of `per_class`.
         resplit: pool the sides a source brings and split anew.
         per_class: at most that many images a class and side; `None` takes all.
+        least_classes: how many classes the training side must have.
 
     Raises:
         InputError: a value is out of range.
@@ -57,10 +58,11 @@ class SplitPolicy:
     seed: int = 0
     resplit: bool = False
     per_class: int | None = None
+    least_classes: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.test_fraction < 1:
-            raise InputError(f"test_fraction must lie between 0 and 1, not be {self.test_fraction}")
+        if not 0 < self.test_fraction <= 1:
+            raise InputError(f"test_fraction must lie above 0 and not above 1, not be {self.test_fraction}")
         if self.seed < 0:
             raise InputError(f"seed must be 0 or a positive whole number, not {self.seed}")
         if self.per_class is not None and self.per_class < 2:
@@ -146,7 +148,10 @@ def divide(
     """
     notes: list[str] = _conflicts(labels, contents, names)
     if is_test is None or policy.resplit:
-        train, test = _own_split(labels, contents, names, class_names, policy, notes)
+        if policy.test_fraction == 1:
+            train, test = np.arange(0), np.arange(len(labels))
+        else:
+            train, test = _own_split(labels, contents, names, class_names, policy, notes)
     else:
         train, test = _given_split(contents, names, is_test, notes)
     counts = np.bincount(labels[train], minlength=len(class_names))
@@ -160,9 +165,9 @@ def divide(
     if policy.per_class is not None:
         train = train[at_most_per_class(labels[train], policy.per_class, seed=policy.seed)]
         test = test[at_most_per_class(labels[test], policy.per_class, seed=policy.seed)]
-    _check_sides(labels[train], test, class_names, source)
+    _check_sides(labels[train], test, class_names, source, policy)
     unseen = np.setdiff1d(labels[test], labels[train])
-    if len(unseen):
+    if len(unseen) and len(train):
         notes.append(
             f"{several(len(unseen), 'test class is', 'test classes are')} absent from training: "
             f"{listed([class_names[c] for c in unseen])}"
@@ -232,12 +237,13 @@ def _conflicts(labels: Labels, contents: NDArray[np.uint64], names: Sequence[str
     ]
 
 
-def _check_sides(train_labels: Labels, test: Indices, class_names: tuple[str, ...], source: str) -> None:
+def _check_sides(
+    train_labels: Labels, test: Indices, class_names: tuple[str, ...], source: str, policy: SplitPolicy
+) -> None:
     classes = np.unique(train_labels)
-    if len(classes) < 2:
+    if len(classes) < policy.least_classes and policy.test_fraction < 1:
         found = f"only {class_names[classes[0]]!r}" if len(classes) else "none"
-        raise InputError(
-            f"{source}: two classes with at least two images each are needed to learn from, and there is {found}"
-        )
+        needed = "two classes with at least two images each are" if policy.least_classes == 2 else "images are"
+        raise InputError(f"{source}: {needed} needed to learn from, and there is {found}")
     if not len(test):
         raise InputError(f"{source}: no image is left to test on; give at least one class three images")
