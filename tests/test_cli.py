@@ -257,7 +257,7 @@ def test_a_run_cut_off_goes_on_to_the_same_weights(tmp_path, run_folder, how):
     _, err = cut.communicate()
     if how == signal.SIGINT:
         assert cut.returncode == 130
-        assert "--resume goes on" in err
+        assert "the last whole epoch is kept; train with --resume" in err
     assert not (folder / "metrics.json").exists()
     looked = process("doctor", folder, "--json")
     seen = json.loads(looked.communicate()[0])

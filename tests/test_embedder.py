@@ -15,6 +15,8 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mekiki import Embedder, InputError
+from mekiki.errors import CollapseWarning
+from mekiki.sampling import SingletonClassError
 
 
 @parametrize_with_checks([Embedder(epochs=2)])
@@ -195,8 +197,8 @@ def test_data_that_cannot_be_are_named(digits, fitted):
     pixels, labels, *_ = digits
     with pytest.raises(InputError, match="only one class"):
         Embedder().fit(pixels[:10], np.zeros(10))
-    with pytest.raises(InputError, match=r"one image|only one"):
-        Embedder().fit(pixels[:10], np.arange(10))
+    with pytest.raises(SingletonClassError, match=r"1 of 3 classes .* \(scratch\)"):
+        Embedder().fit(pixels[:5], ["pit", "ok", "scratch", "ok", "pit"])
     with pytest.raises(ValueError, match="inconsistent"):
         Embedder().fit(pixels[:10], labels[:9])
     with pytest.raises(InputError, match=r"\[N, H, W\]"):
@@ -209,6 +211,14 @@ def test_data_that_cannot_be_are_named(digits, fitted):
         fitted.transform(np.zeros((3, 9, 9), np.uint8))
     with pytest.raises(NotFittedError):
         Embedder().transform(pixels)
+
+
+def test_a_collapse_is_a_warning_that_says_what_to_try(digits):
+    pixels, labels = digits[0][:400], digits[1][:400]
+    meaningless = np.random.default_rng(0).permutation(labels)
+    hardest = Embedder("online-triplet", loss_options={"selection": "hardest"}, lr=0.01, batch_size=64)
+    with pytest.warns(CollapseWarning, match=r"practically equal.* semi-hard"):
+        hardest.fit(pixels, meaningless)
 
 
 def test_validation_leaves_out_labels_that_training_has_not(digits):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mekiki.errors import CollapseWarning, DataWarning, InputError, MekikiError
+from mekiki.errors import DataWarning, InputError, MekikiError
 
 app = typer.Typer(
     name="mekiki",
@@ -339,7 +339,7 @@ def main() -> None:
     """Run a command; every error a user can cause is one line on standard error and exit code 2."""
     from mekiki import terminal
 
-    terminal.show_warnings(DataWarning, CollapseWarning)
+    terminal.show_warnings(DataWarning)  # the doctor's findings are printed as such
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # some versions of typer answer Ctrl-C so, others raise
@@ -348,7 +348,9 @@ def main() -> None:
         sys.exit(_failed(str(error)))
     except (KeyboardInterrupt, typer.Abort):
         terminal.line(
-            "interrupted", "the last whole epoch is kept; mekiki train with --resume goes on", "yellow"
+            "interrupted",
+            "the last whole epoch is kept; train with --resume, or the same compare, goes on",
+            "yellow",
         )
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

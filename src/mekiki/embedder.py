@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mekiki.errors import InputError
+from mekiki.errors import CollapseWarning, InputError
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
 from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
+from mekiki.sampling import SingletonClassError
 from mekiki.training.doctor import Finding, diagnose
 from mekiki.training.loop import Examples, TrainingSettings, train
 from mekiki.training.objectives import build_objective, check_loss
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 FORMAT = "mekiki-embedder/1"
 NEIGHBOURS = 5
+NEED_PAIRS = ("contrastive", "triplet")
+"""Losses that give each example a partner of its class."""
 VECTORS_FOR_DISTANCES = 4_000
 
 
@@ -173,6 +177,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
         Raises:
             InputError: settings or input cannot be used; the message says which and why.
+            SingletonClassError: a class has one example and the loss needs pairs of it.
             DivergedError: the loss is not finite any more.
         """
         self.check_settings()
@@ -181,6 +186,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if len(self.classes_) < 2:
             raise InputError(
                 f"only one class ({self.classes_[0]!r}) in y; an embedding is learnt from at least two classes"
+            )
+        counts = np.bincount(codes)
+        if self.loss in NEED_PAIRS and counts.min() < 2:
+            alone = [str(label) for label in self.classes_[counts < 2]]
+            raise SingletonClassError(
+                f"{len(alone)} of {len(counts)} classes have only one example, so no pair can be made of them "
+                f"({', '.join(alone[:5])}{', …' if len(alone) > 5 else ''}): add examples, or leave these classes out"
             )
         seed = self.seed_ = self._draw_seed()
         mean, std = _mean_and_std(stored)
@@ -227,6 +239,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             progress=progress,
         )
         self.findings_ = diagnose(self.history_, **known_to_doctor)
+        for finding in self.findings_:
+            if finding.severity == "problem":
+                warnings.warn(f"{finding.message} {finding.advice}", CollapseWarning, stacklevel=2)
         self.encoder_ = network.eval()
         self.margin_ = objective.margin
         self.reference_vectors_ = embed(network, stored, progress).numpy()

@@ -37,7 +37,8 @@ HEADLINE = (
 
 def out() -> Console:
     """Where results go."""
-    return Console(highlight=False, soft_wrap=True)
+    # Into a file or a pipe nothing needs to be cut to the width of a screen.
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def err() -> Console:
@@ -149,7 +150,7 @@ def comparison_table(
         cells = []
         for key, _, factor in columns:
             mean, sd = values[key]["mean"], values[key]["sd"]
-            cells.append(number(mean, factor) + (f" ± {factor * sd:.2g}" if sd is not None else ""))
+            cells.append(number(mean, factor) + (f" ±{factor * sd:.2g}" if sd is not None else ""))
         table.add_row(loss, *cells)
     out().print(table)
 

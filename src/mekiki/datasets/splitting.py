@@ -243,7 +243,9 @@ def _check_sides(
     classes = np.unique(train_labels)
     if len(classes) < policy.least_classes and policy.test_fraction < 1:
         found = f"only {class_names[classes[0]]!r}" if len(classes) else "none"
-        needed = "two classes with at least two images each are" if policy.least_classes == 2 else "images are"
+        needed = (
+            "two classes with at least two images each are" if policy.least_classes == 2 else "images are"
+        )
         raise InputError(f"{source}: {needed} needed to learn from, and there is {found}")
     if not len(test):
         raise InputError(f"{source}: no image is left to test on; give at least one class three images")

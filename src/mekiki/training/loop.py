@@ -205,6 +205,7 @@ def _train_epoch(
     batches = objective.train_batches(examples.labels, generator)
     outcomes: list[Outcome] = []
     images, running = 0, math.nan
+    start = time.perf_counter()
     for step, batch in enumerate(batches):
         outputs = model(*(examples.take(side, fabric.device) for side in batch.sides))
         outcome = objective.training_outcome(outputs, batch.target.to(fabric.device))
@@ -218,8 +219,9 @@ def _train_epoch(
             running = loss.item()
             if not math.isfinite(running):
                 break
-            progress(f"{label}  loss {running:.4f}", step, len(batches))
-    progress(f"{label}  loss {running:.4f}", len(batches), len(batches))
+            pace = images / (time.perf_counter() - start)
+            progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
+    progress(label, len(batches), len(batches))
     summary = _summary(outcomes)
     row = {"train_loss": summary["loss"], "zero_loss_share": summary["zero"]}
     if "correct" in summary:
