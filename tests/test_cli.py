@@ -238,6 +238,21 @@ def test_a_folder_of_photographs_with_japanese_names_trains(mekiki, tmp_path):
     assert "良品" in Path(said.json["report"]).read_text(encoding="utf-8")
 
 
+def test_a_folder_too_large_for_memory_trains_to_the_same_weights(mekiki, tmp_path, monkeypatch):
+    from mekiki.datasets import pixelstore
+
+    images_in(tmp_path / "parts" / "ok", 80, 20)
+    images_in(tmp_path / "parts" / "ng", 150, 20)
+    arguments = ("train", tmp_path / "parts", "--epochs", 2, "--batch-size", 8, "--json")
+    assert mekiki(*arguments, "--out", "held").code == 0
+    monkeypatch.setattr(pixelstore, "MEMORY_BUDGET", 1000)
+    said = mekiki(*arguments, "--out", "streamed")
+    assert said.code == 0, said.err
+    assert list((tmp_path / "cache" / "pixels").glob("*.npy"))
+    held, streamed = (tmp_path / name / "model.safetensors" for name in ("held", "streamed"))
+    assert held.read_bytes() == streamed.read_bytes()
+
+
 def wait_for(path, command):
     deadline = time.monotonic() + 60
     while not path.exists():

@@ -1,0 +1,46 @@
+"""What the READMEs show is run: the Python block as it stands, the commands against the program's own list."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+READMES = ["README.md", "README.ja.md"]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_python_block_runs_as_it_stands(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, name, "exec"), {})
+    accuracy, distance = capsys.readouterr().out.splitlines()
+    assert float(accuracy) > 0.9
+    assert "kind" in distance
+    assert (tmp_path / "eye" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_command_named_exists_and_every_link_leads_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    listed = subprocess.run([sys.executable, "-m", "mekiki", "--help"], capture_output=True, text=True).stdout
+    named = set(re.findall(r"mekiki (train|compare|evaluate|embed|distance|doctor|demo|data|\w+) ", text))
+    commands = set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
+    assert named & commands >= {"train", "compare", "evaluate", "embed", "distance", "doctor"}
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_both_readmes_show_the_same_figures():
+    tables = [
+        [
+            line
+            for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+            if re.match(r"\| (\d|\w+-?\w* \| \d)", line)
+        ]
+        for name in READMES
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) >= 10
