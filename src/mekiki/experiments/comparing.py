@@ -13,7 +13,7 @@ from mekiki import pictures, report
 from mekiki.datasets import ImageSplit
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
-from mekiki.experiments.drawing import drawn_sample, scatter_content
+from mekiki.experiments.drawing import scatter_content
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.training import OnEpoch, Result, train_run
 from mekiki.progress import Progress, silent
@@ -192,16 +192,16 @@ def _write_comparison(
     command: str,
 ) -> None:
     test = split.test
-    chosen = drawn_sample(len(test))
+    everyone = np.arange(len(test))
     entries = []
     for loss, result in shown.items():
-        placed = pictures.project(result.test_vectors[chosen], fit=result.embedder.reference_vectors_)
+        placed = pictures.project(result.test_vectors, fit=result.embedder.reference_vectors_)
         entries.append(
             ComparisonEntry(
                 loss,
                 summary[loss],
                 result.embedder.history_,
-                scatter_content(placed.points, test, chosen, placed),
+                scatter_content(placed.points, test, everyone, placed),
                 result.overlap,
                 f"drawn: seed {seeds[0]}",
             )

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
-DRAWN = 20_000
-"""Points a picture shows at most; a seeded sample of more."""
+PLACED_BY_TSNE = 20_000
+"""Images of a side that t-SNE places; a seeded sample of more."""
 
 FILES = (
     ("model.safetensors", "weights of the network, standardisation included"),
@@ -72,7 +72,9 @@ def draw_run(
     def done(what: str) -> None:
         progress(f"drawing {what}", next(steps), 7)
 
-    drawn = {"train": drawn_sample(len(train)), "test": drawn_sample(len(test))}
+    # Pictures and report thin what they draw by themselves; only t-SNE is too slow to place every image.
+    most = PLACED_BY_TSNE if projection == "tsne" and embedder.dim > 2 else None
+    drawn = {"train": _drawn(len(train), most), "test": _drawn(len(test), most)}
     placed = pictures.project(
         vectors[drawn["test"]],
         projection,  # type: ignore[arg-type]
@@ -142,11 +144,10 @@ def draw_run(
     done("report")
 
 
-def drawn_sample(n: int) -> NDArray[np.int64]:
-    """Which of `n` images are drawn: all, or a seeded sample in order."""
-    if n <= DRAWN:
+def _drawn(n: int, most: int | None) -> NDArray[np.int64]:
+    if most is None or n <= most:
         return np.arange(n)
-    return np.sort(np.random.default_rng(0).permutation(n)[:DRAWN])
+    return np.sort(np.random.default_rng(0).permutation(n)[:most])
 
 
 def _scatter_title(side: str, images: ImageSet, chosen: NDArray[np.int64]) -> str:
