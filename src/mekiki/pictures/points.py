@@ -66,6 +66,7 @@ def scatter(
         )
     medians = {int(label): np.median(where[which == label], axis=0) for label in np.unique(which)}
     # A class in one spot would vanish under its own name, so its name stands above it.
+    crowd = {label: int((which == label).sum()) >= 60 for label in medians}
     wide = {label: float(np.ptp(where[which == label], axis=0).max()) for label in medians}
     order = order[:MOST_POINTS]
     where, which = where[order], which[order]
@@ -105,7 +106,8 @@ def scatter(
             tags[label],
             median,
             textcoords="offset pixels",
-            xytext=(0, 0 if wide[label] > 0.04 * (shown.x[1] - shown.x[0]) else 22),
+            # On a crowd the name stands in its middle; over a few points it would hide them.
+            xytext=(0, 0 if crowd[label] and wide[label] > 0.04 * (shown.x[1] - shown.x[0]) else 22),
             ha="center",
             va="center",
             path_effects=[withStroke(linewidth=3, foreground=PAPER)],
