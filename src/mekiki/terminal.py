@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -59,6 +60,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 def show_warnings(*categories: type[Warning]) -> None:
     """Show warnings of these kinds as one line each, and none of any other library's."""
     warnings.simplefilter("ignore")
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a Japanese font often has no bold
     for category in categories:
         warnings.simplefilter("always", category)
 
