@@ -140,6 +140,50 @@ def test_a_damaged_model_is_one_line(fitted, tmp_path, victim, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_saving_never_removes_what_is_not_an_embedder(fitted, tmp_path):
+    (tmp_path / "thesis.doc").write_text("precious")
+    with pytest.raises(InputError, match="holds something else"):
+        fitted.save(tmp_path)
+    assert (tmp_path / "thesis.doc").read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    fitted.save(tmp_path / "empty")
+    Embedder.load(tmp_path / "empty")
+
+
+def test_numbers_of_numpy_are_numbers(digits, tmp_path):
+    settings = {
+        "epochs": np.int64(1),
+        "dim": np.int32(3),
+        "margin": np.float32(0.5),
+        "normalise": np.bool_(True),
+        "loss": "online-triplet",
+        "loss_options": {"squared": np.bool_(True)},
+    }
+    embedder = Embedder(**settings).fit(digits[0][:300], digits[1][:300])
+    embedder.save(tmp_path / "model")
+    assert Embedder.load(tmp_path / "model").loss_options == {"squared": True}
+    with pytest.raises(InputError, match="saved as JSON"):
+        Embedder("pml:ContrastiveLoss", loss_options={"distance": object()}).fit(digits[0], digits[1])
+
+
+def test_softmax_is_validated_on_whatever_classes_there_are(digits):
+    pixels, labels, test_pixels, test_labels = digits
+    zeros = test_labels == 0
+    embedder = Embedder("softmax", epochs=3).fit(
+        pixels, labels, validation=(test_pixels[zeros], test_labels[zeros])
+    )
+    assert embedder.history_["val_accuracy"][-1] > 0.5
+    assert "zero_loss_share" not in embedder.history_
+
+
+def test_a_read_only_memory_map_is_no_matter(fitted, digits, tmp_path):
+    np.save(tmp_path / "pixels.npy", digits[2])
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (fitted.transform(mapped) == fitted.transform(digits[2])).all()
+
+
 def test_loading_what_is_no_model_says_so(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         Embedder.load(tmp_path / "nowhere")
@@ -209,6 +253,8 @@ def test_data_that_cannot_be_are_named(digits, fitted):
         Embedder().fit(broken, labels[:100])
     with pytest.raises(InputError, match="resize them first"):
         fitted.transform(np.zeros((3, 9, 9), np.uint8))
+    with pytest.raises(InputError, match="learnt from uint8"):
+        fitted.transform(pixels / 255)
     with pytest.raises(NotFittedError):
         Embedder().transform(pixels)
 

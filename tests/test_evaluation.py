@@ -361,6 +361,7 @@ def test_confused_pairs_may_be_fewer():
 
 
 GOOD = ([[0.0, 1], [1, 0], [4, 4], [5, 4]], [0, 0, 1, 1])
+GOOD_1D = ([[0.0], [1.0], [5.0], [6.0]], [1, 1, 2, 2])
 BAD = {
     "one dimension": (([1.0, 2], [0, 1]), r"shape \[N, d\].*\[2\]"),
     "words": (([["a"], ["b"]], [0, 1]), "need numbers"),
@@ -371,8 +372,6 @@ BAD = {
     "none": ((np.zeros((0, 2)), []), "at least 2|whole numbers"),
     "nan": (([[np.nan, 0], [0, np.inf], [0, 0]], [0, 1, 1]), "2 of 3 vectors hold NaN or infinity"),
     "too large for float32": (([[1e300], [0], [0]], [0, 1, 1]), "1 of 3 vectors"),
-    "one class": (([[0.0], [1.0], [2.0]], [1, 1, 1]), "one class only"),
-    "no pair of a class": (([[0.0], [1.0], [2.0]], [1, 2, 3]), "no two vectors of one class"),
 }
 
 
@@ -387,9 +386,7 @@ def test_bad_input_is_refused_in_one_line(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 4}, "k is 4, but there are 3"),
         ({"k": 0}, "k is 0"),
-        ({"k": 5, "reference": GOOD}, "k is 5, but there are 4"),
         ({"recall_at": (0, 1)}, "recall_at"),
         ({"reference": ([[0.0], [1.0]], [0, 1])}, "same encoder"),
         ({"reference": (GOOD[0], list("aabb"))}, "use one kind"),
@@ -401,6 +398,31 @@ def test_bad_settings_are_refused(change, message):
         evaluate(*GOOD, **{"k": 1, "recall_at": (1,)} | change)
     with pytest.raises(InputError, match="count is 0"):
         confused_pairs(*GOOD, count=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([1, 1, 1], "one class only"), ([1, 2, 3], "no two vectors of one class")]
+)
+def test_what_the_vectors_do_not_define_is_nan_with_a_note_and_the_rest_is_measured(labels, said):
+    figures = evaluate([[0.0], [1.0], [2.0]], labels, GOOD_1D, k=1)
+    assert np.isnan([figures.pair_auc, figures.pair_eer, figures.pair_accuracy]).all()
+    assert (figures.n_pairs, figures.as_dict()["pair_auc"]) == (0, None)
+    assert any(said in note for note in figures.notes)
+    assert 0 <= figures.knn_accuracy <= 1
+    with pytest.raises(InputError, match=said):
+        pair_histogram([[0.0], [1.0], [2.0]], labels)
+
+
+def test_a_single_vector_is_measured_against_its_reference():
+    figures = evaluate([[0.2]], [1], GOOD_1D, k=1, recall_at=(1,))
+    assert (figures.knn_accuracy, figures.recall[1], figures.n) == (1.0, 1.0, 1)
+    assert np.isnan(figures.silhouette)
+
+
+def test_k_beyond_the_reference_asks_all_of_it_and_says_so():
+    figures = evaluate([[0.2], [4.9], [5.2]], [1, 2, 2], GOOD_1D, k=9, recall_at=(1,))
+    assert any("kNN by the 4 vectors there are, not 9" in note for note in figures.notes)
+    assert "knn9_accuracy" in figures.as_dict()
 
 
 MEMORY = """

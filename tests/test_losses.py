@@ -8,12 +8,14 @@ import torch
 
 from mekiki.errors import InputError
 from mekiki.losses import (
+    UNUSABLE,
     ContrastiveLoss,
     OnlineContrastiveLoss,
     OnlineTripletLoss,
     TripletLoss,
     contrastive_losses,
     library_loss,
+    library_value,
     triplet_losses,
 )
 
@@ -100,6 +102,26 @@ def test_a_batch_without_any_triplet_gives_zero_and_a_zero_gradient():
 def test_unknown_selection_is_refused_with_the_choices():
     with pytest.raises(InputError, match=r"semi-hard, random-hard, hardest, all"):
         OnlineTripletLoss(selection="easy")
+
+
+def every_library_loss():
+    library = pytest.importorskip("pytorch_metric_learning.losses")
+    return [n for n in dir(library) if n.endswith("Loss") and n not in {*UNUSABLE, "GenericPairLoss"}]
+
+
+def test_every_loss_of_the_library_learns_from_two_batches_or_says_why_not():
+    options = {"RankedListLoss": {"margin": 0.5, "Tn": 0}}
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat(6)
+    for name in every_library_loss():
+        loss = library_loss(name, dim=3, classes=4, options=options.get(name))
+        for _ in range(2):
+            vectors = torch.randn(24, 3, generator=generator).requires_grad_()
+            library_value(loss, vectors, labels).backward()
+            assert torch.isfinite(vectors.grad).all(), name
+    for name, reason in UNUSABLE.items():
+        with pytest.raises(InputError, match=reason):
+            library_loss(name, dim=3, classes=4)
 
 
 def test_losses_of_the_library_are_found_by_name_and_given_what_they_need():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import shlex
 import sys
 from pathlib import Path
@@ -52,9 +53,11 @@ Resplit = Annotated[bool, typer.Option(help="pool train/ and test/, and split an
 Encoder = Annotated[str, typer.Option(help="mlp (784-256-256-d) or conv")]
 Dim = Annotated[int, typer.Option(help="length of a vector")]
 Margin = Annotated[float | None, typer.Option(help="how far apart classes are pushed  [default: 1]")]
-Selection = Annotated[
-    str | None,
-    typer.Option(help="in-batch choice: hard-negative, all; semi-hard, random-hard, hardest, all"),
+LossOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="a further setting of the loss, such as selection=hardest; may be repeated"
+    ),
 ]
 Epochs = Annotated[int, typer.Option(help="passes over the images")]
 BatchSize = Annotated[int, typer.Option(help="images, pairs or triplets a step")]
@@ -72,7 +75,7 @@ def train(
     encoder: Encoder = "mlp",
     dim: Dim = 2,
     margin: Margin = None,
-    selection: Selection = None,
+    loss_option: LossOption = None,
     normalise: Normalise = False,
     epochs: Epochs = 10,
     batch_size: BatchSize = 128,
@@ -103,12 +106,13 @@ def train(
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
     settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
-    embedder = Embedder(**settings, **_loss(loss, margin, selection), random_state=seed)
+    embedder = Embedder(**settings, **_loss(loss, margin, loss_option), random_state=seed)
     embedder.check_settings()
     check_method(projection)
     if out is None:
         named = f"{_short(data)}-{loss}-{dim}d-seed{seed}"
-        out = Path("runs") / runs.folder_name(named) if resume else runs.free_folder(Path("runs"), named)
+        choose = runs.latest_folder if resume else runs.free_folder
+        out = choose(Path("runs"), named)
     with terminal.progress_bar() as progress:
         runs.Run(out).check(resume=resume)
         result = experiments.train_run(
@@ -119,7 +123,7 @@ def train(
             resume=resume,
             projection=projection,
             command=_command_line(),
-            on_epoch=_epoch_printer(epochs),
+            on_epoch=_epoch_printer(epochs, out),
             progress=progress,
         )
     if json:
@@ -213,8 +217,6 @@ def evaluate(
         terminal.print_json(metrics)
         return
     terminal.metrics_table(metrics, f"{run} on {metrics['data']}, {metrics['n_test']:,} test images")
-    for note in metrics["notes"]:
-        terminal.line("note", note, "yellow")
     terminal.out().print(f"numbers: {metrics['file']}")
 
 
@@ -236,8 +238,6 @@ def embed(
     if json:
         terminal.print_json(summary)
         return
-    for note in summary["notes"]:
-        terminal.line("note", note, "yellow")
     terminal.out().print(f"{summary['n']:,} vectors of {summary['dim']} dimensions: {output}")
 
 
@@ -253,10 +253,11 @@ def distance(
 ) -> None:
     """Say how far two images lie apart, and what that means."""
     from mekiki import experiments, terminal
+    from mekiki.runs import finite
 
     apart = experiments.distance_of(run, a, b, root=root)
     if json:
-        terminal.print_json({**vars(apart), "same": apart.same, "a": a, "b": b})
+        terminal.print_json(finite({**vars(apart), "same": apart.same, "a": a, "b": b}))
         return
     terminal.out().print(str(apart))
 
@@ -339,6 +340,7 @@ def main() -> None:
     """Run a command; every error a user can cause is one line on standard error and exit code 2."""
     from mekiki import terminal
 
+    terminal.write_any_character()
     terminal.show_warnings(DataWarning)  # the doctor's findings are printed as such
     try:
         code = app(standalone_mode=False)
@@ -349,7 +351,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         terminal.line(
             "interrupted",
-            "the last whole epoch is kept; train with --resume, or the same compare, goes on",
+            "epochs that were finished are kept: train with --resume, or the same compare, goes on",
             "yellow",
         )
         sys.exit(INTERRUPTED)
@@ -357,7 +359,17 @@ def main() -> None:
         sys.exit(0)  # the reader, such as `head`, had enough
     except OSError as error:
         sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
+    except MemoryError:
+        sys.exit(
+            _failed(
+                "not enough memory; use smaller images (--size), a smaller --batch-size or a smaller --dim"
+            )
+        )
     except Exception as error:
+        if "not enough memory" in str(error) or "out of memory" in str(error):  # as torch says it
+            sys.exit(
+                _failed("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
+            )
         # What the command-line parser raises; its classes are private to typer and move between versions.
         said = getattr(error, "format_message", None)
         if said is None:
@@ -385,6 +397,8 @@ def _request(
 ) -> Any:
     from mekiki.experiments import DataRequest
 
+    if not spec.strip():
+        raise InputError("DATA is empty; give a data set by name, or a folder")
     return DataRequest(
         spec, str(root) if root else None, _pixels(size), channels, per_class, test_fraction, seed, resplit
     )
@@ -421,9 +435,17 @@ def _settings(
     }
 
 
-def _loss(name: str, margin: float | None, selection: str | None) -> dict[str, Any]:
+def _loss(name: str, margin: float | None, given: list[str] | None) -> dict[str, Any]:
     """Settings of a loss; one of pytorch-metric-learning keeps its own margin unless one is given."""
-    options: dict[str, Any] = {} if selection is None else {"selection": selection}
+    options: dict[str, Any] = {}
+    for option in given or []:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise InputError(f"--loss-option {option}: give it as NAME=VALUE, such as selection=hardest")
+        try:
+            options[key] = json_module.loads(value)
+        except ValueError:
+            options[key] = value  # a word
     if name.startswith("pml:"):
         if margin is not None:
             options["margin"] = margin
@@ -439,13 +461,16 @@ def _command_line() -> str:
     return shlex.join(["mekiki", *sys.argv[1:]])
 
 
-def _epoch_printer(epochs: int | None) -> Any:
-    """Print each epoch, and what the doctor sees the first time it sees it."""
+def _epoch_printer(epochs: int | None, folder: Path | None = None) -> Any:
+    """Print where the run is kept, each epoch, and what the doctor sees the first time it sees it."""
     from mekiki import terminal
 
     told: set[str] = set()
+    kept = [] if folder is None else [folder]
 
     def show(row: Any, findings: Any) -> None:
+        while kept:
+            terminal.line("run", str(kept.pop()), "bold")
         terminal.epoch_line(row, epochs)
         if row["epoch"] == 1:
             told.clear()

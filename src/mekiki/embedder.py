@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mekiki.errors import CollapseWarning, InputError
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
+from mekiki.images import content_hashes
 from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
 from mekiki.sampling import SingletonClassError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mekiki.training.checkpoints import History
 
 FORMAT = "mekiki-embedder/1"
+MOST_DIM = 16_384
 NEIGHBOURS = 5
 NEED_PAIRS = ("contrastive", "triplet")
 """Losses that give each example a partner of its class."""
@@ -107,10 +109,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         n_features_in_: numbers in one example.
         reference_vectors_: vectors of the training side, float32 `[N, dim]`; `score` and later judging rest on them.
         reference_labels_: their labels as positions in `classes_`.
+        reference_contents_: a hash of each training example, by which it is known again.
         threshold_: distance below which two examples are taken for the same kind (equal error rate on training pairs).
 
-    Input `X` is `[N, features]`, or images `[N, H, W]` or `[N, H, W, 3]`; uint8 images stay so until the batch. A
-    memory map is read batch by batch.
+    Input `X` is `[N, features]`, or images `[N, H, W]` or `[N, H, W, 3]`; uint8 images stay so until the batch, and a
+    memory map of them is read batch by batch.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -206,7 +209,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 network,
                 dim=self.dim,
                 classes=len(self.classes_),
-                margin=self.margin,
+                margin=float(self.margin),
                 batch_size=self.batch_size,
                 seed=seed,
                 options=self.loss_options,
@@ -230,7 +233,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             network,
             Examples(stored, torch.from_numpy(codes.astype(np.int64))),
             validation=self._check_validation(validation),
-            settings=TrainingSettings(self.epochs, self.lr, self.schedule, seed),
+            settings=TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed),
             fabric=self._fabric(),
             checkpoint=checkpoint,
             resume=resume,
@@ -246,6 +249,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.margin_ = objective.margin
         self.reference_vectors_ = embed(network, stored, progress).numpy()
         self.reference_labels_ = codes.astype(np.int64)
+        self.reference_contents_ = content_hashes(stored)
         self._learn_distances()
         return self
 
@@ -307,10 +311,16 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """Write the trained embedder to a folder, in one step: safetensors and JSON, nothing executable.
 
         Args:
-            folder: made anew; what it held before is replaced.
+            folder: made anew; an embedder that it held before is replaced.
             about: further facts to keep in `config.json`.
+
+        Raises:
+            InputError: the folder holds something else, which would be lost.
         """
-        with replaced_folder(Path(folder)) as new:
+        folder = Path(folder)
+        if folder.exists() and not _holds_embedder_only(folder):
+            raise InputError(f"{folder}: holds something else than an embedder; give a new folder")
+        with replaced_folder(folder) as new:
             self.write_into(new, about)
 
     def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -322,6 +332,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         reference = {
             "vectors": np.ascontiguousarray(self.reference_vectors_),
             "labels": np.ascontiguousarray(self.reference_labels_),
+            "contents": self.reference_contents_,
         }
         # Through bytes, because the library's own writer makes files that no one else may read.
         (folder / "model.safetensors").write_bytes(save(weights))
@@ -329,14 +340,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         same, different = self.distance_quantiles_
         config = {
             "format": FORMAT,
-            "parameters": self._identity() | {"epochs": self.epochs, "random_state": self.seed_},
+            "parameters": self._identity() | {"epochs": int(self.epochs), "random_state": self.seed_},
             "input": {"shape": list(self.input_shape_), "stored": self.stored_dtype_},
             "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
             "distances": {
                 "margin": self.margin_,
-                "threshold": self.threshold_,
-                "same_quantiles": same.tolist(),
-                "different_quantiles": different.tolist(),
+                "threshold": _or_null(self.threshold_),
+                "same_quantiles": [_or_null(value) for value in same.tolist()],
+                "different_quantiles": [_or_null(value) for value in different.tolist()],
             },
             "findings": [vars(finding) for finding in self.findings_],
             "about": dict(about or {}),
@@ -363,10 +374,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             embedder.n_features_in_ = math.prod(embedder.input_shape_)
             embedder.classes_ = np.array(config["classes"]["values"], dtype=config["classes"]["dtype"])
             distances = config["distances"]
-            embedder.margin_, embedder.threshold_ = distances["margin"], distances["threshold"]
+            embedder.margin_ = distances["margin"]
+            embedder.threshold_ = float(np.array(distances["threshold"], np.float64))  # null is NaN
             embedder.distance_quantiles_ = (
-                np.array(distances["same_quantiles"]),
-                np.array(distances["different_quantiles"]),
+                np.array(distances["same_quantiles"], np.float64),
+                np.array(distances["different_quantiles"], np.float64),
             )
             embedder.findings_ = [Finding(**finding) for finding in config["findings"]]
             channels = embedder.input_shape_[0]
@@ -381,10 +393,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             weights = load_file(folder / "model.safetensors")
             network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
             reference = load_file(folder / "reference.safetensors")
-            embedder.reference_vectors_, embedder.reference_labels_ = (
-                reference["vectors"],
-                reference["labels"],
-            )
+            embedder.reference_vectors_ = reference["vectors"]
+            embedder.reference_labels_ = reference["labels"]
+            embedder.reference_contents_ = reference["contents"]
             embedder.history_ = read_history(folder / "history.csv")
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -415,13 +426,24 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        if self.dim > MOST_DIM:
+            raise InputError(f"dim must be at most {MOST_DIM:,}, not {self.dim}")
+        if isinstance(self.random_state, int | np.integer) and not 0 <= self.random_state < 2**32:
+            raise InputError(f"the seed must lie between 0 and {2**32 - 1}, not be {self.random_state}")
         for name in ("margin", "lr"):
             value = getattr(self, name)
             if not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {value!r}")
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder {self.encoder!r} is not known; choose one of {', '.join(ENCODERS)}")
-        check_loss(self.loss)
+        check_loss(self.loss, self.loss_options)
+        try:
+            json.dumps(self._identity())
+        except TypeError:
+            raise InputError(
+                f"loss_options must be plain numbers, words and truth values, not {self.loss_options!r}: "
+                "they are saved as JSON"
+            ) from None
         schedule(self.schedule)
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise InputError(f"device must be auto, cpu, cuda or mps, not {self.device!r}")
@@ -433,13 +455,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _identity(self) -> dict[str, Any]:
         """The settings that make a training what it is: all but its length, its seed and its device."""
-        options = dict(self.loss_options) if self.loss_options else None
+        options = {key: _plain(value) for key, value in (self.loss_options or {}).items()} or None
         return {
             "loss": self.loss,
             "dim": int(self.dim),
             "margin": float(self.margin),
             "encoder": self.encoder,
-            "normalise": self.normalise,
+            "normalise": bool(self.normalise),
             "batch_size": int(self.batch_size),
             "lr": float(self.lr),
             "schedule": self.schedule,
@@ -479,6 +501,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             return stored.astype(self.stored_dtype_, copy=False) if self.stored_dtype_ != "uint8" else stored
         stored = _check_images(X)
         channels = stored.shape[3] if stored.ndim == 4 else 1
+        if stored.dtype.name != self.stored_dtype_:
+            raise InputError(
+                f"images of {stored.dtype} were given; this embedder learnt from {self.stored_dtype_} "
+                f"({'0…255' if self.stored_dtype_ == 'uint8' else 'numbers of your own scale'}): give the same kind"
+            )
         if (channels, *stored.shape[1:3]) != self.input_shape_:
             wanted = "×".join(map(str, self.input_shape_[1:]))
             raise InputError(
@@ -493,14 +520,15 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         stored, labels = self._check_input(validation[0]), column_or_1d(np.asarray(validation[1]))
         check_consistent_length(stored, labels)
         codes = self._codes(labels)
-        numbers = np.bincount(codes[codes >= 0], minlength=len(self.classes_))
-        # A class with one image has no positive pair, and one that training never saw has no place.
-        usable = np.flatnonzero((codes >= 0) & (numbers[codes] > 1))
-        if len(np.unique(codes[usable])) < 2:
+        usable = codes >= 0  # a class that training never saw has no place
+        if self.loss != "softmax":
+            numbers = np.bincount(codes[usable], minlength=len(self.classes_))
+            usable &= numbers[codes] > 1  # and one with one image has no positive pair
+        rows = np.flatnonzero(usable)
+        if not len(rows) or (self.loss != "softmax" and len(np.unique(codes[rows])) < 2):
             return None
-        if len(usable) < len(stored):
-            stored = stored[usable]
-        return Examples(stored, torch.from_numpy(codes[usable]))
+        where = None if len(rows) == len(stored) else torch.from_numpy(rows)
+        return Examples(stored, torch.from_numpy(codes[rows]), where)
 
     def _codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Positions of labels in `classes_`; -1 for one that training did not see."""
@@ -510,9 +538,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _learn_distances(self) -> None:
         # Millions of pairs among some thousand vectors place a quantile well enough, in a fraction of a second.
         chosen = np.random.default_rng(0).permutation(len(self.reference_vectors_))[:VECTORS_FOR_DISTANCES]
-        histogram = pair_histogram(self.reference_vectors_[chosen], self.reference_labels_[chosen])
-        self.threshold_ = histogram.eer()[1]
         levels = np.linspace(0, 1, 1001)
+        try:
+            histogram = pair_histogram(self.reference_vectors_[chosen], self.reference_labels_[chosen])
+        except InputError:  # one example a class, which softmax can learn from: distances have no meaning yet
+            self.threshold_ = math.nan
+            self.distance_quantiles_ = (np.full(1001, math.nan), np.full(1001, math.nan))
+            return
+        self.threshold_ = histogram.eer()[1]
         self.distance_quantiles_ = (histogram.quantiles(True, levels), histogram.quantiles(False, levels))
 
 
@@ -601,6 +634,24 @@ def _mean_and_std(stored: NDArray[Any]) -> tuple[list[float], list[float]]:
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return np.atleast_1d(mean + offset).tolist(), np.atleast_1d(std).tolist()
+
+
+def _holds_embedder_only(folder: Path) -> bool:
+    try:
+        read_config(folder)
+    except InputError:
+        return folder.is_dir() and not any(folder.iterdir())
+    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv"}
+    return {entry.name for entry in folder.iterdir()} <= own
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python number it stands for."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _share_below(quantiles: NDArray[np.float64], value: float) -> float:

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mekiki.errors import InputError
+
+PARTIAL = ".partial"
+"""In the name of every file that is not whole yet."""
+
 
 def cache_folder() -> Path:
     """Where downloads and decoded pixels are kept: `MEKIKI_CACHE`, else the platform's own cache folder."""
@@ -40,7 +45,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because savers such as matplotlib and NumPy choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
     try:
         yield temporary
         _flush(temporary)
@@ -62,6 +67,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     A folder that exists cannot be replaced in one system call everywhere, so it takes two renames. A crash between
     them leaves two complete folders under hidden names, and `settle_folder` finishes the work at the next opening.
     """
+    path = _named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(path)
     partial, new, old = _beside(path, "partial"), _beside(path, "new"), _beside(path, "old")
@@ -84,6 +90,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 def settle_folder(path: Path) -> None:
     """Finish a `replaced_folder` that a crash cut short: afterwards `path` is the old state or the new one."""
+    path = _named(path)
     new, old = _beside(path, "new"), _beside(path, "old")
     if new.exists():
         if path.exists():
@@ -94,6 +101,14 @@ def settle_folder(path: Path) -> None:
         old.rename(path)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _named(path: Path) -> Path:
+    """The same folder with a name of its own, which `.` and `..` have not."""
+    named = Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link, which resolve() would follow)
+    if not named.name:
+        raise InputError(f"{path}: is the root of a disk; give a folder in it")
+    return named
 
 
 def _beside(path: Path, role: str) -> Path:

@@ -7,7 +7,7 @@ Each module has `each(…)`, one loss a pair or triplet, and `forward(…)`, the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -209,18 +209,30 @@ def mean_or_zero(losses: Tensor, vectors: Tensor) -> Tensor:
     return losses.mean() if len(losses) else vectors.sum() * 0.0
 
 
-def library_loss_class(name: str) -> Callable[..., nn.Module]:
+UNUSABLE = {
+    "DynamicSoftMarginLoss": "it keeps the graph of the batch before",
+    "ManifoldLoss": "it takes no labels",
+    "SelfSupervisedLoss": "it wraps another loss, and needs two views of each image",
+    "VICRegLoss": "it needs two views of each image",
+}
+"""Losses of pytorch-metric-learning that vectors and labels of one batch are not enough for, and why."""
+
+
+def library_loss_class(name: str) -> type[nn.Module]:
     """The class of pytorch-metric-learning that has this name.
 
     Raises:
         MissingExtraError: pytorch-metric-learning is not installed.
-        InputError: the library has no such loss.
+        InputError: the library has no such loss, or it cannot learn from vectors and labels of a batch alone.
     """
     library = require("pytorch_metric_learning.losses", extra="pml", purpose=f"loss 'pml:{name}'")
-    known = sorted(n for n in dir(library) if n.endswith("Loss") and not n.startswith(("Base", "Generic")))
+    there = (n for n in dir(library) if n.endswith("Loss") and not n.startswith(("Base", "Generic")))
+    known = sorted(n for n in there if n not in UNUSABLE)
+    if name in UNUSABLE:
+        raise InputError(f"loss 'pml:{name}' cannot be used here: {UNUSABLE[name]}; choose another")
     if name not in known:
         raise InputError(f"loss 'pml:{name}': pytorch-metric-learning has {', '.join(known)}")
-    found: Callable[..., nn.Module] = getattr(library, name)
+    found: type[nn.Module] = getattr(library, name)
     return found
 
 
@@ -240,13 +252,37 @@ def library_loss(name: str, *, dim: int, classes: int, options: Mapping[str, Any
         InputError: the library has no such loss, or it does not take these options.
     """
     build = library_loss_class(name)
-    wanted = inspect.signature(build).parameters
-    given: dict[str, Any] = {"num_classes": classes, "embedding_size": dim}
-    arguments = {key: value for key, value in given.items() if key in wanted} | dict(options or {})
+    # Some hand what they need on to the class they come from.
+    wanted = {
+        key
+        for parent in build.__mro__
+        for key in inspect.signature(parent).parameters
+        if parent is not object
+    }
+    sizes = {"num_classes": classes, "embedding_size": dim, "descriptors_dim": dim, "l": dim}
+    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if key in wanted} | dict(
+        options or {}
+    )
     try:
         return build(**arguments)
-    except TypeError as error:
-        raise InputError(f"loss 'pml:{name}' with {arguments}: {error}") from None
+    except (TypeError, ValueError, KeyError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items()) or "nothing"
+        said = " ".join(str(error).split())
+        raise InputError(f"loss 'pml:{name}' cannot be made from {given}: {said}") from None
+
+
+def library_value(loss: nn.Module, vectors: Tensor, labels: Tensor) -> Tensor:
+    """A library's loss of a batch, its own errors told in one line.
+
+    Raises:
+        InputError: the loss does not work on such a batch.
+    """
+    try:
+        value: Tensor = loss(vectors, labels)
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"loss 'pml:{type(loss).__name__}' does not work on these batches: {said}") from None
+    return value
 
 
 def _known(selection: _Choice, choices: Any) -> _Choice:

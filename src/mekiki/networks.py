@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from mekiki.errors import InputError
 from mekiki.progress import Progress, silent
 
 EMBED_BLOCK = 256
-"""Examples a block in `embed`."""
+"""Examples a block in `embed`, unless they are large."""
+EMBED_NUMBERS = 2**24
+"""Numbers a block in `embed` at most: 64 MB of float32 before the first layer."""
 
 InputShape = tuple[int, ...]
 """What one example looks like: `(features,)`, or `(channels, height, width)` for an image."""
@@ -187,6 +190,14 @@ def build_encoder(
     )
 
 
+def block_length(encoder: nn.Module) -> int:
+    """How many examples `embed` takes at a time: always the same for one encoder."""
+    for module in encoder.modules():
+        if isinstance(module, Standardise):
+            return max(1, min(EMBED_BLOCK, EMBED_NUMBERS // math.prod(module.input_shape)))
+    return EMBED_BLOCK
+
+
 @torch.inference_mode()
 def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress = silent) -> Tensor:
     """Vectors of stored examples: `[N, …]` → float32 `[N, d]` on the processor, in blocks of fixed size.
@@ -207,12 +218,15 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
     """
     encoder.eval()
     device = next(encoder.parameters()).device
+    length = block_length(encoder)
     parts = []
-    for start in range(0, len(stored), EMBED_BLOCK):
-        block = torch.as_tensor(stored[start : start + EMBED_BLOCK]).to(device)
+    for start in range(0, len(stored), length):
+        piece = stored[start : start + length]
+        # A copy, because a memory map may be read-only, which torch does not know.
+        block = (piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))).to(device)
         real = len(block)
-        if real < EMBED_BLOCK:
-            block = torch.cat((block, block[-1:].expand(EMBED_BLOCK - real, *block.shape[1:])))
+        if real < length:
+            block = torch.cat((block, block[-1:].expand(length - real, *block.shape[1:])))
         parts.append(encoder(block)[:real].float().cpu())
         progress("embedding", start + real, len(stored))
     return torch.cat(parts)

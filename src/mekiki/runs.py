@@ -11,7 +11,8 @@ import json
 import math
 import platform
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from typing import Any
 
 from mekiki.embedder import Embedder, read_config
 from mekiki.errors import InputError
-from mekiki.files import replaced_folder, settle_folder, write_text
+from mekiki.files import PARTIAL, replaced_folder, settle_folder, write_text
 
 METRICS = "metrics.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -61,7 +62,11 @@ class Run:
             raise InputError(
                 f"{self.folder}: holds {state}; add --resume to go on with it, or give another --out"
             )
-        if not started and self.folder.exists() and any(self.folder.iterdir()):
+        if (
+            not started
+            and self.folder.exists()
+            and any(PARTIAL not in entry.name for entry in self.folder.iterdir())
+        ):
             raise InputError(f"{self.folder}: is not empty and holds no run; give another --out")
         return started
 
@@ -70,6 +75,8 @@ class Run:
         started = self.check(resume=resume)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(f".*{PARTIAL}*"):  # by a process that was killed while it wrote
+                left.unlink()
         except OSError as error:
             raise InputError(
                 f"{self.folder}: cannot be made ({error.strerror}); give another --out"
@@ -82,12 +89,25 @@ class Run:
             self.folder.rmdir()
 
     @contextmanager
-    def finished(self) -> Iterator[Path]:
-        """Give an empty folder for all results; at the end of the block it takes the run's place."""
+    def finished(self, results: Collection[str]) -> Iterator[Path]:
+        """Give an empty folder for all results; at the end of the block it takes the run's place.
+
+        The checkpoint comes along, and so does whatever a person put into the folder. Evaluations do not: they speak
+        of the model as it was; nor do older results.
+
+        Args:
+            results: names of the files that a run may write.
+        """
         with replaced_folder(self.folder) as new:
             yield new
-            if self.checkpoint.is_file():
-                (new / CHECKPOINT).write_bytes(self.checkpoint.read_bytes())
+            for entry in self.folder.iterdir():
+                old = entry.name in results or entry.match("evaluation*.json") or PARTIAL in entry.name
+                if old and entry.name != CHECKPOINT:
+                    continue
+                if entry.is_dir():
+                    shutil.copytree(entry, new / entry.name, symlinks=True)
+                else:
+                    shutil.copy2(entry, new / entry.name, follow_symlinks=False)
 
     def open(self) -> Run:
         """This run, if it is complete.
@@ -132,6 +152,23 @@ def folder_name(name: str) -> str:
         'digits-pml-ArcFaceLoss'
     """
     return re.sub(r"[^\w.=-]+", "-", name).strip("-.") or "run"
+
+
+def latest_folder(base: Path, name: str) -> Path:
+    """The run that `--resume` means when no folder is named: the newest unfinished `base/name[-N]`, else the newest.
+
+    Raises:
+        InputError: there is none.
+    """
+    stem = folder_name(name)
+    there = [path for path in base.glob(f"{stem}*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", path.name)]
+    runs = [Run(path) for path in there if Run(path).checkpoint.is_file()]
+    if not runs:
+        raise InputError(
+            f"{base / stem}: no run to resume; leave out --resume, or name the folder with --out"
+        )
+    unfinished = [run for run in runs if not run.complete]
+    return max(unfinished or runs, key=lambda run: run.checkpoint.stat().st_mtime).folder
 
 
 def free_folder(base: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -39,12 +40,14 @@ HEADLINE = (
 def out() -> Console:
     """Where results go."""
     # Into a file or a pipe nothing needs to be cut to the width of a screen.
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    width = None if sys.stdout.isatty() else 160
+    # No markup: a folder may be called [bold], and a class :tada:.
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
 
 
 def err() -> Console:
     """Where progress, warnings and errors go."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def line(word: str, text: str, style: str) -> None:
@@ -53,8 +56,15 @@ def line(word: str, text: str, style: str) -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on standard output; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON object on standard output, in ASCII, so that it passes through a pipe of any encoding."""
+    sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+
+
+def write_any_character() -> None:
+    """Print a question mark, rather than fail, for a character that the terminal's encoding has not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def show_warnings(*categories: type[Warning]) -> None:

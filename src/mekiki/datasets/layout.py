@@ -58,6 +58,10 @@ class Layout:
         )
 
 
+RESULTS = ("checkpoint.safetensors", "comparison.json")
+"""Files by which a folder is known to be a run or a comparison."""
+
+
 def read_layout(root: Path) -> Layout:
     """Find the images below `root` without opening them.
 
@@ -176,6 +180,8 @@ def _visible(folder: Path) -> list[Path]:
 def _files_below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     real = folder.resolve()
     if real in above:  # a link that leads back up
+        return
+    if any((folder / mark).is_file() for mark in RESULTS):  # pictures that mekiki drew are no parts
         return
     for entry in _visible(folder):
         if entry.is_dir():

@@ -21,19 +21,20 @@ class Labelled(NamedTuple):
     classes: NDArray[Any]
 
 
-def checked(vectors: ArrayLike, labels: ArrayLike, where: str = "vectors") -> Labelled:
-    """Vectors as float32 `[N, d]`, all finite, with one label each, at least two of them.
+def checked(vectors: ArrayLike, labels: ArrayLike, where: str = "vectors", least: int = 2) -> Labelled:
+    """Vectors as float32 `[N, d]`, all finite, with one label each, at least `least` of them.
 
     Args:
         vectors: `[N, d]`, anything NumPy can read as float32.
         labels: `[N]` integers, booleans or strings.
         where: what the message of an error calls them.
+        least: how many there must be.
 
     Returns:
         The vectors (not copied where they are float32 already) and their classes.
 
     Raises:
-        InputError: a wrong shape or kind, N < 2, or values that are not finite.
+        InputError: a wrong shape or kind, too few, or values that are not finite.
 
     Example:
         >>> checked([[0.0], [1.0], [2.0]], ["ok", "ng", "ok"]).codes
@@ -51,8 +52,8 @@ def checked(vectors: ArrayLike, labels: ArrayLike, where: str = "vectors") -> La
         raise InputError(
             f"{where}: {len(array)} vectors and labels of shape {list(names.shape)}; give one label a vector"
         )
-    if len(array) < 2:
-        raise InputError(f"{where}: {len(array)} vector(s) cannot be compared; give at least 2")
+    if len(array) < least:
+        raise InputError(f"{where}: {len(array)} vector(s) cannot be compared; give at least {least}")
     bad = int((~np.isfinite(array)).any(axis=1).sum())
     if bad:
         raise InputError(

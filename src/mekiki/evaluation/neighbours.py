@@ -53,7 +53,7 @@ def neighbour_figures(
     if len(asked) > QUERIES_AT_MOST:
         asked = np.sort(rng.choice(len(asked), QUERIES_AT_MOST, replace=False))
     gallery = data if reference is None else reference
-    depth = max(k, *recall_at)
+    depth = max([k, *recall_at])
     search = NearestNeighbors(n_neighbors=depth + (reference is None)).fit(gallery.vectors)
     found = search.kneighbors(data.vectors[asked], return_distance=False)
     if reference is None:

@@ -68,11 +68,11 @@ class Evaluation:
         return {
             f"knn{self.k}_accuracy": self.knn_accuracy,
             **{f"recall_at_{at}": share for at, share in self.recall.items()},
-            "pair_auc": self.pair_auc,
-            "pair_eer": self.pair_eer,
-            "eer_threshold": self.eer_threshold,
-            "pair_accuracy": self.pair_accuracy,
-            "pair_threshold": self.pair_threshold,
+            "pair_auc": _or_none(self.pair_auc),
+            "pair_eer": _or_none(self.pair_eer),
+            "eer_threshold": _or_none(self.eer_threshold),
+            "pair_accuracy": _or_none(self.pair_accuracy),
+            "pair_threshold": _or_none(self.pair_threshold),
             "pair_threshold_from": self.pair_threshold_from,
             "silhouette": _or_none(self.silhouette),
             "overlap_max": _or_none(self.overlap_max),
@@ -122,8 +122,10 @@ def evaluate(
         The figures.
 
     Raises:
-        InputError: wrong shapes or kinds, values that are not finite, one class only, no two vectors of one
-            class, or `k` larger than the reference.
+        InputError: wrong shapes or kinds, or values that are not finite.
+
+    What the vectors do not define (pair figures of one class, or of classes of one vector each) is NaN, and a note
+    says so; a `k` larger than the reference asks the whole reference.
 
     Example:
         >>> figures = evaluate([[0.0], [1.0], [5.0], [6.0]], ["ok", "ok", "ng", "ng"], k=1, recall_at=(1,))
@@ -131,22 +133,20 @@ def evaluate(
         (1.0, 1.0, 0.0, 'the same pairs')
     """
     notes: list[str] = []
-    data = checked(vectors, labels)
+    data = checked(vectors, labels, least=2 if reference is None else 1)
     gallery = None
     if reference is not None:
-        data, gallery = together(data, checked(*reference, where="reference"))
+        data, gallery = together(data, checked(*reference, where="reference", least=1))
         notes += _absent(data, gallery)
-    recall_at = _within_reach(data, gallery, k, recall_at, notes)
+    voters, recall_at = _within_reach(data, gallery, k, recall_at, notes)
     streams = [np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(5)]
 
-    pairs = histogram_of(data, streams[0])
-    if pairs.sampled:
-        notes.append(f"pair figures from {len(pairs)} random pairs of {len(data.vectors)} vectors")
-    chosen_on = _threshold_pairs(gallery, streams[1], notes)
-    threshold = (chosen_on or pairs).best_threshold()
-    eer, eer_threshold = pairs.eer()
+    pairs = _pairs(data, streams[0], notes)
+    chosen_on = None if pairs is None else _threshold_pairs(gallery, streams[1], notes)
+    threshold = math.nan if pairs is None else (chosen_on or pairs).best_threshold()
+    eer, eer_threshold = (math.nan, math.nan) if pairs is None else pairs.eer()
 
-    near = neighbour_figures(data, gallery, k, recall_at, streams[2])
+    near = neighbour_figures(data, gallery, voters, recall_at, streams[2])
     if near.queries < len(data.vectors):
         notes.append(f"kNN and recall from {near.queries} random vectors of {len(data.vectors)}")
 
@@ -164,10 +164,10 @@ def evaluate(
         knn_accuracy=near.accuracy,
         k=k,
         recall=near.recall,
-        pair_auc=pairs.auc(),
+        pair_auc=math.nan if pairs is None else pairs.auc(),
         pair_eer=eer,
         eer_threshold=eer_threshold,
-        pair_accuracy=pairs.balanced_accuracy(threshold),
+        pair_accuracy=math.nan if pairs is None else pairs.balanced_accuracy(threshold),
         pair_threshold=threshold,
         pair_threshold_from="reference" if chosen_on else "the same pairs",
         silhouette=_silhouette(sampled(data, _SILHOUETTE_OF, streams[4])),
@@ -175,8 +175,8 @@ def evaluate(
         overlap_max=float(np.nanmax(apart)) if np.isfinite(apart).any() else math.nan,
         overlap_classes=tuple(names[code] for code in between.codes),
         n=len(data.vectors),
-        n_pairs=len(pairs),
-        pairs_are="sampled" if pairs.sampled else "all",
+        n_pairs=0 if pairs is None else len(pairs),
+        pairs_are="sampled" if pairs is not None and pairs.sampled else "all",
         notes=tuple(notes),
     )
 
@@ -195,16 +195,29 @@ def _absent(data: Labelled, gallery: Labelled) -> list[str]:
 
 def _within_reach(
     data: Labelled, gallery: Labelled | None, k: int, recall_at: Sequence[int], notes: list[str]
-) -> list[int]:
+) -> tuple[int, list[int]]:
     reach = len(data.vectors) - 1 if gallery is None else len(gallery.vectors)
-    if not 1 <= k <= reach:
-        raise InputError(f"evaluate: k is {k}, but there are {reach} vectors to ask; choose 1 to {reach}")
+    if k < 1:
+        raise InputError(f"evaluate: k is {k}; it must be at least 1")
+    if k > reach:
+        notes.append(f"kNN by the {reach} vectors there are, not {k}")
     if any(at < 1 for at in recall_at):
         raise InputError(f"evaluate: recall_at is {list(recall_at)}; every k must be at least 1")
     beyond = [at for at in recall_at if at > reach]
     if beyond:
         notes.append(f"recall at {', '.join(map(str, beyond))} left out: only {reach} vectors to ask")
-    return [at for at in recall_at if at <= reach]
+    return min(k, reach), [at for at in recall_at if at <= reach]
+
+
+def _pairs(data: Labelled, rng: np.random.Generator, notes: list[str]) -> PairHistogram | None:
+    try:
+        pairs = histogram_of(data, rng)
+    except InputError as error:
+        notes.append(f"pair figures are not defined: {error}")
+        return None
+    if pairs.sampled:
+        notes.append(f"pair figures from {len(pairs)} random pairs of {len(data.vectors)} vectors")
+    return pairs
 
 
 def _threshold_pairs(

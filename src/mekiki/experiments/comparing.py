@@ -18,7 +18,7 @@ from mekiki.experiments.request import DataRequest
 from mekiki.experiments.training import OnEpoch, Result, train_run
 from mekiki.progress import Progress, silent
 from mekiki.report import ComparisonContent, ComparisonEntry, write_comparison
-from mekiki.runs import finite, folder_name, versions, write_json
+from mekiki.runs import CHECKPOINT, finite, folder_name, versions, write_json
 
 TOUCHING = 0.01
 """Overlap above which two classes are said to touch."""
@@ -58,8 +58,8 @@ def compare(
 ) -> dict[str, Any]:
     """Several losses side by side, each over several seeds: one table and one report.
 
-    Runs that the folder already holds complete are taken as they are, and unfinished ones go on, so that an
-    interrupted comparison is resumed by giving the same command again.
+    Runs that the folder holds complete are taken as they are, and unfinished ones go on, so that an interrupted
+    comparison is resumed by giving the same command again.
 
     Args:
         request: the images.
@@ -75,8 +75,7 @@ def compare(
     Returns:
         What `comparison.json` holds.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder as --out")
+    _check_folder(folder)
     if not losses:
         raise InputError("no losses to compare; give at least one, such as --losses softmax,contrastive")
     for own in losses.values():
@@ -120,6 +119,16 @@ def compare(
     write_json(folder / "comparison.json", comparison)
     _write_comparison(folder, request, split, shown, summary, claim, seeds, command)
     return comparison | {"report": str(folder / "report.html")}
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder as --out")
+    if not folder.is_dir() or (folder / "comparison.json").is_file():
+        return
+    strange = [entry.name for entry in folder.iterdir() if not (entry / CHECKPOINT).is_file()]
+    if strange:
+        raise InputError(f"{folder}: holds something else ({strange[0]}); give another --out")
 
 
 def _run_name(loss: str, seed: int) -> str:

@@ -97,24 +97,26 @@ def draw_run(
     pictures.save(pictures.loss_curve(embedder.history_), folder / "loss.png")
     done("loss curve")
 
-    histogram = pair_histogram(vectors, test.labels)
-    distances = _pair_distances(histogram, evaluation, f"Euclidean distance {embedder.unit}")
-    pictures.save(
-        pictures.pair_distances(
-            distances.edges,
-            distances.same,
-            distances.different,
-            distances.threshold,
-            distances.eer,
-            distances.axis_name,
-        ),
-        folder / "pair_distances.png",
-    )
+    distances = None
+    if evaluation.n_pairs:
+        histogram = pair_histogram(vectors, test.labels)
+        distances = _pair_distances(histogram, evaluation, f"Euclidean distance {embedder.unit}")
+        pictures.save(
+            pictures.pair_distances(
+                distances.edges,
+                distances.same,
+                distances.different,
+                distances.threshold,
+                distances.eer,
+                distances.axis_name,
+            ),
+            folder / "pair_distances.png",
+        )
     done("pair distances")
     pictures.save(pictures.overlap_matrix(overlap, names), folder / "overlap.png")
     done("overlap")
-    confused = _confused(test, vectors)
-    for pairs, file in zip(confused, ("confused_different.png", "confused_same.png"), strict=True):
+    confused = _confused(test, vectors) if len(test) > 1 else ()
+    for pairs, file in zip(confused, ("confused_different.png", "confused_same.png"), strict=False):
         if len(pairs.captions):
             pictures.save(
                 pictures.confused_pairs(pairs.pixels_a, pairs.pixels_b, pairs.captions, pairs.title),

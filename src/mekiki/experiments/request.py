@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mekiki.datasets import ImageSplit, load_images
+from mekiki.datasets import NAMES, ImageSplit, load_images
 from mekiki.progress import Progress, silent
 
 
@@ -24,6 +24,10 @@ class DataRequest:
     test_fraction: float = 0.2
     seed: int = 0
     resplit: bool = False
+
+    def place(self) -> str | None:
+        """Where the images are, wherever one looks from; `None` for a set that is known by its name."""
+        return None if self.spec in NAMES else str(Path(self.spec).absolute())
 
     def load(self, progress: Progress = silent) -> ImageSplit:
         """The images, train and test."""

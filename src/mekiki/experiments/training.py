@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from mekiki import pictures
 from mekiki.datasets import ImageSplit
 from mekiki.embedder import Embedder, write_history
+from mekiki.errors import InputError
 from mekiki.evaluation import Evaluation, evaluate
-from mekiki.experiments.drawing import Vectors, draw_run
+from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
@@ -76,10 +77,16 @@ def train_run(
         InputError: the folder holds another run, or the images cannot be used.
     """
     pictures.check_method(projection)
+    train, test = split
+    if len(train) == 0:
+        raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
     run = Run(folder)
     started = run.begin(resume=resume)
-    train, test = split
     fingerprint = {"train": train.fingerprint(), "test": test.fingerprint()}
+    if run.complete:
+        done = _as_it_is(run, embedder, fingerprint, projection, split, progress)
+        if done is not None:
+            return done
 
     def after_epoch(row: Mapping[str, float], findings: Sequence[Any]) -> None:
         # Not from `row` alone: on resuming, the epochs before are in the checkpoint only.
@@ -111,18 +118,45 @@ def train_run(
     progress("measuring", 1, 1)
     about = {
         "data": asdict(request)
-        | {"source": train.source, "fingerprint": fingerprint, "notes": list(split.notes)},
+        | {
+            "place": request.place(),
+            "source": train.source,
+            "fingerprint": fingerprint,
+            "notes": list(split.notes),
+        },
+        "projection": projection,
         "class_names": list(train.class_names),
         "command": command,
         "versions": versions(),
-        "epochs_asked": embedder.epochs,
     }
     overlap = _whole_overlap(evaluation, len(train.class_names))
-    with run.finished() as new:
+    with run.finished([name for name, _ in FILES]) as new:
         embedder.write_into(new, about)
         write_json(new / METRICS, metrics)
         draw_run(new, embedder, split, vectors, evaluation, overlap, metrics, about, projection, progress)
     return Result(run, embedder, finite(metrics), overlap, vectors)
+
+
+def _as_it_is(
+    run: Run,
+    asked: Embedder,
+    fingerprint: Mapping[str, str],
+    projection: str,
+    split: ImageSplit,
+    progress: Progress,
+) -> Result | None:
+    """A complete run, if it is just what is asked for: nothing is trained, measured or written again."""
+    about, embedder = run.config()["about"], run.embedder()
+    same = (
+        embedder.get_params() == asked.get_params() | {"device": embedder.device}
+        and about["data"]["fingerprint"] == fingerprint
+        and about["projection"] == projection
+    )
+    if not same:
+        return None
+    metrics = run.metrics()
+    overlap = np.array(metrics["overlap"], dtype=np.float64)  # null becomes NaN
+    return Result(run, embedder, metrics, overlap, embedder.transform(split.test.pixels, progress))
 
 
 def _metrics(

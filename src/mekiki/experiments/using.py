@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mekiki.datasets import iter_images, load_one
+from mekiki.datasets import NAMES, iter_images, load_one
 from mekiki.embedder import Distance, Embedder
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.evaluation import evaluate
 from mekiki.experiments.drawing import Vectors
 from mekiki.experiments.request import DataRequest
+from mekiki.images import content_hashes
 from mekiki.progress import Progress, silent
-from mekiki.runs import Run, finite, write_json
+from mekiki.runs import Run, finite, folder_name, write_json
 from mekiki.training.checkpoints import read_facts
 from mekiki.training.doctor import diagnose, is_collapsed
 from mekiki.vectors import VectorTable, check_suffix, write_vectors
@@ -27,7 +29,7 @@ def evaluate_run(
     """Measure a run on its own test images, or on others, and keep the numbers in the run folder.
 
     Other images are matched to the run's classes by name; those of a class that the run does not know are measured
-    too, and named in the notes.
+    too, and a `DataWarning` names them. Images that the run learnt from are left out, which a `DataWarning` counts.
 
     Returns:
         The numbers, also written to `evaluation.json` (own images) or `evaluation-<name>.json`.
@@ -38,30 +40,33 @@ def evaluate_run(
     own = request is None
     if request is None:
         kept = about["data"]
-        known = {name: kept[name] for name in asdict(DataRequest("x"))}
-        request = DataRequest(**(known | {"size": tuple(kept["size"]) if kept["size"] else None}))
+        request = DataRequest(**{name: kept[name] for name in asdict(DataRequest("x"))})
+        if kept["place"] and Path(kept["place"]).exists():
+            request = replace(request, spec=kept["place"])
     channels, height, width = _image_shape(folder, embedder)
-    request = DataRequest(**(asdict(request) | {"size": (height, width), "channels": channels}))
-    split = request.load(progress)
-    test = split.test
+    test = replace(request, size=(height, width), channels=channels).load(progress).test
+    if own:
+        if test.fingerprint() != about["data"]["fingerprint"]["test"]:
+            _note("the images are not those the run was made from: their content has changed since")
+    else:
+        learnt = np.isin(content_hashes(test.pixels), embedder.reference_contents_)
+        if learnt.all():
+            raise InputError(f"{request.spec}: the run learnt from every one of these images; give others")
+        if learnt.any():
+            _note(f"{learnt.sum():,} of {len(test):,} images left out, since the run learnt from them")
+            test = test.subset(np.flatnonzero(~learnt))
     names = np.array(about["class_names"], dtype=object)
     vectors = embedder.transform(test.pixels, progress)
     labels = np.array(test.class_names, dtype=object)[test.labels].astype(str)
     reference = names[embedder.classes_[embedder.reference_labels_]].astype(str)
     evaluation = evaluate(vectors, labels, (embedder.reference_vectors_, reference))
-    notes = [*split.notes, *evaluation.notes]
-    if own and test.fingerprint() != about["data"]["fingerprint"]["test"]:
-        notes.append("the images are not those the run was made from: their content has changed since")
+    for note in evaluation.notes:
+        _note(note)
     metrics: dict[str, Any] = finite(
         evaluation.as_dict()
-        | {
-            "data": request.spec,
-            "data_fingerprint": {"test": test.fingerprint()},
-            "n_test": len(test),
-            "notes": notes,
-        }
+        | {"data": request.spec, "data_fingerprint": {"test": test.fingerprint()}, "n_test": len(test)}
     )
-    name = "evaluation" if own else f"evaluation-{Path(request.spec).name or 'data'}"
+    name = "evaluation" if own else f"evaluation-{folder_name(request.spec)}"
     write_json(run.folder / f"{name}.json", metrics)
     return metrics | {"file": str(run.folder / f"{name}.json")}
 
@@ -90,7 +95,7 @@ def embed_images(
     parts: list[Vectors] = []
     notes: list[str] = []
     path = Path(data)
-    if path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz"):
+    if data not in NAMES and path.suffix.lower() != ".npz":
         stream = iter_images(path, size=(height, width), channels=channels, progress=progress)
         for pixels, block_names in stream:
             parts.append(embedder.transform(pixels))
@@ -98,12 +103,16 @@ def embed_images(
         notes += stream.notes
         labels = [""] * len(names)
     else:
-        split = DataRequest(data, str(root) if root else None, (height, width), channels).load(progress)
+        # Every image, on whichever side: nothing is learnt here, so nothing needs to be kept apart.
+        everything = DataRequest(
+            data, str(root) if root else None, (height, width), channels, test_fraction=1, resplit=True
+        )
+        split = everything.load(progress)
         notes += split.notes
-        for images in split:
-            parts.append(embedder.transform(images.pixels, progress))
-            names += images.names
-            labels += [images.class_names[label] for label in images.labels]
+        images = split.test
+        parts.append(embedder.transform(images.pixels, progress))
+        names += images.names
+        labels += [images.class_names[label] for label in images.labels]
     if not names:
         raise InputError(f"{data}: no image could be read")
     vectors = np.concatenate(parts)
@@ -153,3 +162,7 @@ def _image_shape(folder: Path, embedder: Embedder) -> tuple[int, int, int]:
         raise InputError(f"{folder}: was trained on {embedder.input_shape_[0]} features, not on images")
     channels, height, width = embedder.input_shape_
     return channels, height, width
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, DataWarning, stacklevel=3)

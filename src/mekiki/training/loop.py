@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from mekiki.errors import DivergedError, InputError
-from mekiki.networks import embed
+from mekiki.networks import block_length, embed
 from mekiki.progress import Progress, silent
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.doctor import effective_rank, spread
@@ -39,16 +39,20 @@ class Examples:
     Attributes:
         stored: `[N, …]`: a tensor or array that fits in memory, or a memory map that is read batch by batch.
         labels: int64 `[N]`, 0 … classes − 1.
+        rows: int64 `[N]`, where in `stored` each example is; without it they stand in order.
     """
 
     stored: Tensor | NDArray[Any]
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Tensor, device: torch.device) -> Tensor:
         """The examples at these indices, on `device`."""
+        if self.rows is not None:
+            indices = self.rows[indices]
         if isinstance(self.stored, Tensor):
             return self.stored.index_select(0, indices.to(self.stored.device)).to(device)
         return torch.from_numpy(self.stored[indices.numpy()]).to(device)
@@ -57,7 +61,7 @@ class Examples:
         """The same with the examples held as a tensor on `device`; a memory map stays where it is."""
         if isinstance(self.stored, np.memmap):
             return self
-        return Examples(torch.as_tensor(self.stored).to(device), self.labels)
+        return Examples(torch.as_tensor(self.stored).to(device), self.labels, self.rows)
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,8 @@ def train(
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
             raise DivergedError(
                 f"{label}: the loss is {row['train_loss']:.3g} and the spread of the vectors {row['spread']:.3g}; "
-                f"training stopped and the last good epoch is kept. Lower the learning rate (now {rate:g}), and check "
-                "the input for extreme values"
+                f"training stopped{' and the last good epoch is kept' if epoch and checkpoint else ''}. Lower the "
+                f"learning rate (now {rate:g}), and check the input for extreme values"
             )
         row |= {"lr": rate, "seconds": seconds, "images_per_second": images / seconds}
         for name, value in ({"epoch": float(epoch + 1)} | row).items():
@@ -223,7 +227,9 @@ def _train_epoch(
             progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
     progress(label, len(batches), len(batches))
     summary = _summary(outcomes)
-    row = {"train_loss": summary["loss"], "zero_loss_share": summary["zero"]}
+    row = {"train_loss": summary["loss"]}
+    if objective.margin is not None:  # only pairs and triplets can be done with
+        row["zero_loss_share"] = summary["zero"]
     if "correct" in summary:
         row[objective.accuracy_name] = summary["correct"]
     return row, images
@@ -251,7 +257,9 @@ def _validate(
 
 
 def _watch(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> dict[str, float]:
-    vectors = embed(encoder, watched.take(sample, fabric.device))
+    block = block_length(encoder)
+    parts = (sample[start : start + block] for start in range(0, len(sample), block))
+    vectors = torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
     return {
         "spread": spread(vectors),
         "magnitude": vectors.norm(dim=1).mean().item(),
@@ -282,5 +290,9 @@ def _mean(values: Tensor) -> float:
 def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     different = [key for key in sorted({*saved, *wanted}) if saved.get(key) != wanted.get(key)]
     if different:
-        told = ", ".join(f"{key} was {saved.get(key)!r} and is now {wanted.get(key)!r}" for key in different)
-        raise InputError(f"{path}: cannot resume: {told}; give the same settings, or leave out --resume")
+        # What the doctor was told follows from the rest, and says nothing to a reader.
+        named = [key for key in different if key != "doctor"] or different
+        told = ", ".join(f"{key} was {saved.get(key)!r} and is now {wanted.get(key)!r}" for key in named)
+        raise InputError(
+            f"{path.parent}: cannot be gone on with: {told}; give the same settings, or another --out"
+        )

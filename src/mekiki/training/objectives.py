@@ -23,10 +23,20 @@ from mekiki.losses import (
     distance,
     library_loss,
     library_loss_class,
+    library_value,
 )
 from mekiki.networks import ClassificationNet, SiameseNet, TripletNet
 
 FIXED_SEED = 29
+
+OPTIONS = {
+    "softmax": (),
+    "contrastive": (),
+    "triplet": ("squared",),
+    "online-contrastive": ("selection",),
+    "online-triplet": ("selection", "squared"),
+}
+"""Further settings of each loss."""
 
 LOSSES = ("softmax", "contrastive", "triplet", "online-contrastive", "online-triplet")
 """The losses by name; `pml:NAME` is one of pytorch-metric-learning."""
@@ -232,7 +242,7 @@ class InBatch:
     def training_outcome(self, outputs: Tensor, target: Tensor) -> Outcome:
         """Losses of what was selected; right or wrong has no meaning on a selection of the hardest."""
         if self.validated_by is None:  # one number for the batch, standing for each of its examples
-            return Outcome(self.loss(outputs, target).expand(len(target)), None)
+            return Outcome(library_value(self.loss, outputs, target).expand(len(target)), None)
         losses = self.loss.each(outputs, target)  # type: ignore[operator]
         return Outcome(losses if len(losses) else (outputs.sum() * 0.0).view(1), None)
 
@@ -243,11 +253,11 @@ class InBatch:
         return self.validated_by.validation_outcome(outputs, target)
 
 
-def check_loss(name: str) -> None:
-    """Check the name of a loss, before any data is read.
+def check_loss(name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check a loss's name and the names of its options, before any data is read.
 
     Raises:
-        InputError: there is no such loss.
+        InputError: there is no such loss, or it has no such option.
         MissingExtraError: it is one of pytorch-metric-learning, which is not installed.
 
     Example:
@@ -257,6 +267,10 @@ def check_loss(name: str) -> None:
 online-contrastive, online-triplet, or pml:NAME; did you mean triplet?
     """
     if name in LOSSES:
+        unknown = [option for option in options or {} if option not in OPTIONS[name]]
+        if unknown:
+            has = f"it has {', '.join(OPTIONS[name])}" if OPTIONS[name] else "it has none"
+            raise InputError(f"loss {name!r} has no option {unknown[0]!r}; {has}")
         return
     if isinstance(name, str) and name.startswith("pml:"):
         library_loss_class(name.removeprefix("pml:"))
@@ -292,27 +306,24 @@ def build_objective(
     Raises:
         InputError: there is no such loss, or it does not take these options.
     """
-    check_loss(name)
+    check_loss(name, options)
     given = dict(options or {})
     per_batch = min(10, classes)
     samples = max(2, batch_size // per_batch)
-    try:
-        if name == "softmax":
-            return Classification(encoder, classes, batch_size, **given)
-        if name == "contrastive":
-            return SiamesePairs(encoder, margin, batch_size, **given)
-        if name == "triplet":
-            return RandomTriplets(encoder, margin, batch_size, **given)
-        if name == "online-contrastive":
-            pairs = SiamesePairs(encoder, margin, batch_size)
-            mining = OnlineContrastiveLoss(margin, **given)
-            return InBatch(encoder, mining, classes=per_batch, samples=samples, validated_by=pairs)
-        if name == "online-triplet":
-            triplets = RandomTriplets(encoder, margin, batch_size, squared=given.get("squared", False))
-            loss = OnlineTripletLoss(margin, seed=seed, **given)
-            return InBatch(encoder, loss, classes=per_batch, samples=samples, validated_by=triplets)
-    except TypeError as error:
-        raise InputError(f"loss {name!r} with options {given}: {error}") from None
+    if name == "softmax":
+        return Classification(encoder, classes, batch_size)
+    if name == "contrastive":
+        return SiamesePairs(encoder, margin, batch_size)
+    if name == "triplet":
+        return RandomTriplets(encoder, margin, batch_size, **given)
+    if name == "online-contrastive":
+        pairs = SiamesePairs(encoder, margin, batch_size)
+        mining = OnlineContrastiveLoss(margin, **given)
+        return InBatch(encoder, mining, classes=per_batch, samples=samples, validated_by=pairs)
+    if name == "online-triplet":
+        triplets = RandomTriplets(encoder, margin, batch_size, squared=given.get("squared", False))
+        loss = OnlineTripletLoss(margin, seed=seed, **given)
+        return InBatch(encoder, loss, classes=per_batch, samples=samples, validated_by=triplets)
     library = library_loss(name.removeprefix("pml:"), dim=dim, classes=classes, options=given)
     return InBatch(encoder, library, classes=per_batch, samples=samples)
 
