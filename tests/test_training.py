@@ -11,6 +11,7 @@ from mekiki.errors import DivergedError, InputError
 from mekiki.losses import ContrastiveLoss
 from mekiki.networks import build_encoder
 from mekiki.sampling import fixed_pairs
+from mekiki.training import loop
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.doctor import diagnose, effective_rank, spread
 from mekiki.training.loop import Examples, TrainingSettings, train
@@ -219,3 +220,11 @@ def test_the_doctor_sees_a_real_collapse(digits):
     assert first.code == "collapsed"
     assert "the loss sits at 1.0" in first.message.lower()
     assert "semi-hard" in first.advice
+
+
+def test_sweeping_the_optimizer_changes_no_weight(digits, monkeypatch):
+    monkeypatch.setattr(loop, "SWEEP_EVERY", 10**9)
+    _, never = run(digits, epochs=4)
+    monkeypatch.setattr(loop, "SWEEP_EVERY", 1)
+    _, always = run(digits, epochs=4)
+    assert weights(always).equal(weights(never))

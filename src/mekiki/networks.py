@@ -62,8 +62,10 @@ class Standardise(nn.Module):
             stored = stored.permute(0, 3, 1, 2)
         elif stored.ndim == 3:
             stored = stored.unsqueeze(1)
-        # One pass over the batch in float32; addcmul would need the shift at full size.
-        return stored.to(torch.float32).mul(self.scale).add_(self.shift)
+        given = stored.dtype == torch.float32
+        numbers = stored.to(torch.float32)  # a copy that may be written to, unless it is float32 already
+        numbers = numbers.mul(self.scale) if given else numbers.mul_(self.scale)
+        return numbers.add_(self.shift)
 
 
 class EmbeddingNet(nn.Module):
