@@ -378,6 +378,7 @@ def bad_inputs(tmp_path, run_folder):
         "out holds something else": (["train", "digits", "--out", tmp_path / "other"], "other"),
         "out cannot be made": (["train", "digits", "--out", tmp_path / "text.txt" / "run"], "text.txt"),
         "no losses": (["compare", "digits", "--losses", ","], "losses"),
+        "options without their data": (["evaluate", run_folder, "--per-class", "2"], "go with DATA"),
         "no run": (["evaluate", tmp_path / "empty"], "no run here"),
         "no run folder": (["doctor", tmp_path / "nowhere"], "nowhere"),
         "damaged run": (["evaluate", tmp_path / "damaged"], "damaged"),

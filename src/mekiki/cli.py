@@ -209,6 +209,10 @@ def evaluate(
     from mekiki import experiments, terminal
 
     request = None
+    if data is None and (root or per_class or resplit or test_fraction != 1.0 or split_seed):
+        raise InputError(
+            "evaluate: --root, --per-class, --test-fraction, --split-seed and --resplit go with DATA"
+        )
     if data is not None:
         request = _request(data, root, None, None, per_class, test_fraction, split_seed, resplit)
     with terminal.progress_bar() as progress:
