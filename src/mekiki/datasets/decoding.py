@@ -69,17 +69,9 @@ def read_header(path: Path) -> Header:
     Raises:
         InputError: the file is no image, or (`TooLargeError`) too large a one.
     """
-    try:
-        with _opened(path) as image:
-            _refuse_bomb(image, path)
-            height, width = _upright_size(image)
-            return Header(height, width, _is_grey(image.mode))
-    except InputError:
-        raise
-    except Image.DecompressionBombError:
-        raise TooLargeError(f"{path}: more than {LARGEST_IMAGE // 10**6} megapixels; scale it down") from None
-    except Exception as error:  # damaged files raise nearly anything, by format
-        raise _unreadable(path, error) from None
+    with _opened(path) as image:
+        height, width = _upright_size(image)
+        return Header(height, width, _is_grey(image.mode))
 
 
 def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Decoded:
@@ -103,22 +95,13 @@ def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Decoded:
         >>> decoded.pixels.shape, int(decoded.pixels.max()), decoded.highest_of_16_bit
         ((2, 3), 255, 65535)
     """
-    try:
-        with _opened(path) as image:
-            _refuse_bomb(image, path)
-            height, width = _upright_size(image)
-            if size is not None:
-                side = 2 * max(size)
-                image.draft(
-                    None, (side, side)
-                )  # JPEG: decode at a half, quarter or eighth where that suffices
-            return _decoded(image, (height, width), size, channels)
-    except InputError:
-        raise
-    except Image.DecompressionBombError:
-        raise TooLargeError(f"{path}: more than {LARGEST_IMAGE // 10**6} megapixels; scale it down") from None
-    except Exception as error:  # damaged files raise nearly anything, by format
-        raise _unreadable(path, error) from None
+    with _opened(path) as image:
+        height, width = _upright_size(image)
+        if size is not None:
+            side = 2 * max(size)
+            # JPEG: decode at a half, quarter or eighth where that suffices.
+            image.draft(None, (side, side))
+        return _decoded(image, (height, width), size, channels)
 
 
 def decode_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -326,9 +309,18 @@ def read_headers(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file it does not.
-    with path.open("rb") as handle, Image.open(handle) as image:
-        yield image
+    """The image in a file; whatever goes wrong in the block is told as an `InputError` about that file."""
+    try:
+        # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file it does not.
+        with path.open("rb") as handle, Image.open(handle) as image:
+            _refuse_bomb(image, path)
+            yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise TooLargeError(f"{path}: more than {LARGEST_IMAGE // 10**6} megapixels; scale it down") from None
+    except Exception as error:  # damaged files raise nearly anything, by format
+        raise _unreadable(path, error) from None
 
 
 def _decoded(
