@@ -311,7 +311,7 @@ def read_headers(
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file; whatever goes wrong in the block is told as an `InputError` about that file."""
     try:
-        # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file it does not.
+        # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file, not.
         with path.open("rb") as handle, Image.open(handle) as image:
             _refuse_bomb(image, path)
             yield image
