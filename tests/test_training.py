@@ -228,3 +228,17 @@ def test_sweeping_the_optimizer_changes_no_weight(digits, monkeypatch):
     monkeypatch.setattr(loop, "SWEEP_EVERY", 1)
     _, always = run(digits, epochs=4)
     assert weights(always).equal(weights(never))
+
+
+def test_whoever_watches_a_resumed_training_sees_its_whole_history(digits, tmp_path):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    run(digits, epochs=2, checkpoint=checkpoint)
+    seen = []
+    run(
+        digits,
+        epochs=4,
+        checkpoint=checkpoint,
+        resume=True,
+        on_epoch=lambda history: seen.append(list(history["epoch"])),
+    )
+    assert seen == [[1, 2, 3], [1, 2, 3, 4]]

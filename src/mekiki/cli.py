@@ -363,14 +363,13 @@ def main() -> None:
         sys.exit(0)  # the reader, such as `head`, had enough
     except OSError as error:
         sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
-    except MemoryError:
-        sys.exit(
-            _failed(
-                "not enough memory; use smaller images (--size), a smaller --batch-size or a smaller --dim"
-            )
-        )
     except Exception as error:
-        if "not enough memory" in str(error) or "out of memory" in str(error):  # as torch says it
+        # torch tells it in words, in an error of no kind of its own.
+        if (
+            isinstance(error, MemoryError)
+            or "not enough memory" in str(error)
+            or "out of memory" in str(error)
+        ):
             sys.exit(
                 _failed("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
             )

@@ -163,7 +163,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         checkpoint: Path | None = None,
         resume: bool = False,
         identity: Mapping[str, Any] | None = None,
-        on_epoch: Callable[[Mapping[str, float], list[Finding]], None] | None = None,
+        on_epoch: Callable[[History, list[Finding]], None] | None = None,
         progress: Progress = silent,
     ) -> Self:
         """Learn from examples and their labels.
@@ -175,7 +175,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             checkpoint: file to write after each epoch.
             resume: go on from `checkpoint`.
             identity: further facts that must be equal for a checkpoint to be resumed, such as the data's fingerprint.
-            on_epoch: called after each epoch with its row of the history and what the doctor sees so far.
+            on_epoch: called after each epoch with the history so far and what the doctor sees in it.
             progress: called every few steps.
 
         Raises:
@@ -220,13 +220,10 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "scale": 1.0 if self.normalise else objective.margin,
             "constant_loss": objective.constant_loss,
         }
-        rows: list[Mapping[str, float]] = []
 
-        def after_epoch(row: Mapping[str, float]) -> None:
-            rows.append(row)
+        def after_epoch(history: History) -> None:
             if on_epoch is not None:
-                seen = {name: [r[name] for r in rows] for name in row}
-                on_epoch(row, diagnose(seen, **known_to_doctor))
+                on_epoch(history, diagnose(history, **known_to_doctor))
 
         self.history_: History = train(
             objective,

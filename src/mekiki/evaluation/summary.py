@@ -97,21 +97,21 @@ def evaluate(
     """Measure vectors by their labels.
 
     - kNN accuracy and recall@k: against the reference; without one, leave-one-out among the vectors
-    themselves. At
-      most 20,000 random vectors are asked.
+      themselves. At most 20,000 random vectors are asked. A `k` larger than the reference asks all of it.
     - Same-or-different figures (AUC, EER, accuracy): Euclidean distance of all pairs of `vectors` up to
-    10,000, of
-      5,000,000 random pairs of each kind beyond. The accuracy is that of QEUR23_SMNRT19, where half the pairs
-      are positive. Its threshold is chosen on pairs of at most 10,000 random reference vectors.
+      10,000, of 5,000,000 random pairs of each kind beyond. The accuracy is that of QEUR23_SMNRT19, where half
+      the pairs are positive. Its threshold is chosen on pairs of at most 10,000 random reference vectors.
     - Silhouette (Rousseeuw 1987, doi 10.1016/0377-0427(87)90125-7) of at most 5,000 random vectors.
-    - Overlap θᵢⱼ between classes: probability that two members of class i lie farther apart than a member of
-    i and one
-      of j (ties half).
+    - Overlap θᵢⱼ between classes: probability that two members of class i lie farther apart than a member of i
+      and one of j (ties half).
+
+    What the vectors do not define (pair figures of one class, or of classes of one vector each) is NaN, and a
+    note says so.
 
     Memory beyond the arguments stays below 2 GB for 1,000,000 vectors of length 64.
 
     Args:
-        vectors: float32 `[N, d]`, N ≥ 2.
+        vectors: float32 `[N, d]`, N ≥ 2 where there is no reference.
         labels: `[N]` integers or strings.
         reference: vectors and labels of the training side.
         k: voters of the kNN vote.
@@ -123,9 +123,6 @@ def evaluate(
 
     Raises:
         InputError: wrong shapes or kinds, or values that are not finite.
-
-    What the vectors do not define (pair figures of one class, or of classes of one vector each) is NaN, and a note
-    says so; a `k` larger than the reference asks the whole reference.
 
     Example:
         >>> figures = evaluate([[0.0], [1.0], [5.0], [6.0]], ["ok", "ok", "ng", "ng"], k=1, recall_at=(1,))

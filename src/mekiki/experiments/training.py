@@ -21,7 +21,7 @@ from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
-from mekiki.training.checkpoints import read_facts
+from mekiki.training.checkpoints import History
 from mekiki.training.doctor import is_collapsed
 
 ACCURACIES = ("accuracy", "pair_accuracy", "triplet_accuracy")
@@ -88,11 +88,10 @@ def train_run(
         if done is not None:
             return done
 
-    def after_epoch(row: Mapping[str, float], findings: Sequence[Any]) -> None:
-        # Not from `row` alone: on resuming, the epochs before are in the checkpoint only.
-        write_history(run.folder / "history.csv", read_facts(run.checkpoint)[0])
+    def after_epoch(history: History, findings: Sequence[Any]) -> None:
+        write_history(run.folder / "history.csv", history)
         if on_epoch is not None:
-            on_epoch(row, findings)
+            on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
     try:
         embedder.fit(
@@ -112,10 +111,10 @@ def train_run(
     progress("measuring", 0, 1)
     start = time.perf_counter()
     evaluation = evaluate(vectors, test.labels, (embedder.reference_vectors_, train.labels))
-    metrics = _metrics(embedder, evaluation, split, fingerprint) | {
-        "seconds_evaluation": time.perf_counter() - start
-    }
+    seconds = time.perf_counter() - start
     progress("measuring", 1, 1)
+    overlap = _whole_overlap(evaluation, len(train.class_names))
+    metrics = _metrics(embedder, evaluation, overlap, split, fingerprint) | {"seconds_evaluation": seconds}
     about = {
         "data": asdict(request)
         | {
@@ -129,7 +128,6 @@ def train_run(
         "command": command,
         "versions": versions(),
     }
-    overlap = _whole_overlap(evaluation, len(train.class_names))
     with run.finished([name for name, _ in FILES]) as new:
         embedder.write_into(new, about)
         write_json(new / METRICS, metrics)
@@ -160,7 +158,11 @@ def _as_it_is(
 
 
 def _metrics(
-    embedder: Embedder, evaluation: Evaluation, split: ImageSplit, fingerprint: Mapping[str, str]
+    embedder: Embedder,
+    evaluation: Evaluation,
+    overlap: NDArray[np.float64],
+    split: ImageSplit,
+    fingerprint: Mapping[str, str],
 ) -> dict[str, Any]:
     history = embedder.history_
     seconds = float(sum(history["seconds"]))
@@ -174,7 +176,7 @@ def _metrics(
         evaluation.as_dict()
         | last
         | {
-            "overlap": _whole_overlap(evaluation, len(split.train.class_names)).tolist(),
+            "overlap": overlap.tolist(),
             "epochs": int(last["epoch"]),
             "seconds_training": seconds,
             "images_per_second": images / seconds,

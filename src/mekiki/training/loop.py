@@ -96,7 +96,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
-    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    on_epoch: Callable[[History], None] | None = None,
     progress: Progress = silent,
 ) -> History:
     """Train the network of an objective in place.
@@ -115,7 +115,7 @@ def train(
         resume: go on from `checkpoint`; if it is complete nothing is trained.
         identity: what must be equal for a checkpoint to be resumed (the loss, the net, the data); the number of
             epochs need not be.
-        on_epoch: called after each epoch with its row of the history.
+        on_epoch: called after each epoch with the history so far, epochs before a resumption included.
         progress: called every few steps.
 
     Returns:
@@ -163,9 +163,8 @@ def train(
         label = f"epoch {epoch + 1}/{settings.epochs}"
 
         start = time.perf_counter()
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # for a loss of another library that draws from the global state
+        # Forked, for a loss of another library that draws from the global state.
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(epoch_seed)
             row, images = _train_epoch(
                 objective, model, optimizer, examples, generator, fabric, label, progress
@@ -193,7 +192,7 @@ def train(
                 settings=identity,
             )
         if on_epoch is not None:
-            on_epoch({name: column[-1] for name, column in history.items()})
+            on_epoch(history)
     objective.model.eval()
     return history
 
