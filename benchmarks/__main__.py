@@ -1,17 +1,220 @@
-"""`make bench`: run every benchmark in turn, print its table, and write its JSON under `benchmarks/results/`."""
+"""`make bench`: run every benchmark in turn, write its JSON under `benchmarks/results/`, and print the table of all.
+
+python -m benchmarks                  all of them
+python -m benchmarks embedding        one or several
+python -m benchmarks --table          the table alone, from what was measured before
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from benchmarks import post_protocol
+from benchmarks import (
+    against_pml,
+    embedding,
+    evaluation,
+    growth,
+    post_protocol,
+    precision,
+    quality,
+    side_by_side,
+    streaming,
+    to_quality,
+)
+from benchmarks.measuring import RESULTS, median, read_result, write_result
 
-BENCHMARKS = {"post_protocol": post_protocol.main}
+BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
+    "post_protocol": post_protocol.main,
+    "to_quality": to_quality.main,
+    "against_pml": against_pml.main,
+    "side_by_side": side_by_side.main,
+    "embedding": embedding.main,
+    "evaluation": evaluation.main,
+    "growth": growth.main,
+    "streaming": streaming.main,
+    "precision": precision.main,
+    "quality": quality.main,
+}
+
+SAME_QUALITY = 0.002
+"""5-NN accuracies that differ by less are equal: that is how much seeds differ."""
+LINEAR = 1.1
+"""Exponent up to which time counts as linear."""
+FLAT = 0.01
+"""Share of the streamed images up to which memory that grows with them counts as flat."""
+
+
+class Cells(NamedTuple):
+    """What was measured: the rival's figure, ours, and whether the target is reached (None: there is none)."""
+
+    rival: str
+    ours: str
+    reached: bool | None
+
+
+class Row(NamedTuple):
+    """One line of the table: what it shows, its target, the benchmark it comes from, and how it is read from it."""
+
+    figure: str
+    target: str
+    source: str
+    read: Callable[[dict[str, Any]], Cells]
+
+
+def _whole_run(r: dict[str, Any]) -> Cells:
+    theirs, ours = (_middle(r, side, "seconds_per_epoch") for side in ("theirs", "ours"))
+    return Cells(
+        f"{theirs:.2f} s an epoch", f"{ours:.2f} s: {r['times_faster']:.1f}×", r["times_faster"] >= 8
+    )
+
+
+def _share_of_limit(r: dict[str, Any]) -> Cells:
+    ours = f"{r['share_of_limit']:.0%} ({r['share_of_limit_with_traffic']:.0%} with memory traffic)"
+    return Cells(f"{r['gflops']:.0f} GFLOP/s", ours, r["share_of_limit"] >= 0.7)
+
+
+def _to_quality(r: dict[str, Any]) -> Cells:
+    theirs, ours = (
+        f"{sum(accuracy >= r['accuracy_wanted'] for accuracy in r[side])} of {len(r[side])} seeds arrive"
+        for side in ("accuracies_theirs", "accuracies_ours")
+    )
+    return Cells(
+        f"{r['seconds_theirs']:.1f} s; {theirs}",
+        f"{r['seconds_ours']:.2f} s: {r['times_faster']:.0f}×; {ours}",
+        r["times_faster"] >= 50 and r["all_arrived"],
+    )
+
+
+def _neighbours(net: str, least: float, most_error: float | None = None) -> Callable[[dict[str, Any]], Cells]:
+    def read(r: dict[str, Any]) -> Cells:
+        knn, error = r["nets"][net]["knn"], r["nets"][net]["eer"]
+        reached = r["seeds"] >= quality.SEEDS and knn >= least
+        ours = f"{knn:.4f}"
+        if most_error is not None:
+            ours, reached = f"{ours}, EER {error:.2%}", reached and error <= most_error
+        return Cells("", f"{ours} (mean of {r['seeds']})", reached)
+
+    return read
+
+
+def _against_pml(r: dict[str, Any]) -> Cells:
+    theirs = _middle(r, "theirs", str(r["workers"]), "seconds_per_epoch")
+    same = r["accuracy_ours"] >= r["accuracy_theirs"] - SAME_QUALITY
+    return Cells(
+        f"{theirs:.2f} s an epoch, 5-NN {r['accuracy_theirs']:.4f}",
+        f"{_middle(r, 'ours', 'seconds_per_epoch'):.2f} s, {r['accuracy_ours']:.4f}: {r['times_faster']:.1f}×",
+        r["times_faster"] >= 4 and same,
+    )
+
+
+def _side_by_side(r: dict[str, Any]) -> Cells:
+    theirs = r["original"]
+    return Cells(
+        f"{'> ' if theirs['stopped'] else ''}{theirs['times_slower']:.1f}× (the post's code)",
+        f"{r['times_slower']:.2f}×",
+        r["times_slower"] <= 2.3,
+    )
+
+
+def _embedding(r: dict[str, Any]) -> Cells:
+    few, many = r["memory"][0], r["memory"][-1]
+    grown = (many["more_mb"] - many["vectors_mb"]) - (few["more_mb"] - few["vectors_mb"])
+    return Cells(
+        f"{r['limit_images_per_second']:,.0f} images/s",
+        f"{r['images_per_second']:,.0f}: {r['share_of_limit']:.0%}; {round(grown):+} MB from {few['images']:,} to "
+        f"{many['images']:,} images",
+        r["share_of_limit"] >= 0.7 and grown <= FLAT * many["pixels_mb"],
+    )
+
+
+def _evaluation(r: dict[str, Any]) -> Cells:
+    most = max(row["vectors"] for row in r["rows"])
+    growth = max(row["queries_growth"] for row in r["rows"] if row["vectors"] == most)
+    return Cells(
+        "", f"{r['more_gb_at_most']:.2f} GB, time ~ N^{growth:.2f}", r["within_promise"] and growth <= LINEAR
+    )
+
+
+def _streaming(r: dict[str, Any]) -> Cells:
+    nets = [(net, r[net]) for net in streaming.ENCODERS]
+    return Cells(
+        "; ".join(f"{net} {f['times_faster_than_dataloader_0']:.1f}× a DataLoader" for net, f in nets),
+        "; ".join(f"{net} {f['share_of_time_waiting']:.0%}" for net, f in nets),
+        None,
+    )
+
+
+def _precision(r: dict[str, Any]) -> Cells:
+    told = ", ".join(f"{name} {times:.1f}×" for name, times in r["times_slower"].items())
+    return Cells("float32", f"{told} as long", None)
+
+
+ROWS = (
+    Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
+    Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
+    Row("3 seconds to 5-NN .967, MLP, 2-D", "≥ 50×, all seeds", "to_quality", _to_quality),
+    Row("4 5-NN, MLP, 2-D", "≥ .985", "quality", _neighbours("mlp, 2-D", 0.985)),
+    Row(
+        "5 5-NN and EER, convolutions, 2-D",
+        "≥ .995, ≤ .5 %",
+        "quality",
+        _neighbours("vgg, 2-D", 0.995, 0.005),
+    ),
+    Row("6 5-NN, convolutions, 32-D", "≥ .997", "quality", _neighbours("vgg, 32-D", 0.997)),
+    Row("7 against pytorch-metric-learning", "≥ 4×, same quality", "against_pml", _against_pml),
+    Row("8 two trainings at once, each against alone", "≤ 2.3×", "side_by_side", _side_by_side),
+    Row("9 embedding, share of the matrix products' speed", "≥ 70 %, memory flat", "embedding", _embedding),
+    Row("10 evaluating 1,000,000 vectors", "≤ 2 GB, linear", "evaluation", _evaluation),
+    Row("11 streaming a folder, time the network waits", "", "streaming", _streaming),
+    Row("12 bfloat16 against float32", "", "precision", _precision),
+)
+
+
+def table() -> str:
+    """All rows, in Markdown that can be read as it is."""
+    lines = [("figure", "rival or limit", "ours", "target", "reached")]
+    for row in ROWS:
+        result = read_result(row.source)
+        rival, ours, reached = Cells("", "not measured", None) if result is None else row.read(result)
+        lines.append((row.figure, rival, ours, row.target, {True: "yes", False: "no", None: ""}[reached]))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _middle(result: dict[str, Any], *path: str) -> float:
+    """Median over the rounds of the number at this path."""
+    values = []
+    for found in result["rounds"]:
+        for key in path:
+            found = found[key]
+        values.append(found)
+    return median(values)
+
+
+def main() -> None:
+    """What the command line asks for, then the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    for name in [] if asked.table else asked.names or BENCHMARKS:
+        result = BENCHMARKS[name]()
+        if result is not None:
+            write_result(name, result)
+    text = table()
+    print("\n" + text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "table.md").write_text(text + "\n", encoding="utf-8")
+
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or list(BENCHMARKS)
-    unknown = [name for name in asked if name not in BENCHMARKS]
-    if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    for name in asked:
-        BENCHMARKS[name]()
+    main()

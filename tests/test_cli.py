@@ -214,7 +214,7 @@ def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, t
     )
     first = mekiki(*arguments, "--out", tmp_path / "c")
     assert first.code == 0, first.err
-    columns = first.json["losses"]["contrastive"]
+    columns = first.json["compared"]["contrastive"]
     runs = [
         json.loads((tmp_path / "c" / f"contrastive-seed{seed}" / "metrics.json").read_text())
         for seed in (0, 1)
@@ -225,7 +225,7 @@ def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, t
     assert (tmp_path / "c" / "report.html").stat().st_size > 1e6
     assert any(sentence.startswith("contrastive:") for sentence in first.json["findings"])
     again = mekiki(*arguments, "--out", tmp_path / "c")
-    assert again.json["losses"] == first.json["losses"]
+    assert again.json["compared"] == first.json["compared"]
     assert "epoch" not in again.err
 
 
@@ -506,7 +506,7 @@ def test_the_demo_runs_without_any_data(tmp_path):
     out, err = started.communicate()
     assert started.returncode == 0, err
     shown = json.loads(out)
-    assert shown["comparison"]["losses"]["contrastive"]["knn"]["mean"] > 0.9
+    assert shown["comparison"]["compared"]["contrastive"]["knn"]["mean"] > 0.9
     assert shown["surfaces"]["knn5_accuracy"] > 0.7
     assert all((tmp_path / report).is_file() for report in shown["reports"])
 

@@ -13,11 +13,13 @@ from mekiki.losses import (
     OnlineContrastiveLoss,
     OnlineTripletLoss,
     TripletLoss,
+    all_pair_losses,
     contrastive_losses,
     library_loss,
     library_value,
     triplet_losses,
 )
+from mekiki.miners import all_pairs
 
 
 def on_circle(*degrees):
@@ -86,9 +88,29 @@ def test_online_contrastive_over_all_pairs_is_the_mean_over_hand_counted_pairs()
     vectors = on_circle(0, 30, 90)
     loss = OnlineContrastiveLoss(margin=1.0, selection="all")
     each = loss.each(vectors, torch.tensor([0, 0, 1]))
-    expected = [0.5 * chord(30) ** 2, 0.0, 0.0]  # 0–90 and 30–90 are at least one apart
-    expected[2] = 0.5 * max(0, 1 - chord(60)) ** 2
-    assert each.tolist() == pytest.approx(expected, abs=1e-8)
+    positive, negative = 0.5 * chord(30) ** 2, 0.5 * max(0, 1 - chord(60)) ** 2  # 0–90 is more than one apart
+    assert each.tolist() == pytest.approx([positive, 0.0, positive, negative, 0.0, negative], abs=1e-8)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 32])
+def test_all_pairs_at_once_are_the_pairs_one_by_one(dim):
+    generator = torch.Generator().manual_seed(dim)
+    labels = torch.randint(0, 4, (40,), generator=generator)
+    vectors = torch.randn(40, dim, generator=generator, dtype=torch.float64)
+    vectors[3] = vectors[4]  # a distance of zero
+    weights = torch.rand(40 * 39, generator=generator, dtype=torch.float64)
+    vectors.requires_grad_()
+    pairs = all_pairs(labels)
+    place = {(i, j): k for k, (i, j) in enumerate((i, j) for i in range(40) for j in range(40) if i != j)}
+    order = [place[i, j] for i, j in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)]
+    mirrored = [place[j, i] for i, j in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)]
+    one_by_one = contrastive_losses(vectors[pairs.first], vectors[pairs.second], pairs.same, 2.0)
+    (expected,) = torch.autograd.grad(one_by_one @ (weights[order] + weights[mirrored]), vectors)
+    at_once = all_pair_losses(vectors, labels, 2.0)
+    (gradient,) = torch.autograd.grad(at_once @ weights, vectors)
+    assert torch.allclose(at_once[order], one_by_one, atol=1e-12)
+    assert torch.allclose(at_once[mirrored], one_by_one, atol=1e-12)
+    assert torch.allclose(gradient, expected, atol=1e-9)
 
 
 def test_a_batch_without_any_triplet_gives_zero_and_a_zero_gradient():

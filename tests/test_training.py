@@ -16,7 +16,7 @@ from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.doctor import diagnose, effective_rank, spread
 from mekiki.training.loop import Examples, TrainingSettings, train
 from mekiki.training.objectives import LOSSES, build_objective
-from mekiki.training.schedules import post19, step
+from mekiki.training.schedules import one_cycle, post19, step
 
 EVERY_LOSS = [*LOSSES, "pml:MultiSimilarityLoss", "pml:ProxyAnchorLoss"]
 
@@ -55,9 +55,20 @@ def test_schedules_follow_torch_steplr(ours, before_the_epoch):
         optimizer.step()
         if before_the_epoch:
             scheduler.step()
-        assert ours(epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours(epoch, 20) == pytest.approx(optimizer.param_groups[0]["lr"])
         if not before_the_epoch:
             scheduler.step()
+
+
+def test_one_cycle_follows_torch_onecycle():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-9, total_iters=20)
+    fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-9, total_iters=80)
+    both = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[20])
+    for hundredth in range(100):
+        assert one_cycle(hundredth / 10, 10) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
+        optimizer.step()
+        both.step()
 
 
 @pytest.mark.parametrize("loss", EVERY_LOSS)

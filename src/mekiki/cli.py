@@ -50,8 +50,17 @@ TestFraction = Annotated[
 ]
 SplitSeed = Annotated[int, typer.Option(help="seed of that split, and of generated surfaces")]
 Resplit = Annotated[bool, typer.Option(help="pool train/ and test/, and split anew")]
-Encoder = Annotated[str, typer.Option(help="mlp (784-256-256-d) or conv")]
-Dim = Annotated[int, typer.Option(help="length of a vector")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        help="post (the experiment of the post), fast (its quality in the least time) or best (the highest quality): "
+        "what the options below are where they are not given; their defaults are the post's"
+    ),
+]
+Encoder = Annotated[
+    str | None, typer.Option(help="mlp (784-256-256-d), conv or vgg (slower, better)  [default: mlp]")
+]
+Dim = Annotated[int | None, typer.Option(help="length of a vector  [default: 2]")]
 Margin = Annotated[float | None, typer.Option(help="how far apart classes are pushed  [default: 1]")]
 LossOption = Annotated[
     list[str] | None,
@@ -59,10 +68,20 @@ LossOption = Annotated[
         metavar="NAME=VALUE", help="a further setting of the loss, such as selection=hardest; may be repeated"
     ),
 ]
-Epochs = Annotated[int, typer.Option(help="passes over the images")]
-BatchSize = Annotated[int, typer.Option(help="images, pairs or triplets a step")]
-Rate = Annotated[float, typer.Option("--lr", help="learning rate of Adam")]
-Schedule = Annotated[str, typer.Option(help="step (a tenth after 8 epochs), or post19 (the post's order)")]
+Epochs = Annotated[int | None, typer.Option(help="passes over the images  [default: 10]")]
+BatchSize = Annotated[int | None, typer.Option(help="images, pairs or triplets a step  [default: 128]")]
+Rate = Annotated[float | None, typer.Option("--lr", help="highest learning rate of Adam  [default: 0.001]")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="step (a tenth after 8 epochs), post19 (the post's order) or one-cycle (up, then down to nothing)  "
+        "[default: step]"
+    ),
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(help="change training images at random: digits, surfaces or none  [default: none]"),
+]
 Normalise = Annotated[bool, typer.Option(help="put the vectors on the unit sphere")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Out = Annotated[Path | None, typer.Option(metavar="RUN", help="folder to write  [default: one under runs/]")]
@@ -71,16 +90,18 @@ Out = Annotated[Path | None, typer.Option(metavar="RUN", help="folder to write  
 @app.command()
 def train(
     data: Data,
-    loss: Annotated[str, typer.Option(help=LOSS_HELP)] = "contrastive",
-    encoder: Encoder = "mlp",
-    dim: Dim = 2,
+    recipe: Recipe = "post",
+    loss: Annotated[str | None, typer.Option(help=f"{LOSS_HELP}  [default: contrastive]")] = None,
+    encoder: Encoder = None,
+    dim: Dim = None,
     margin: Margin = None,
     loss_option: LossOption = None,
     normalise: Normalise = False,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 128,
-    lr: Rate = 1e-3,
-    schedule: Schedule = "step",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    schedule: Schedule = None,
+    augment: Augment = None,
     seed: Annotated[
         int, typer.Option(help="of weights, order and pairs: the same seed gives the same result")
     ] = 0,
@@ -100,17 +121,19 @@ def train(
     json: Json = False,
 ) -> None:
     """Learn an embedding, measure it, and write a report. The defaults are the experiment of the post."""
-    from mekiki import experiments, runs, terminal
+    from mekiki import experiments, recipes, runs, terminal
     from mekiki.embedder import Embedder
     from mekiki.pictures import check_method
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
-    settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
-    embedder = Embedder(**settings, **_loss(loss, margin, loss_option), random_state=seed)
+    given = _given(encoder, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
+    own = _loss(loss, margin, loss_option)
+    embedder = Embedder(**recipes.recipe(recipe, subject=request.subject, **given | own), random_state=seed)
     embedder.check_settings()
     check_method(projection)
     if out is None:
-        named = f"{_short(data)}-{loss}-{dim}d-seed{seed}"
+        kind = embedder.loss if recipe == "post" else f"{recipe}-{embedder.encoder}"
+        named = f"{_short(data)}-{kind}-{embedder.dim}d-seed{seed}"
         choose = runs.latest_folder if resume else runs.free_folder
         out = choose(Path("runs"), named)
     with terminal.progress_bar() as progress:
@@ -123,13 +146,16 @@ def train(
             resume=resume,
             projection=projection,
             command=_command_line(),
-            on_epoch=_epoch_printer(epochs, out),
+            on_epoch=_epoch_printer(embedder.epochs, out),
             progress=progress,
         )
     if json:
         terminal.print_json(result.metrics | {"run": str(out), "report": str(out / "report.html")})
         return
-    terminal.metrics_table(result.metrics, f"{data}, {loss}, {encoder}, {dim} dimensions, seed {seed}")
+    terminal.metrics_table(
+        result.metrics,
+        f"{data}, {embedder.loss}, {embedder.encoder}, {embedder.dim} dimensions, seed {seed}",
+    )
     terminal.findings_lines(result.metrics["findings"])
     _report_path(out)
 
@@ -138,17 +164,23 @@ def train(
 def compare(
     data: Data,
     losses: Annotated[
-        str, typer.Option(help="names with commas between them")
-    ] = "softmax,contrastive,triplet",
+        str | None,
+        typer.Option(
+            help="names with commas between them  [default: softmax,contrastive,triplet; of the recipes fast and best "
+            "their nets, unless --encoder or --dim is given]"
+        ),
+    ] = None,
+    recipe: Recipe = "post",
     seeds: Annotated[int, typer.Option(min=1, help="how many: 0, 1, 2, …")] = 3,
-    encoder: Encoder = "mlp",
-    dim: Dim = 2,
+    encoder: Encoder = None,
+    dim: Dim = None,
     margin: Margin = None,
     normalise: Normalise = False,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 128,
-    lr: Rate = 1e-3,
-    schedule: Schedule = "step",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    schedule: Schedule = None,
+    augment: Augment = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder to write  [default: runs/compare-DATA]")
     ] = None,
@@ -163,29 +195,35 @@ def compare(
     json: Json = False,
 ) -> None:
     """Train several losses on the same images, and set them side by side. Interrupted, it goes on when called again."""
-    from mekiki import experiments, runs, terminal
+    from mekiki import experiments, recipes, runs, terminal
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
-    settings = _settings(encoder, dim, normalise, epochs, batch_size, lr, schedule, device)
-    names = [name.strip() for name in losses.split(",") if name.strip()]
+    given = _given(encoder, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
+    variants: dict[str, dict[str, Any]] = {}
+    if losses is None and encoder is None and dim is None:
+        variants = {
+            name: given | _loss(None, margin, None) | net for name, net in recipes.nets(recipe).items()
+        }
+    if not variants:
+        names = (losses or "softmax,contrastive,triplet").split(",")
+        variants = {name.strip(): given | _loss(name.strip(), margin, None) for name in names if name.strip()}
     out = out or Path("runs") / runs.folder_name(f"compare-{_short(data)}")
     with terminal.progress_bar() as progress:
         comparison = experiments.compare(
             request,
-            settings,
-            {name: _loss(name, margin, None) for name in names},
+            {name: recipes.recipe(recipe, subject=request.subject, **own) for name, own in variants.items()},
             range(seeds),
             out,
             command=_command_line(),
-            on_run=lambda loss, seed: terminal.line("training", f"{loss}, seed {seed}", "bold"),
-            on_epoch=_epoch_printer(epochs),
+            on_run=lambda name, seed: terminal.line("training", f"{name}, seed {seed}", "bold"),
+            on_epoch=_epoch_printer(None),
             progress=progress,
         )
     if json:
         terminal.print_json(comparison)
         return
     terminal.comparison_table(
-        comparison, experiments.COLUMNS, f"{data}, {encoder}, {dim} dimensions, {seeds} seed(s)"
+        comparison, experiments.COLUMNS, f"{data}, {comparison['in_common']}, {seeds} seed(s)"
     )
     for sentence in comparison["findings"]:
         terminal.out().print(sentence)
@@ -416,30 +454,33 @@ def _pixels(size: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def _settings(
-    encoder: str,
-    dim: int,
+def _given(
+    encoder: str | None,
+    dim: int | None,
     normalise: bool,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    schedule: str,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    schedule: str | None,
+    augment: str | None,
     device: str,
 ) -> dict[str, Any]:
-    return {
+    """Those settings of `Embedder` that the command line names."""
+    settings = {
         "encoder": encoder,
         "dim": dim,
-        "normalise": normalise,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
-        "device": device,
+        "augment": augment,
     }
+    named = {name: value for name, value in settings.items() if value is not None}
+    return named | {"normalise": normalise, "device": device}
 
 
-def _loss(name: str, margin: float | None, given: list[str] | None) -> dict[str, Any]:
-    """Settings of a loss; one of pytorch-metric-learning keeps its own margin unless one is given."""
+def _loss(name: str | None, margin: float | None, given: list[str] | None) -> dict[str, Any]:
+    """Those settings of a loss that are given; one of pytorch-metric-learning takes its margin as an option."""
     options: dict[str, Any] = {}
     for option in given or []:
         key, equals, value = option.partition("=")
@@ -449,11 +490,12 @@ def _loss(name: str, margin: float | None, given: list[str] | None) -> dict[str,
             options[key] = json_module.loads(value)
         except ValueError:
             options[key] = value  # a word
-    if name.startswith("pml:"):
-        if margin is not None:
-            options["margin"] = margin
-        return {"loss": name, "loss_options": options or None}
-    return {"loss": name, "margin": 1.0 if margin is None else margin, "loss_options": options or None}
+    own: dict[str, Any] = {"loss": name, "margin": margin}
+    if name is not None and name.startswith("pml:") and margin is not None:
+        own["margin"], options["margin"] = None, margin
+    return {
+        key: value for key, value in (own | {"loss_options": options or None}).items() if value is not None
+    }
 
 
 def _short(data: str) -> str:

@@ -29,6 +29,7 @@ from mekiki.images import content_hashes
 from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
 from mekiki.sampling import SingletonClassError
+from mekiki.training.augment import augmentation
 from mekiki.training.doctor import Finding, diagnose
 from mekiki.training.loop import Examples, TrainingSettings, train
 from mekiki.training.objectives import build_objective, check_loss
@@ -88,12 +89,15 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             pytorch-metric-learning.
         dim: length of a vector.
         margin: how far apart different classes are pushed, in units of the embedding; of this project's own losses.
-        encoder: `"mlp"` (784-256-256-d, for any input) or `"conv"` (images only).
+        encoder: `"mlp"` (784-256-256-d, for any input), `"conv"` or `"vgg"` (images only).
         normalise: put the vectors on the unit sphere.
         epochs: passes over the examples.
         batch_size: examples, pairs or triplets a step.
         lr: learning rate of Adam.
-        schedule: `"step"` (a tenth after 8 epochs) or `"post19"` (the post's order: one epoch earlier).
+        schedule: `"step"` (a tenth after 8 epochs), `"post19"` (the post's order: one epoch earlier) or `"one-cycle"`
+            (up over the first fifth of the training, then down to nothing).
+        augment: how training images are changed at random each time they are used: `"digits"`, `"surfaces"`, fields of
+            `mekiki.training.augment.Augmentation` by name, or `None` for not at all. Images only.
         loss_options: further settings of the loss, such as `{"selection": "hardest"}`, `{"squared": True}`, or those of
             a loss of pytorch-metric-learning.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
@@ -137,6 +141,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         batch_size: int = 128,
         lr: float = 1e-3,
         schedule: str = "step",
+        augment: str | Mapping[str, Any] | None = None,
         loss_options: Mapping[str, Any] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = 0,
@@ -150,6 +155,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.batch_size = batch_size
         self.lr = lr
         self.schedule = schedule
+        self.augment = augment
         self.loss_options = loss_options
         self.device = device
         self.random_state = random_state
@@ -185,6 +191,12 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """
         self.check_settings()
         stored, labels = self._check_training(X, y)
+        changes = augmentation(self.augment)
+        if changes is not None and stored.ndim == 2:
+            raise InputError(
+                f"augment={self.augment!r} needs images [N, H, W] or [N, H, W, 3], and rows of features were given; "
+                "leave it out"
+            )
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(
@@ -230,7 +242,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             network,
             Examples(stored, torch.from_numpy(codes.astype(np.int64))),
             validation=self._check_validation(validation),
-            settings=TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed),
+            settings=TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed, changes),
             fabric=self._fabric(),
             checkpoint=checkpoint,
             resume=resume,
@@ -434,6 +446,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder {self.encoder!r} is not known; choose one of {', '.join(ENCODERS)}")
         check_loss(self.loss, self.loss_options)
+        augmentation(self.augment)
         try:
             json.dumps(self._identity())
         except TypeError:
@@ -462,6 +475,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "batch_size": int(self.batch_size),
             "lr": float(self.lr),
             "schedule": self.schedule,
+            "augment": self.augment if isinstance(self.augment, str | None) else dict(self.augment),
             "loss_options": options,
         }
 

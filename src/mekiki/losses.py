@@ -57,6 +57,47 @@ def contrastive_losses(a: Tensor, b: Tensor, same: Tensor, margin: float) -> Ten
     return 0.5 * torch.where(same.bool(), squared, apart)
 
 
+def all_pair_losses(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """The contrastive loss of every pair of a batch, in both orders: `[B, d]`, `[B]` → `[B(B − 1)]`.
+
+    The numbers of `contrastive_losses` on `mekiki.miners.all_pairs`, each twice. No row is gathered: the distances are
+    one matrix product, and so is the gradient, Σⱼ wᵢⱼ(vᵢ − vⱼ).
+
+    Example:
+        >>> all_pair_losses(torch.tensor([[0.0], [0.6], [0.6]]), torch.tensor([0, 0, 1]), margin=1.0)
+        tensor([0.1800, 0.0800, 0.1800, 0.5000, 0.0800, 0.5000])
+    """
+    losses: Tensor = _AllPairs.apply(vectors, labels, margin)  # type: ignore[no-untyped-call]
+    # A row begins right after its diagonal element when the matrix is read on from there, one longer than its width.
+    size = len(vectors)
+    return losses.flatten()[1:].view(size - 1, size + 1)[:, :-1].reshape(-1)
+
+
+class _AllPairs(torch.autograd.Function):
+    """Contrastive losses `[B, B]` of all pairs, with the gradient as one matrix product."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
+        # Distances do not change when the mean goes, and fewer digits cancel in what follows.
+        centred = vectors - vectors.mean(0)
+        lengths = centred.square().sum(1)
+        squared = torch.addmm(lengths.unsqueeze(1) + lengths, centred, centred.T, alpha=-2).clamp_(min=0)
+        distances = (squared + EPS).sqrt_()
+        same = labels.unsqueeze(1) == labels
+        short = (margin - distances).clamp_(min=0)
+        # What a pair pulls with: 1 within a class; between classes the missing distance, away from each other.
+        ctx.save_for_backward(centred, torch.where(same, 1.0, -short / distances))
+        return torch.where(same, squared, short.square_()).mul_(0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        centred, pull = ctx.saved_tensors
+        pull = pull * gradients[0]
+        pull = pull + pull.T
+        pull.fill_diagonal_(0.0)
+        return pull.sum(1, keepdim=True) * centred - pull @ centred, None, None
+
+
 def triplet_losses(
     anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, *, squared: bool = False
 ) -> Tensor:
@@ -143,9 +184,8 @@ class OnlineContrastiveLoss(nn.Module):
     def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Loss of each selected pair."""
         if self.selection == "all":
-            pairs = miners.all_pairs(labels)
-        else:
-            pairs = miners.hard_negative_pairs(vectors.detach(), labels)
+            return all_pair_losses(vectors, labels, self.margin)
+        pairs = miners.hard_negative_pairs(vectors.detach(), labels)
         return contrastive_losses(vectors[pairs.first], vectors[pairs.second], pairs.same, self.margin)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:

@@ -162,9 +162,67 @@ class ConvEmbeddingNet(nn.Module):
         return functional.normalize(vectors) if self.normalise else vectors
 
 
-ENCODERS: dict[str, Callable[..., EmbeddingNet | ConvEmbeddingNet]] = {
+class VGGEmbeddingNet(nn.Module):
+    """Convolutions of 3 × 3 with batch normalisation, halving the image until no side exceeds 4 pixels, then `dim`.
+
+    The first convolution (5 × 5) already halves the image, since most of the work lies where it is large: at 28 × 28
+    an image costs 4.6 million multiplications, less than half of `ConvEmbeddingNet`'s, in twice as many layers.
+    After Simonyan and Zisserman, *Very Deep Convolutional Networks* (2014), and Ioffe and Szegedy, *Batch
+    Normalization* (2015). All sizes are fixed by `input_shape`.
+
+    Args:
+        input_shape: `(channels, height, width)`, each side at least 8 pixels.
+        dim: length of the embedding.
+        normalise: divide each vector by its length.
+
+    Raises:
+        InputError: `input_shape` is not an image, or is smaller than 8 × 8.
+
+    Example:
+        >>> VGGEmbeddingNet((3, 64, 48), dim=16).eval()(torch.zeros(2, 3, 64, 48)).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, input_shape: InputShape, dim: int = 2, *, normalise: bool = False) -> None:
+        super().__init__()
+        if len(input_shape) != 3 or min(input_shape[1:]) < 8:
+            raise InputError(
+                f"encoder 'vgg' needs images of at least 8 × 8 pixels, not examples of shape {list(input_shape)}; "
+                "use encoder 'mlp'"
+            )
+        self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
+        channels, height, width = input_shape
+        layers = [*_convolution(channels, 24, kernel=5, stride=2), *_convolution(24, 32)]
+        height, width, filters = math.ceil(height / 2), math.ceil(width / 2), 32
+        while max(height, width) > 4:
+            layers.append(nn.MaxPool2d((min(height, 2), min(width, 2))))
+            height, width = max(1, height // 2), max(1, width // 2)
+            if max(height, width) > 4:
+                layers += [*_convolution(filters, 64), *_convolution(64, 64)]
+                filters = 64
+        layers += _convolution(filters, 96)
+        self.convolutions = nn.Sequential(*layers)
+        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(96 * height * width, dim))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed a batch: `[B, C, H, W]` → `[B, dim]`."""
+        vectors: Tensor = self.dense(self.convolutions(x.contiguous(memory_format=torch.channels_last)))
+        return functional.normalize(vectors) if self.normalise else vectors
+
+
+def _convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+    ]
+
+
+ENCODERS: dict[str, Callable[..., EmbeddingNet | ConvEmbeddingNet | VGGEmbeddingNet]] = {
     "mlp": EmbeddingNet,
     "conv": ConvEmbeddingNet,
+    "vgg": VGGEmbeddingNet,
 }
 """The encoders by the names that `Embedder` and the command line use."""
 

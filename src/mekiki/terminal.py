@@ -147,7 +147,7 @@ def metrics_table(metrics: Mapping[str, Any], title: str) -> None:
 def comparison_table(
     comparison: Mapping[str, Any], columns: Sequence[tuple[str, str, float]], title: str
 ) -> None:
-    """Losses side by side, mean ± standard deviation over the seeds.
+    """Trainings side by side, mean ± standard deviation over the seeds.
 
     Args:
         comparison: as `mekiki.experiments.compare` returns it.
@@ -155,15 +155,15 @@ def comparison_table(
         title: above the table.
     """
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("loss", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for _, heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for loss, values in comparison["losses"].items():
+    for name, values in comparison["compared"].items():
         cells = []
         for key, _, factor in columns:
             mean, sd = values[key]["mean"], values[key]["sd"]
             cells.append(number(mean, factor) + (f" ±{factor * sd:.2g}" if sd is not None else ""))
-        table.add_row(loss, *cells)
+        table.add_row(name, *cells)
     out().print(table)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -236,41 +236,67 @@ def decode_blocks(
     batch: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[tuple[list[int], Pixels]]:
-    """Decode files with several threads, a block in memory at a time.
+    """Decode files with several threads, a block ahead: while the caller uses one, the next is being decoded.
+
+    Never more than that, so memory holds two blocks and what the threads have in hand. When the caller stops early
+    (closes the generator, raises, is interrupted), what has not begun is dropped and the threads end.
+
+    Threads, not processes: Pillow lets go of Python's lock while it decodes and resizes, so threads keep every core
+    busy, and pixels need not travel from one process to another. Nor does a script need `if __name__ == "__main__"`,
+    as it would on Windows and macOS, where a new process imports it anew.
 
     Args:
         paths: the files.
         names: one name a file, for the findings.
         size: height and width.
         channels: 1 or 3.
-        findings: filled on the way.
+        findings: filled on the way, in the order of the files and by the calling thread alone; of a block when it is
+            given out, not when it was decoded.
         batch: files a block; by default about 32 MB of pixels.
         progress: told after each block.
 
     Yields:
         Positions in `paths` of the images of this block (bad files are missing) and their pixels.
     """
+    shape = (*size, *((3,) if channels == 3 else ()))
+    length = batch or rows_per_block(shape)
 
-    def attempt(path: Path) -> Decoded | InputError:
+    def attempt(path: Path, place: Pixels) -> Decoded | InputError:
         try:
-            return decode(path, size, channels)
+            decoded = decode(path, size, channels)
         except InputError as error:
             return error
+        place[...] = decoded.pixels
+        return replace(decoded, pixels=place)
 
-    shape = (*size, *((3,) if channels == 3 else ()))
-    batch = batch or rows_per_block(shape)
-    with ThreadPoolExecutor(_WORKERS) as threads:
-        for start in range(0, len(paths), batch):
-            rows, block = [], []
-            for i, result in enumerate(threads.map(attempt, paths[start : start + batch]), start):
-                if isinstance(result, InputError):
-                    findings.failed(names[i], result)
-                else:
-                    findings.met(names[i], result)
-                    rows.append(i)
-                    block.append(result.pixels)
-            progress("decoding images", min(start + batch, len(paths)), len(paths))
-            yield rows, np.stack(block) if block else np.empty((0, *shape), np.uint8)
+    def begin(start: int) -> tuple[Pixels, list[Future[Decoded | InputError]]]:
+        files = paths[start : start + length]
+        block = np.empty((len(files), *shape), np.uint8)
+        return block, [threads.submit(attempt, path, block[i]) for i, path in enumerate(files)]
+
+    def finish(
+        start: int, block: Pixels, results: list[Future[Decoded | InputError]]
+    ) -> tuple[list[int], Pixels]:
+        good = []
+        for i, result in enumerate(results):
+            found, name = result.result(), names[start + i]
+            if isinstance(found, InputError):
+                findings.failed(name, found)
+            else:
+                findings.met(name, found)
+                good.append(i)
+        progress("decoding images", start + len(results), len(paths))
+        return [start + i for i in good], block if len(good) == len(block) else block[good]
+
+    threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mekiki-decoding")
+    try:
+        ahead = begin(0)
+        for start in range(0, len(paths), length):
+            # The one after next is queued before the next is waited for: no thread idles over the last of a block.
+            current, ahead = ahead, begin(start + length)
+            yield finish(start, *current)
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def rows_per_block(shape: tuple[int, ...]) -> int:

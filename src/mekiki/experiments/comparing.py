@@ -1,4 +1,4 @@
-"""Several losses on the same images, side by side, over several seeds."""
+"""Several losses, or several networks, on the same images, side by side, over several seeds."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ COLUMNS = (
 
 def compare(
     request: DataRequest,
-    settings: Mapping[str, Any],
-    losses: Mapping[str, Mapping[str, Any]],
+    variants: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     folder: Path,
     *,
@@ -56,19 +55,18 @@ def compare(
     on_epoch: OnEpoch | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Several losses side by side, each over several seeds: one table and one report.
+    """Several trainings side by side, each over several seeds: one table and one report.
 
     Runs that the folder holds complete are taken as they are, and unfinished ones go on, so that an interrupted
     comparison is resumed by giving the same command again.
 
     Args:
         request: the images.
-        settings: of `Embedder`, the same for all.
-        losses: for each name in the table, the settings of `Embedder` that are its own.
+        variants: for each name in the table, its settings of `Embedder`.
         seeds: one run each.
-        folder: holds one run folder a loss and seed, `comparison.json`, `comparison.png` and `report.html`.
+        folder: holds one run folder a variant and seed, `comparison.json`, `comparison.png` and `report.html`.
         command: the command line, to be kept.
-        on_run: called before each run with its loss and seed.
+        on_run: called before each run with its name and seed.
         on_epoch: as in `train_run`.
         progress: called during long steps.
 
@@ -76,41 +74,42 @@ def compare(
         What `comparison.json` holds.
     """
     _check_folder(folder)
-    if not losses:
+    if not variants:
         raise InputError("no losses to compare; give at least one, such as --losses softmax,contrastive")
-    for own in losses.values():
-        Embedder(**settings, **own).check_settings()
+    for settings in variants.values():
+        Embedder(**settings).check_settings()
     split = request.load(progress)
     shown: dict[str, Result] = {}
     table: dict[str, list[dict[str, Any]]] = {}
-    for loss, own in losses.items():
+    for name, settings in variants.items():
         for seed in seeds:
             if on_run is not None:
-                on_run(loss, seed)
+                on_run(name, seed)
             result = train_run(
                 request,
                 split,
-                Embedder(**settings, **own, random_state=seed),
-                folder / _run_name(loss, seed),
+                Embedder(**settings, random_state=seed),
+                folder / _run_name(name, seed),
                 resume=True,
                 command=command,
                 on_epoch=on_epoch,
                 progress=progress,
             )
-            shown.setdefault(loss, result)
-            table.setdefault(loss, []).append(result.metrics)
-    summary = {loss: _mean_and_sd(runs) for loss, runs in table.items()}
+            shown.setdefault(name, result)
+            table.setdefault(name, []).append(result.metrics)
+    summary = {name: _mean_and_sd(runs) for name, runs in table.items()}
     claim = _claim(summary, shown, split.train.class_names)
     comparison: dict[str, Any] = finite(
         {
             "data": request.spec,
             "seeds": list(seeds),
-            "settings": dict(settings),
-            "losses": {
-                loss: {name: {"mean": mean, "sd": sd} for name, (mean, sd) in columns.items()}
-                for loss, columns in summary.items()
+            "settings": {name: dict(settings) for name, settings in variants.items()},
+            "in_common": _in_common([result.embedder for result in shown.values()]),
+            "compared": {
+                name: {column: {"mean": mean, "sd": sd} for column, (mean, sd) in columns.items()}
+                for name, columns in summary.items()
             },
-            "runs": {loss: [_run_name(loss, seed) for seed in seeds] for loss in losses},
+            "runs": {name: [_run_name(name, seed) for seed in seeds] for name in variants},
             "findings": claim,
             "versions": versions(),
             "command": command,
@@ -131,8 +130,15 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: holds something else ({strange[0]}); give another --out")
 
 
-def _run_name(loss: str, seed: int) -> str:
-    return folder_name(f"{loss}-seed{seed}")
+def _run_name(name: str, seed: int) -> str:
+    return folder_name(f"{name}-seed{seed}")
+
+
+def _in_common(embedders: Sequence[Embedder]) -> str:
+    """Which of loss, encoder and dimensions are the same for all, in words."""
+    said = [{e.loss for e in embedders}, {e.encoder for e in embedders}]
+    said.append({f"{e.dim} dimensions" for e in embedders})
+    return ", ".join(next(iter(values)) for values in said if len(values) == 1)
 
 
 def _mean_and_sd(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
@@ -170,7 +176,7 @@ def _claim(
         "measured here on the test images, for one seed: the probability that two members of one class lie farther "
         "apart than a member of it and one of another."
     )
-    siamese = [r for name, r in shown.items() if name in ("contrastive", "online-contrastive")]
+    siamese = [r for r in shown.values() if r.embedder.loss in ("contrastive", "online-contrastive")]
     verdict = []
     if siamese:
         worst = max(float(r.metrics["overlap_max"] or 0) for r in siamese)
@@ -239,7 +245,7 @@ def _write_comparison(
     write_comparison(
         folder / "report.html",
         ComparisonContent(
-            f"{request.spec}: {len(shown)} losses side by side",
+            f"{request.spec}: {len(shown)} embeddings side by side",
             split.train.class_names,
             entries,
             f"{len(split.train):,} training and {len(test):,} test images, {len(seeds)} seed(s) each",

@@ -48,8 +48,7 @@ def demo(
         settings = {"epochs": 20, "batch_size": 32}
     comparison = compare(
         request,
-        settings,
-        {name: {"loss": name} for name in ("softmax", "contrastive")},
+        {name: settings | {"loss": name} for name in ("softmax", "contrastive")},
         [0],
         folder / f"compare-{request.spec}",
         command=command,

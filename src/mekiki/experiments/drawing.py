@@ -212,7 +212,7 @@ def _facts(embedder: Embedder, about: Mapping[str, Any]) -> dict[str, str]:
         "encoder": f"{embedder.encoder}, {' × '.join(map(str, embedder.input_shape_))} → {embedder.dim}",
         "training": (
             f"{embedder.epochs} epochs of batches of {embedder.batch_size}, Adam at {embedder.lr:g}, "
-            f"schedule {embedder.schedule}"
+            f"schedule {embedder.schedule}" + (f", augmented: {embedder.augment}" if embedder.augment else "")
         ),
         "seed": str(embedder.seed_),
         "versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),

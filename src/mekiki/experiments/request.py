@@ -25,6 +25,11 @@ class DataRequest:
     seed: int = 0
     resplit: bool = False
 
+    @property
+    def subject(self) -> str:
+        """What the images show, for a recipe to choose its augmentation by: `"digits"` or `"surfaces"`."""
+        return "digits" if self.spec in NAMES and self.spec != "surfaces" else "surfaces"
+
     def place(self) -> str | None:
         """Where the images are, wherever one looks from; `None` for a set that is known by its name."""
         return None if self.spec in NAMES else str(Path(self.spec).absolute())

@@ -65,7 +65,7 @@ def table(content: ComparisonContent) -> Part:
     )
     html = (
         f'<p class="faint">{said}</p><div class="scroll" tabindex="0" role="group" aria-label="Table of the numbers">'
-        f'<table class="compare"><thead><tr><th scope="col">loss</th>{head}</tr></thead>'
+        f'<table class="compare"><thead><tr><th scope="col"></th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
     if meanings:
@@ -96,7 +96,7 @@ def dots(payload: Payload, content: ComparisonContent) -> Part:
     body = f'<p class="faint">{said}</p><div class="dots">'
     for place, key in enumerate(drawn):
         body += (
-            f'<div id="dots-{place}" role="img" aria-label="{escaped(labels[key])} of each loss; '
+            f'<div id="dots-{place}" role="img" aria-label="{escaped(labels[key])} of each; '
             'the numbers stand in the table above"></div>'
         )
     return section("chart", "The same as a picture", body + "</div>", "Chart")
@@ -120,5 +120,5 @@ def columns(payload: Payload, content: ComparisonContent, most: int) -> Part:
     if not cards:
         return NOTHING
     said = f'<p class="faint">{HOVER_HINT} {OVERLAP_CAPTION} Losses of different kinds have different scales.</p>'
-    html = f'<section id="each" aria-labelledby="each-h"><h2 id="each-h">Each loss</h2>{said}</section>'
-    return "each", "Each loss", f'{html}<div class="losses">{cards}</div>'
+    html = f'<section id="each" aria-labelledby="each-h"><h2 id="each-h">Each one</h2>{said}</section>'
+    return "each", "Each one", f'{html}<div class="losses">{cards}</div>'

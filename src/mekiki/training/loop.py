@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from mekiki.errors import DivergedError, InputError
 from mekiki.networks import block_length, embed
 from mekiki.progress import Progress, silent
+from mekiki.training.augment import Augmentation
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.doctor import effective_rank, spread
 from mekiki.training.objectives import Batch, Objective, Outcome
-from mekiki.training.schedules import schedule
+from mekiki.training.schedules import NEEDS_LENGTH, schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,6 +34,8 @@ SWEPT_BELOW = 1e-30
 """Far below what moves a float32 weight, and in 128 steps of decay far above the smallest normal number."""
 REPORT_EVERY = 16
 """Steps between two reports of progress."""
+FOLD_EVERY = 64
+"""Steps between two additions of the losses to their sums."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,17 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over the examples.
-        lr: learning rate of Adam in the first epoch.
-        schedule: `"step"` or `"post19"`; see `mekiki.training.schedules`.
-        seed: of the order, the pairs and the triplets.
+        lr: highest learning rate of Adam.
+        schedule: `"step"`, `"post19"` or `"one-cycle"`; see `mekiki.training.schedules`.
+        seed: of the order, the pairs, the triplets and the augmentation.
+        augment: how training images are changed at random, each time anew.
     """
 
     epochs: int = 10
     lr: float = 1e-3
     schedule: str = "step"
     seed: int = 0
+    augment: Augmentation | None = None
 
 
 def train(
@@ -126,7 +130,6 @@ def train(
         DivergedError: a loss is not finite; the checkpoint holds the last good epoch.
         InputError: the checkpoint to resume was made with other settings.
     """
-    rate_of = schedule(settings.schedule)
     parameters = [*objective.model.parameters(), *objective.loss.parameters()]
     # Fused Adam makes one pass over the weights instead of a dozen; Apple's backend has none.
     optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=fabric.device.type in ("cpu", "cuda"))
@@ -141,7 +144,9 @@ def train(
     watched = validation if validation is not None else examples
     sample = torch.randperm(len(watched), generator=torch.Generator().manual_seed(0))[:WATCHED]
 
-    identity = dict(identity or {}) | {k: v for k, v in asdict(settings).items() if k != "epochs"}
+    identity = dict(identity or {}) | asdict(settings)
+    if settings.schedule not in NEEDS_LENGTH:  # then a longer training is the same one gone on with
+        del identity["epochs"]
     history: History = {}
     done = 0
     if resume and checkpoint is not None:
@@ -155,9 +160,6 @@ def train(
         history, done = saved.history, saved.epoch
 
     for epoch in range(done, settings.epochs):
-        rate = settings.lr * rate_of(epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         epoch_seed = settings.seed * 1_000_003 + epoch
         generator = torch.Generator().manual_seed(epoch_seed)
         label = f"epoch {epoch + 1}/{settings.epochs}"
@@ -167,7 +169,7 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(epoch_seed)
             row, images = _train_epoch(
-                objective, model, optimizer, examples, generator, fabric, label, progress
+                objective, model, optimizer, examples, settings, epoch, generator, fabric, label, progress
             )
         seconds = time.perf_counter() - start
         row |= _validate(objective, fixed, validation, fabric)
@@ -177,9 +179,9 @@ def train(
             raise DivergedError(
                 f"{label}: the loss is {row['train_loss']:.3g} and the spread of the vectors {row['spread']:.3g}; "
                 f"training stopped{' and the last good epoch is kept' if epoch and checkpoint else ''}. Lower the "
-                f"learning rate (now {rate:g}), and check the input for extreme values"
+                f"learning rate (now {row['lr']:.3g}), and check the input for extreme values"
             )
-        row |= {"lr": rate, "seconds": seconds, "images_per_second": images / seconds}
+        row |= {"seconds": seconds, "images_per_second": images / seconds}
         for name, value in ({"epoch": float(epoch + 1)} | row).items():
             history.setdefault(name, []).append(value)
         if checkpoint is not None:
@@ -202,6 +204,8 @@ def _train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     examples: Examples,
+    settings: TrainingSettings,
+    epoch: int,
     generator: torch.Generator,
     fabric: Fabric,
     label: str,
@@ -211,12 +215,20 @@ def _train_epoch(
     model.train()
     batches = objective.train_batches(examples.labels, generator)
     parameters = [*objective.model.parameters(), *objective.loss.parameters()]
-    outcomes: list[Outcome] = []
-    images, running = 0, math.nan
+    factor = schedule(settings.schedule)
+    augment = settings.augment
+    sums = _Sums()
+    images, rates, running = 0, 0.0, math.nan
     start = time.perf_counter()
     for step, batch in enumerate(batches):
-        outputs = model(*(examples.take(side, fabric.device) for side in batch.sides))
-        outcome = objective.training_outcome(outputs, batch.target.to(fabric.device))
+        rate = settings.lr * factor(epoch + (step + 0.5) / len(batches), settings.epochs)
+        rates += rate
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        taken = [examples.take(side, fabric.device) for side in batch.sides]
+        if augment is not None:
+            taken = [augment(side, generator) for side in taken]
+        outcome = objective.training_outcome(model(*taken), batch.target.to(fabric.device))
         loss = outcome.losses.mean()
         for parameter in parameters:  # what zero_grad does, without its profiling hook
             parameter.grad = None
@@ -224,7 +236,7 @@ def _train_epoch(
         optimizer.step()
         if step % SWEEP_EVERY == 0:
             _sweep(optimizer)
-        outcomes.append(_detached(outcome))
+        sums.add(outcome)
         images += sum(len(side) for side in batch.sides)
         if step % REPORT_EVERY == 0:
             running = loss.item()
@@ -233,12 +245,12 @@ def _train_epoch(
             pace = images / (time.perf_counter() - start)
             progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
     progress(label, len(batches), len(batches))
-    summary = _summary(outcomes)
-    row = {"train_loss": summary["loss"]}
+    means = sums.means()
+    row = {"train_loss": means["loss"], "lr": rates / (step + 1)}
     if objective.margin is not None:  # only pairs and triplets can be done with
-        row["zero_loss_share"] = summary["zero"]
-    if "correct" in summary:
-        row[objective.accuracy_name] = summary["correct"]
+        row["zero_loss_share"] = means["zero"]
+    if "correct" in means:
+        row[objective.accuracy_name] = means["correct"]
     return row, images
 
 
@@ -249,17 +261,14 @@ def _validate(
     if validation is None or not fixed:
         return {"val_loss": math.nan}
     objective.validation_model.eval()
-    outcomes = [
-        objective.validation_outcome(
-            objective.validation_model(*(validation.take(side, fabric.device) for side in batch.sides)),
-            batch.target.to(fabric.device),
-        )
-        for batch in fixed
-    ]
-    summary = _summary(outcomes)
-    row = {"val_loss": summary["loss"]}
-    if "correct" in summary:
-        row[f"val_{objective.accuracy_name}"] = summary["correct"]
+    sums = _Sums()
+    for batch in fixed:
+        outputs = objective.validation_model(*(validation.take(side, fabric.device) for side in batch.sides))
+        sums.add(objective.validation_outcome(outputs, batch.target.to(fabric.device)))
+    means = sums.means()
+    row = {"val_loss": means["loss"]}
+    if "correct" in means:
+        row[f"val_{objective.accuracy_name}"] = means["correct"]
     return row
 
 
@@ -288,24 +297,38 @@ def _sweep(optimizer: torch.optim.Optimizer) -> None:
             moment.masked_fill_(moment.abs() < SWEPT_BELOW, 0.0)
 
 
-def _detached(outcome: Outcome) -> Outcome:
-    return Outcome(outcome.losses.detach(), outcome.correct)
-
-
-def _summary(outcomes: list[Outcome]) -> dict[str, float]:
+class _Sums:
     """Means over items, not over batches: a short last batch counts for what it holds."""
-    losses = torch.cat([outcome.losses for outcome in outcomes])
-    result = {"loss": _mean(losses), "zero": _mean((losses == 0).float())}
-    correct = [outcome.correct for outcome in outcomes if outcome.correct is not None]
-    if correct:
-        result["correct"] = _mean(torch.cat(correct).float())
-    return result
 
+    def __init__(self) -> None:
+        self.waiting: list[Outcome] = []
+        self.loss = self.zero = self.correct = 0.0
+        self.items = self.judged = 0
 
-def _mean(values: Tensor) -> float:
-    metric = MeanMetric(nan_strategy="disable").to(values.device)
-    metric.update(values)
-    return float(metric.compute())
+    def add(self, outcome: Outcome) -> None:
+        # Added up only every so often: on a step's few numbers that would cost as much as the loss itself.
+        self.waiting.append(Outcome(outcome.losses.detach(), outcome.correct))
+        if len(self.waiting) == FOLD_EVERY:
+            self._fold()
+
+    def means(self) -> dict[str, float]:
+        self._fold()
+        result = {"loss": self.loss / self.items, "zero": self.zero / self.items}
+        return result | ({"correct": self.correct / self.judged} if self.judged else {})
+
+    def _fold(self) -> None:
+        if not self.waiting:
+            return
+        losses = torch.cat([outcome.losses for outcome in self.waiting])
+        self.loss += losses.sum().item()
+        self.zero += (losses == 0).sum().item()
+        self.items += len(losses)
+        correct = [outcome.correct for outcome in self.waiting if outcome.correct is not None]
+        if correct:
+            right = torch.cat(correct)
+            self.correct += right.sum().item()
+            self.judged += len(right)
+        self.waiting.clear()
 
 
 def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

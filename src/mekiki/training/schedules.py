@@ -1,4 +1,4 @@
-"""Learning rate of an epoch, as a pure function: nothing to save, nothing to get out of step on resuming."""
+"""Learning rate at a moment of training, as pure functions: nothing to save, nothing to get out of step on resuming."""
 
 from __future__ import annotations
 
@@ -8,33 +8,51 @@ from mekiki.errors import InputError
 
 STEP_EPOCHS = 8
 STEP_FACTOR = 0.1
+WARM_UP = 0.2
 
 
-def step(epoch: int) -> float:
-    """StepLR(8, 0.1) stepped after each epoch: epochs 0…7 at the full rate.
+def step(position: float, epochs: int) -> float:
+    """StepLR(8, 0.1) stepped after each epoch: epochs 0…7 at the full rate, however many there will be.
 
     Example:
-        >>> [step(epoch) for epoch in (0, 7, 8)]
+        >>> [step(position, 10) for position in (0, 7.99, 8)]
         [1.0, 1.0, 0.1]
     """
-    return STEP_FACTOR ** (epoch // STEP_EPOCHS)
+    return STEP_FACTOR ** (int(position) // STEP_EPOCHS)
 
 
-def post19(epoch: int) -> float:
+def post19(position: float, epochs: int) -> float:
     """The post's order, the scheduler stepped before each epoch: the rate drops one epoch early.
 
     Example:
-        >>> [post19(epoch) for epoch in (0, 6, 7)]
+        >>> [post19(position, 10) for position in (0, 6.99, 7)]
         [1.0, 1.0, 0.1]
     """
-    return step(epoch + 1)
+    return step(position + 1, epochs)
 
 
-SCHEDULES: dict[str, Callable[[int], float]] = {"step": step, "post19": post19}
-"""Factor on the learning rate of an epoch (counted from 0), by the name that `--schedule` takes."""
+def one_cycle(position: float, epochs: int) -> float:
+    """Up in a straight line over the first fifth of the training, then down to nothing at its end.
+
+    The high rate in the middle goes far, the end settles; after Smith and Topin, *Super-Convergence* (2018,
+    arXiv 1708.07120).
+
+    Example:
+        >>> [one_cycle(position, 10) for position in (0, 1, 2, 6, 10)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    done = position / epochs
+    return done / WARM_UP if done < WARM_UP else (1 - done) / (1 - WARM_UP)
 
 
-def schedule(name: str) -> Callable[[int], float]:
+SCHEDULES: dict[str, Callable[[float, int], float]] = {"step": step, "post19": post19, "one-cycle": one_cycle}
+"""Factor on the learning rate by position (epochs done, with fractions) and number of epochs; names of `--schedule`."""
+
+NEEDS_LENGTH = ("one-cycle",)
+"""Those that depend on how many epochs there will be, so that a training cannot be made longer afterwards."""
+
+
+def schedule(name: str) -> Callable[[float, int], float]:
     """The schedule of this name.
 
     Raises:

@@ -1,0 +1,80 @@
+"""Recipes: settings of `Embedder` that belong together, by name. `docs/performance.md` says why each is as it is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from mekiki.errors import InputError
+
+RECIPES = ("post", "fast", "best")
+"""`post` is the experiment of QEUR23_SMNRT19, `fast` its quality in the least time, `best` the highest quality."""
+
+SUBJECTS = ("digits", "surfaces")
+"""What the images show, by which a recipe chooses its augmentation: writing has an upside, a surface has none."""
+
+NETS: dict[str, dict[str, dict[str, Any]]] = {
+    "post": {},
+    "fast": {"mlp, 2-D": {"encoder": "mlp", "dim": 2}},
+    "best": {
+        "mlp, 2-D": {"encoder": "mlp", "dim": 2},
+        "vgg, 2-D": {"encoder": "vgg", "dim": 2},
+        "vgg, 32-D": {"encoder": "vgg", "dim": 32},
+    },
+}
+"""The networks that `mekiki compare` sets side by side for a recipe when no losses are named."""
+
+EVERY_PAIR = {"loss": "online-contrastive", "loss_options": {"selection": "all"}}
+FAST = EVERY_PAIR | {"schedule": "one-cycle", "epochs": 3, "batch_size": 250, "lr": 5e-3}
+BEST = EVERY_PAIR | {"schedule": "one-cycle", "epochs": 60, "batch_size": 250, "lr": 2e-3}
+BEST_OF = {"vgg": {"epochs": 14, "lr": 4e-3}}
+
+
+def recipe(name: str, *, subject: str = "digits", **given: Any) -> dict[str, Any]:
+    """Settings of `Embedder` by the name of a recipe; what is given takes the place of the recipe's own.
+
+    Args:
+        name: one of `RECIPES`.
+        subject: one of `SUBJECTS`.
+        given: settings of `Embedder`. With another loss than the recipe's, its loss options go too.
+
+    Raises:
+        InputError: there is no such recipe or subject.
+
+    Example:
+        >>> from mekiki import Embedder
+        >>> Embedder(**recipe("best", dim=16)).epochs, recipe("post", dim=16)
+        (60, {'dim': 16})
+    """
+    _check("recipe", name, RECIPES)
+    _check("subject", subject, SUBJECTS)
+    settings: dict[str, Any] = {}
+    if name == "fast":
+        settings = dict(FAST)
+    elif name == "best":
+        settings = BEST | {"augment": subject} | BEST_OF.get(given.get("encoder", "mlp"), {})
+    if given.get("loss", settings.get("loss")) != settings.get("loss"):
+        settings.pop("loss_options", None)
+    return settings | given
+
+
+def nets(name: str) -> dict[str, dict[str, Any]]:
+    """The networks a recipe is compared on when no losses are named: settings of `Embedder` by a name for each.
+
+    Raises:
+        InputError: there is no such recipe.
+
+    Example:
+        >>> list(nets("best")), nets("post")
+        (['mlp, 2-D', 'vgg, 2-D', 'vgg, 32-D'], {})
+    """
+    _check("recipe", name, RECIPES)
+    return NETS[name]
+
+
+def _check(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        near = difflib.get_close_matches(str(given), known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{what} {given!r} is not known; choose one of {', '.join(known)}{hint}")
