@@ -12,6 +12,7 @@ from mekiki.losses import ContrastiveLoss
 from mekiki.networks import build_encoder
 from mekiki.sampling import fixed_pairs
 from mekiki.training import loop
+from mekiki.training.adam import FusedAdam
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.doctor import diagnose, effective_rank, spread
 from mekiki.training.loop import Examples, TrainingSettings, train
@@ -253,3 +254,30 @@ def test_whoever_watches_a_resumed_training_sees_its_whole_history(digits, tmp_p
         on_epoch=lambda history: seen.append(list(history["epoch"])),
     )
     assert seen == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("left_out", [(), (2,), (0, 3)])
+def test_fused_adam_is_the_librarys_adam_to_the_bit_and_takes_its_state(left_out):
+    def train(make, steps, state=None):
+        generator = torch.Generator().manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(7, 5, generator=generator)) for _ in range(3)]
+        optimizer = make(parameters)
+        if state is not None:
+            optimizer.load_state_dict(state)
+        for number in range(steps):
+            optimizer.param_groups[0]["lr"] = 0.01 / (number + 1)
+            for index, parameter in enumerate(parameters):
+                gradient = torch.randn(7, 5, generator=generator)
+                parameter.grad = None if index == 1 and number in left_out else gradient
+            optimizer.step()
+        return torch.stack([parameter.detach() for parameter in parameters]), optimizer.state_dict()
+
+    plain, state = train(lambda p: torch.optim.Adam(p, lr=0.1, fused=True), 6)
+    ours, own_state = train(lambda p: FusedAdam(p, lr=0.1), 6)
+    assert ours.equal(plain)
+    assert [int(s["step"]) for s in own_state["state"].values()] == [
+        int(s["step"]) for s in state["state"].values()
+    ]
+    plain, _ = train(lambda p: torch.optim.Adam(p, lr=0.1, fused=True), 5, state)
+    ours, _ = train(lambda p: FusedAdam(p, lr=0.1), 5, own_state)
+    assert ours.equal(plain)

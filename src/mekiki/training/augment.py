@@ -175,7 +175,7 @@ class Augmentation:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "digits": Augmentation(rotate=10, shift=2 / 28, scale=0.1, shear=0.1, elastic=1 / 28),
+    "digits": Augmentation(rotate=6, shift=1.5 / 28, scale=0.06, shear=0.06, elastic=0.5 / 28),
     "surfaces": Augmentation(
         rotate=8,
         shift=0.08,
@@ -205,10 +205,10 @@ def augmentation(given: str | Mapping[str, Any] | None) -> Augmentation | None:
 
     Example:
         >>> augmentation("digits").rotate
-        10
+        6
         >>> wider = augmentation({"base": "digits", "rotate": 20})
         >>> wider.rotate, wider.scale
-        (20, 0.1)
+        (20, 0.06)
     """
     if given is None or given == "none":
         return None

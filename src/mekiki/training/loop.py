@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mekiki.errors import DivergedError, InputError
 from mekiki.networks import block_length, embed
 from mekiki.progress import Progress, silent
+from mekiki.training.adam import FUSED_ON, FusedAdam
 from mekiki.training.augment import Augmentation
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.doctor import effective_rank, spread
@@ -131,11 +132,13 @@ def train(
         InputError: the checkpoint to resume was made with other settings.
     """
     parameters = [*objective.model.parameters(), *objective.loss.parameters()]
-    # Fused Adam makes one pass over the weights instead of a dozen; Apple's backend has none.
-    optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=fabric.device.type in ("cpu", "cuda"))
-    model: nn.Module
-    model, optimizer = fabric.setup(objective.model, optimizer)
     objective.loss.to(fabric.device)
+    # One pass over the weights instead of a dozen; Apple's backend has no kernel for it.
+    adam = FusedAdam if fabric.device.type in FUSED_ON else torch.optim.Adam
+    model, optimizer = objective.model, adam(parameters, lr=settings.lr)
+    wrapped = fabric.setup(model, optimizer)
+    if fabric.world_size > 1:  # alone, the wrappers would do nothing but cost
+        model, optimizer = wrapped
     examples = examples.resident(fabric.device)
     fixed: list[Batch] = []
     if validation is not None:

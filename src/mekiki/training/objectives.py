@@ -19,13 +19,14 @@ from mekiki.losses import (
     ContrastiveLoss,
     OnlineContrastiveLoss,
     OnlineTripletLoss,
+    SoftNeighbourLoss,
     TripletLoss,
     distance,
     library_loss,
     library_loss_class,
     library_value,
 )
-from mekiki.networks import ClassificationNet, SiameseNet, TripletNet
+from mekiki.networks import ClassificationNet, SiameseNet, TripletNet, deeply_supervised
 
 FIXED_SEED = 29
 
@@ -35,10 +36,11 @@ OPTIONS = {
     "triplet": ("squared",),
     "online-contrastive": ("selection",),
     "online-triplet": ("selection", "squared"),
+    "soft-neighbours": ("pull",),
 }
 """Further settings of each loss."""
 
-LOSSES = ("softmax", "contrastive", "triplet", "online-contrastive", "online-triplet")
+LOSSES = ("softmax", "contrastive", "triplet", "online-contrastive", "online-triplet", "soft-neighbours")
 """The losses by name; `pml:NAME` is one of pytorch-metric-learning."""
 
 
@@ -144,7 +146,7 @@ class SiamesePairs:
         self.loss = ContrastiveLoss(margin)
         self.margin = margin
         self.constant_loss = margin**2 / 4  # half of the pairs are negative and lose ½m²
-        self.half_margin = margin / 2
+        self.loss_at_half_margin = margin**2 / 8  # of a pair of either kind
         self.batch_size = batch_size
 
     def train_batches(self, labels: Tensor, generator: torch.Generator) -> list[Batch]:
@@ -159,9 +161,8 @@ class SiamesePairs:
 
     def training_outcome(self, outputs: tuple[Tensor, Tensor], target: Tensor) -> Outcome:
         """Contrastive losses; a pair is right if its distance is on its side of half the margin."""
-        first, second = outputs
-        near = distance(first.detach(), second.detach()) < self.half_margin
-        return Outcome(self.loss.each(first, second, target), near == target)
+        losses = self.loss.each(*outputs, target)
+        return Outcome(losses, losses.detach() < self.loss_at_half_margin)
 
     validation_outcome = training_outcome
 
@@ -201,8 +202,9 @@ class RandomTriplets:
 class InBatch:
     """A loss of vectors and labels that chooses its pairs or triplets inside a class-balanced batch.
 
+    Where the encoder shows a hidden vector beside its embedding, the same is asked of both while it learns.
     Validation is done as `validated_by` does it, so that `online-contrastive` reads on the scale of `contrastive` and
-    `online-triplet` on that of `triplet`. A loss of another library is validated by itself, on fixed batches.
+    `online-triplet` on that of `triplet`. Other losses are validated by themselves, on fixed batches.
     """
 
     def __init__(
@@ -213,13 +215,14 @@ class InBatch:
         classes: int,
         samples: int,
         validated_by: SiamesePairs | RandomTriplets | None = None,
+        margin: float | None = None,
     ) -> None:
-        self.model = encoder
+        self.model = deeply_supervised(encoder)
         self.loss = loss
         self.classes, self.samples = classes, samples
         self.validated_by = validated_by
         self.validation_model = encoder if validated_by is None else validated_by.model
-        self.margin = None if validated_by is None else validated_by.margin
+        self.margin = margin if validated_by is None else validated_by.margin
         self.constant_loss = None if validated_by is None else validated_by.constant_loss
         self.accuracy_name = "accuracy" if validated_by is None else validated_by.accuracy_name
 
@@ -239,12 +242,17 @@ class InBatch:
         chosen = sampling.balanced_batches(labels, classes, self.samples, generator)
         return [Batch((indices,), labels[indices]) for indices in chosen]
 
-    def training_outcome(self, outputs: Tensor, target: Tensor) -> Outcome:
+    def training_outcome(self, outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Outcome:
         """Losses of what was selected; right or wrong has no meaning on a selection of the hardest."""
-        if self.validated_by is None:  # one number for the batch, standing for each of its examples
-            return Outcome(library_value(self.loss, outputs, target).expand(len(target)), None)
-        losses = self.loss.each(outputs, target)  # type: ignore[operator]
-        return Outcome(losses if len(losses) else (outputs.sum() * 0.0).view(1), None)
+        asked = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return Outcome(torch.cat([self._losses(vectors, target) for vectors in asked]), None)
+
+    def _losses(self, vectors: Tensor, target: Tensor) -> Tensor:
+        each = getattr(self.loss, "each", None)
+        if each is None:  # another library's: one number for the batch, standing for each of its examples
+            return library_value(self.loss, vectors, target).expand(len(target))
+        losses: Tensor = each(vectors, target)
+        return losses if len(losses) else (vectors.sum() * 0.0).view(1)
 
     def validation_outcome(self, outputs: Any, target: Tensor) -> Outcome:
         """Losses on the fixed batches."""
@@ -264,7 +272,7 @@ def check_loss(name: str, options: Mapping[str, Any] | None = None) -> None:
         >>> check_loss("tripplet")
         Traceback (most recent call last):
         mekiki.errors.InputError: loss 'tripplet' is not known; choose one of softmax, contrastive, triplet, \
-online-contrastive, online-triplet, or pml:NAME; did you mean triplet?
+online-contrastive, online-triplet, soft-neighbours, or pml:NAME; did you mean triplet?
     """
     if name in LOSSES:
         unknown = [option for option in options or {} if option not in OPTIONS[name]]
@@ -320,6 +328,9 @@ def build_objective(
         pairs = SiamesePairs(encoder, margin, batch_size)
         mining = OnlineContrastiveLoss(margin, **given)
         return InBatch(encoder, mining, classes=per_batch, samples=samples, validated_by=pairs)
+    if name == "soft-neighbours":
+        soft = SoftNeighbourLoss(margin, **given)
+        return InBatch(encoder, soft, classes=per_batch, samples=samples, margin=margin)
     if name == "online-triplet":
         triplets = RandomTriplets(encoder, margin, batch_size, squared=given.get("squared", False))
         loss = OnlineTripletLoss(margin, seed=seed, **given)
