@@ -229,6 +229,38 @@ def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, t
     assert "epoch" not in again.err
 
 
+def test_a_recipe_gives_the_settings_that_are_not_given(mekiki, tmp_path):
+    said = mekiki("train", "digits", "--recipe", "best", "--epochs", 3, "--out", tmp_path / "r", "--json")
+    assert said.code == 0, said.err
+    kept = json.loads((tmp_path / "r" / "config.json").read_text())["parameters"]
+    assert (kept["loss"], kept["augment"], kept["schedule"]) == ("soft-neighbours", "digits", "one-cycle")
+    assert (kept["epochs"], said.json["epochs"], said.json["n_train"]) == (3, 3, 1437)
+    assert said.json["lr"] < 2e-3 / 2  # the last third of the way down
+    mekiki("train", "digits", "--recipe", "best", "--epochs", 3, "--augment", "none",
+                       "--loss", "triplet", "--out", tmp_path / "u", "--json")  # fmt: skip
+    kept = json.loads((tmp_path / "u" / "config.json").read_text())["parameters"]
+    assert (kept["loss"], kept["augment"], kept["loss_options"]) == ("triplet", "none", None)
+    # A rate that depends on the length cannot be gone on with at another length.
+    refused = mekiki(
+        "train", "digits", "--recipe", "best", "--epochs", 4, "--out", tmp_path / "r", "--resume"
+    )
+    assert refused.code == 2
+    assert "epochs was 3 and is now 4" in refused.err
+
+
+def test_compare_sets_the_nets_of_a_recipe_side_by_side(mekiki, tmp_path):
+    said = mekiki("compare", "digits", "--recipe", "best", "--seeds", 1, "--epochs", 1, "--per-class", 30,
+                  "--size", 16, "--out", tmp_path / "c", "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    assert list(said.json["compared"]) == ["mlp, 2-D", "vgg, 2-D", "vgg, 32-D"]
+    assert said.json["settings"]["vgg, 32-D"]["dim"] == 32
+    assert said.json["settings"]["vgg, 32-D"]["batch_size"] == 120
+    assert said.json["in_common"] == "soft-neighbours"
+    fast = mekiki("compare", "digits", "--recipe", "fast", "--losses", "online-contrastive", "--seeds", 1,
+                  "--out", tmp_path / "f", "--json")  # fmt: skip
+    assert fast.json["settings"]["online-contrastive"]["schedule"] == "one-cycle"
+
+
 def test_a_folder_of_photographs_with_japanese_names_trains(mekiki, tmp_path):
     images_in(tmp_path / "部品" / "良品", 80, 12)
     images_in(tmp_path / "部品" / "傷", 170, 12)
@@ -340,8 +372,15 @@ def bad_inputs(tmp_path, run_folder):
         "npz that is none": (["train", tmp_path / "fake.npz"], "fake.npz"),
         "unknown loss": (["train", "digits", "--loss", "tripplet"], "did you mean triplet"),
         "unknown library loss": (["train", "digits", "--loss", "pml:Nothing"], "pml"),
-        "unknown encoder": (["train", "digits", "--encoder", "resnet"], "mlp, conv"),
-        "unknown schedule": (["train", "digits", "--schedule", "cosine"], "post19"),
+        "unknown encoder": (["train", "digits", "--encoder", "resnet"], "mlp, conv, vgg"),
+        "unknown schedule": (["train", "digits", "--schedule", "cosine"], "one-cycle"),
+        "unknown recipe": (["train", "digits", "--recipe", "fats"], "did you mean fast"),
+        "unknown recipe to compare": (["compare", "digits", "--recipe", "slow"], "post, fast, best"),
+        "unknown augmentation": (["train", "digits", "--augment", "digit"], "did you mean digits"),
+        "option of soft neighbours": (
+            ["train", "digits", "--loss", "soft-neighbours", "--loss-option", "pull=-1"],
+            "at least 0",
+        ),
         "unknown selection": (
             ["train", "digits", "--loss", "online-triplet", "--loss-option", "selection=soft"],
             "semi-hard",

@@ -226,7 +226,10 @@ def test_one_column_of_features_is_standardised_by_itself():
         ({"lr": float("nan")}, "lr must be a number above 0"),
         ({"loss": "contrastiv"}, "did you mean contrastive"),
         ({"encoder": "resnet"}, "choose one of mlp, conv"),
-        ({"schedule": "cosine"}, "choose one of step, post19"),
+        ({"schedule": "cosine"}, "choose one of step, post19, one-cycle"),
+        ({"augment": "digit"}, "did you mean digits"),
+        ({"augment": {"rotate": 400}}, "rotate must be"),
+        ({"augment": 3}, "none, digits, surfaces"),
         ({"device": "tpu"}, "device must be"),
         ({"loss": "triplet", "loss_options": {"colour": 1}}, "colour"),
     ],
@@ -278,3 +281,50 @@ def test_validation_leaves_out_labels_that_training_has_not(digits):
             pixels[known], labels[known], validation=(test_pixels[only], test_labels[only])
         )
     assert embedder.history_["val_loss"] == other.history_["val_loss"]
+
+
+def test_augmented_training_is_seeded_saved_and_gone_on_with(digits, tmp_path):
+    pixels, labels = digits[0][:300], digits[1][:300]
+    augment = {"base": "digits", "shift": 0.1}
+    settings = {
+        "loss": "soft-neighbours",
+        "augment": augment,
+        "schedule": "one-cycle",
+        "epochs": 4,
+        "batch_size": 50,
+    }
+    whole = Embedder(**settings).fit(pixels, labels)
+    again = Embedder(**settings).fit(pixels, labels)
+    assert (whole.transform(pixels) == again.transform(pixels)).all()
+    plain = Embedder(**settings | {"augment": None}).fit(pixels, labels)
+    assert not np.allclose(plain.transform(pixels), whole.transform(pixels))
+    whole.save(tmp_path / "eye")
+    assert Embedder.load(tmp_path / "eye").augment == augment
+
+    class Stop(Exception):
+        pass
+
+    def stop(history, findings):
+        if history["epoch"][-1] == 2:
+            raise Stop
+
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        Embedder(**settings).fit(pixels, labels, checkpoint=checkpoint, on_epoch=stop)
+    resumed = Embedder(**settings).fit(pixels, labels, checkpoint=checkpoint, resume=True)
+    assert (resumed.transform(pixels) == whole.transform(pixels)).all()
+
+
+def test_rows_of_features_cannot_be_augmented(digits):
+    rows = digits[0][:100].reshape(100, -1)
+    with pytest.raises(InputError, match="needs images"):
+        Embedder(augment="digits").fit(rows, digits[1][:100])
+
+
+def test_a_net_with_batch_norm_is_the_same_after_saving(digits, tmp_path):
+    pixels, labels = digits[0][:200], digits[1][:200]
+    embedder = Embedder("soft-neighbours", encoder="vgg", epochs=2, batch_size=50, random_state=3).fit(
+        pixels, labels
+    )
+    embedder.save(tmp_path / "eye")
+    assert (Embedder.load(tmp_path / "eye").transform(pixels) == embedder.transform(pixels)).all()

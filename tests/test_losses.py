@@ -12,6 +12,7 @@ from mekiki.losses import (
     ContrastiveLoss,
     OnlineContrastiveLoss,
     OnlineTripletLoss,
+    SoftNeighbourLoss,
     TripletLoss,
     all_pair_losses,
     contrastive_losses,
@@ -111,6 +112,42 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(dim):
     assert torch.allclose(at_once[order], one_by_one, atol=1e-12)
     assert torch.allclose(at_once[mirrored], one_by_one, atol=1e-12)
     assert torch.allclose(gradient, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("pull", [0.0, 0.3])
+def test_soft_neighbours_equal_their_formula_in_float64(pull):
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(30, 3)), rng.integers(0, 4, 30)
+    labels[7] = 9  # alone in its class: nothing can be asked of it
+    expected = []
+    for i in range(30):
+        others = [j for j in range(30) if j != i]
+        own = [j for j in others if labels[j] == labels[i]]
+        if own:
+            squared = {j: ((vectors[i] - vectors[j]) ** 2).sum() / 1.5**2 for j in others}
+            share = sum(math.exp(-squared[j]) for j in own) / sum(math.exp(-d) for d in squared.values())
+            expected.append(-math.log(share) + pull * np.mean([squared[j] for j in own]))
+    given = torch.tensor(vectors, requires_grad=True)
+    loss = SoftNeighbourLoss(margin=1.5, pull=pull)
+    assert loss.each(given, torch.tensor(labels)).tolist() == pytest.approx(expected, rel=1e-9)
+    assert torch.autograd.gradcheck(lambda v: loss(v, torch.tensor(labels)), given)
+
+
+def test_soft_neighbours_of_a_batch_without_any_pair_are_zero_with_a_zero_gradient():
+    vectors = torch.randn(4, 2, requires_grad=True)
+    loss = SoftNeighbourLoss()(vectors, torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    assert loss.item() == 0
+    assert (vectors.grad == 0).all()
+
+
+def test_the_gradient_of_the_contrastive_loss_is_that_of_its_formula():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 20, 3, generator=generator, dtype=torch.float64)
+    same = torch.arange(20) % 2 == 0
+    a.requires_grad_()
+    b.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: contrastive_losses(a, b, same, 1.5), (a, b))
 
 
 def test_a_batch_without_any_triplet_gives_zero_and_a_zero_gradient():

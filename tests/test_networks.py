@@ -10,7 +10,9 @@ from mekiki.networks import (
     SiameseNet,
     Standardise,
     TripletNet,
+    VGGEmbeddingNet,
     build_encoder,
+    deeply_supervised,
     embed,
 )
 
@@ -27,13 +29,41 @@ def test_conv_net_takes_any_size_and_its_dense_part_does_not_grow(shape):
     assert net.dense[1].in_features <= 64 * 7 * 7
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 33, 57), (1, 128, 96), (1, 8, 200)])
+@pytest.mark.parametrize("dim", [2, 40])
+def test_vgg_net_takes_any_size_and_its_dense_part_does_not_grow(shape, dim):
+    net = VGGEmbeddingNet(shape, dim)
+    assert net(torch.zeros(2, *shape)).shape == (2, dim)
+    assert net.dense[1].in_features <= 96 * 4 * 4
+    assert net.hidden(torch.zeros(2, *shape)).shape == (2, max(32, dim))
+
+
 @pytest.mark.parametrize("shape", [(784,), (1, 3, 28)])
-def test_conv_net_refuses_what_is_no_image(shape):
+@pytest.mark.parametrize("build", [ConvEmbeddingNet, VGGEmbeddingNet])
+def test_convolutional_nets_refuse_what_is_no_image(build, shape):
     with pytest.raises(InputError, match="use encoder 'mlp'"):
-        ConvEmbeddingNet(shape)
+        build(shape)
 
 
-@pytest.mark.parametrize("build", [EmbeddingNet, ConvEmbeddingNet])
+def test_what_is_asked_of_the_hidden_vector_reaches_the_embedding_net_itself():
+    torch.manual_seed(0)
+    encoder = build_encoder("vgg", (1, 16, 16), 2, normalise=False, mean=[127.0], std=[60.0]).eval()
+    images = torch.randint(0, 256, (5, 16, 16), dtype=torch.uint8)
+    vectors, hidden = deeply_supervised(encoder)(images)
+    assert vectors.equal(encoder(images))
+    assert hidden.shape == (5, 32)
+    hidden.sum().backward()
+    assert all(p.grad is not None for p in encoder[1].convolutions.parameters())
+    assert all(p.grad is None for p in encoder[1].head.parameters())
+
+
+@pytest.mark.parametrize(("name", "dim"), [("mlp", 2), ("conv", 2), ("vgg", 32)])
+def test_a_net_without_a_hidden_vector_is_asked_of_its_embedding_alone(name, dim):
+    encoder = build_encoder(name, (1, 16, 16), dim, normalise=False, mean=[127.0], std=[60.0])
+    assert deeply_supervised(encoder) is encoder
+
+
+@pytest.mark.parametrize("build", [EmbeddingNet, ConvEmbeddingNet, VGGEmbeddingNet])
 def test_normalised_vectors_have_length_one(build):
     torch.manual_seed(0)
     vectors = build((1, 8, 8), 4, normalise=True)(torch.randn(6, 1, 8, 8))
@@ -66,7 +96,7 @@ def test_standardise_grey_colour_and_features():
     assert constant.tolist() == [[0.0, 2.0]]
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+@pytest.mark.parametrize("encoder", ["mlp", "conv", "vgg"])
 def test_a_vector_is_the_same_to_the_bit_whatever_stands_beside_it(encoder):
     torch.manual_seed(0)
     net = build_encoder(encoder, (1, 12, 12), 3, normalise=False, mean=[127.0], std=[60.0])

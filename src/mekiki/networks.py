@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mekiki.errors import InputError
 from mekiki.progress import Progress, silent
+from mekiki.threads import considerate_threads
 
 EMBED_BLOCK = 256
 """Examples a block in `embed`, unless they are large."""
@@ -330,15 +331,17 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
     device = next(encoder.parameters()).device
     length = block_length(encoder)
     parts = []
-    for start in range(0, len(stored), length):
-        piece = stored[start : start + length]
-        # A copy, because a memory map may be read-only, which torch does not know.
-        block = (piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))).to(device)
-        real = len(block)
-        if real < length:
-            block = torch.cat((block, block[-1:].expand(length - real, *block.shape[1:])))
-        parts.append(encoder(block)[:real].float().cpu())
-        progress("embedding", start + real, len(stored))
+    with considerate_threads() as consider:
+        for start in range(0, len(stored), length):
+            consider()
+            piece = stored[start : start + length]
+            # A copy, because a memory map may be read-only, which torch does not know.
+            block = (piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))).to(device)
+            real = len(block)
+            if real < length:
+                block = torch.cat((block, block[-1:].expand(length - real, *block.shape[1:])))
+            parts.append(encoder(block)[:real].float().cpu())
+            progress("embedding", start + real, len(stored))
     return torch.cat(parts)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mekiki.errors import DivergedError, InputError
 from mekiki.networks import block_length, embed
 from mekiki.progress import Progress, silent
+from mekiki.threads import considerate_threads
 from mekiki.training.adam import FUSED_ON, FusedAdam
 from mekiki.training.augment import Augmentation
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
@@ -124,8 +125,9 @@ def train(
         progress: called every few steps.
 
     Returns:
-        The history: `epoch`, `train_loss`, `val_loss`, accuracies, `lr`, `seconds`, `images_per_second`, `spread`,
-        `magnitude`, `effective_rank`, `zero_loss_share`; one number an epoch each (NaN where there is none).
+        The history: `epoch`, `train_loss`, `val_loss`, accuracies, `lr` (its mean), `threads` (at the end), `seconds`,
+        `images_per_second`, `spread`, `magnitude`, `effective_rank`, `zero_loss_share`; one number an epoch each (NaN
+        where there is none).
 
     Raises:
         DivergedError: a loss is not finite; the checkpoint holds the last good epoch.
@@ -169,10 +171,20 @@ def train(
 
         start = time.perf_counter()
         # Forked, for a loss of another library that draws from the global state.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), considerate_threads() as consider:
             torch.manual_seed(epoch_seed)
             row, images = _train_epoch(
-                objective, model, optimizer, examples, settings, epoch, generator, fabric, label, progress
+                objective,
+                model,
+                optimizer,
+                examples,
+                settings,
+                epoch,
+                generator,
+                fabric,
+                consider,
+                label,
+                progress,
             )
         seconds = time.perf_counter() - start
         row |= _validate(objective, fixed, validation, fabric)
@@ -211,6 +223,7 @@ def _train_epoch(
     epoch: int,
     generator: torch.Generator,
     fabric: Fabric,
+    consider: Callable[[], None],
     label: str,
     progress: Progress,
 ) -> tuple[dict[str, float], int]:
@@ -224,6 +237,7 @@ def _train_epoch(
     images, rates, running = 0, 0.0, math.nan
     start = time.perf_counter()
     for step, batch in enumerate(batches):
+        consider()
         rate = settings.lr * factor(epoch + (step + 0.5) / len(batches), settings.epochs)
         rates += rate
         for group in optimizer.param_groups:
@@ -249,7 +263,11 @@ def _train_epoch(
             progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
     progress(label, len(batches), len(batches))
     means = sums.means()
-    row = {"train_loss": means["loss"], "lr": rates / (step + 1)}
+    row = {
+        "train_loss": means["loss"],
+        "lr": rates / (step + 1),
+        "threads": float(torch.get_num_threads()),
+    }
     if objective.margin is not None:  # only pairs and triplets can be done with
         row["zero_loss_share"] = means["zero"]
     if "correct" in means:
