@@ -242,18 +242,41 @@ class SoftNeighbourLoss(nn.Module):
 
     def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Loss of each vector that has another of its class in the batch."""
-        closeness = -_squared_distances(vectors) / self.margin**2
-        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        own = (labels.unsqueeze(1) == labels) & ~itself
-        paired = own.any(1).nonzero().squeeze(1)
-        closeness, itself, own = closeness[paired], itself[paired], own[paired]
-        everyone = closeness.masked_fill(itself, -torch.inf).logsumexp(1)
-        losses = everyone - closeness.masked_fill(~own, -torch.inf).logsumexp(1)
-        return losses - self.pull * (closeness * own).sum(1) / own.sum(1)
+        own = labels.unsqueeze(1) == labels
+        own.fill_diagonal_(False)
+        paired = own.any(1)
+        losses: Tensor = _SoftNeighbours.apply(vectors, own, self.margin, self.pull)  # type: ignore[no-untyped-call]
+        return losses if bool(paired.all()) else losses[paired]
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of the vectors; zero with a gradient of zero where none has another of its class."""
         return mean_or_zero(self.each(vectors, labels), vectors)
+
+
+class _SoftNeighbours(torch.autograd.Function):
+    """The losses of `SoftNeighbourLoss`, zero for a vector alone in its class, with the gradient written out."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, own: Tensor, margin: float, pull: float) -> Tensor:
+        closeness = _squared_distances(vectors).mul_(-1 / margin**2)
+        among_own = closeness.masked_fill(~own, -torch.inf)
+        among_all = closeness.fill_diagonal_(-torch.inf)
+        # Two sums with a maximum each: a class that is far from everything must not vanish beside the near ones.
+        all_sum, own_sum = among_all.logsumexp(1, keepdim=True), among_own.logsumexp(1, keepdim=True)
+        alone = ~own.any(1, keepdim=True)
+        share = pull / own.sum(1, keepdim=True, dtype=vectors.dtype).clamp_(min=1)
+        nearness = closeness.masked_fill(~own, 0.0).sum(1, keepdim=True)
+        losses = (all_sum - own_sum - share * nearness).masked_fill_(alone, 0.0)
+        slope = (among_all - all_sum).exp_().sub_((among_own - own_sum).exp_()).sub_(share * own)
+        ctx.save_for_backward(vectors, slope.masked_fill_(alone, 0.0).mul_(-2 / margin**2))
+        return losses.squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        vectors, slope = ctx.saved_tensors
+        slope = slope * gradients[0].unsqueeze(1)
+        slope = slope + slope.T
+        return slope.sum(1, keepdim=True) * vectors - slope @ vectors, None, None, None
 
 
 def _squared_distances(vectors: Tensor) -> Tensor:

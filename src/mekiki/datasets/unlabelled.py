@@ -20,7 +20,7 @@ Places = str | Path | Iterable[str | Path]
 
 
 class ImageStream:
-    """Blocks of `(pixels, names)` from files and folders, decoded as they are asked for; made by `iter_images`.
+    """Blocks of `(pixels, names)` from files and folders, decoded one block ahead; made by `iter_images`.
 
     Attributes:
         paths: every file that will be tried.
@@ -69,7 +69,9 @@ class ImageStream:
 def iter_images(
     places: Places, *, size: tuple[int, int], channels: int, batch: int = 256, progress: Progress = silent
 ) -> ImageStream:
-    """Stream images for a trained model, a block in memory at a time; bad files are skipped and noted at the end.
+    """Stream images for a trained model, two blocks in memory at a time: the next is decoded while one is used.
+
+    Bad files are skipped, and noted at the end.
 
     Args:
         places: files and folders (searched to the bottom), in this order.

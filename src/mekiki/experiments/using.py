@@ -16,6 +16,7 @@ from mekiki.evaluation import evaluate
 from mekiki.experiments.drawing import Vectors
 from mekiki.experiments.request import DataRequest
 from mekiki.images import content_hashes
+from mekiki.networks import block_length
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, folder_name, write_json
 from mekiki.training.checkpoints import read_facts
@@ -96,7 +97,8 @@ def embed_images(
     notes: list[str] = []
     path = Path(data)
     if data not in NAMES and path.suffix.lower() != ".npz":
-        stream = iter_images(path, size=(height, width), channels=channels, progress=progress)
+        block = block_length(embedder.encoder_)  # a whole number of the network's, so that none is padded
+        stream = iter_images(path, size=(height, width), channels=channels, batch=block, progress=progress)
         for pixels, block_names in stream:
             parts.append(embedder.transform(pixels))
             names += block_names
