@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks import (
+    ablation,
     against_pml,
     embedding,
     evaluation,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "growth": growth.main,
     "streaming": streaming.main,
     "precision": precision.main,
+    "ablation": ablation.main,
     "quality": quality.main,
 }
 

@@ -20,10 +20,8 @@ def test_the_post_is_what_an_embedder_is_without_any_setting():
     assert Embedder(**recipe("post")).get_params() == Embedder().get_params()
 
 
-def test_what_is_given_goes_first_and_another_loss_takes_its_own_options():
+def test_what_is_given_goes_first():
     assert recipe("fast", epochs=7)["epochs"] == 7
-    assert recipe("fast")["loss_options"] == {"selection": "all"}
-    assert "loss_options" not in recipe("fast", loss="triplet")
     assert recipe("fast", loss="triplet", loss_options={"squared": True})["loss_options"] == {"squared": True}
     assert recipe("best", subject="surfaces")["augment"] == "surfaces"
     assert recipe("best", augment="none")["augment"] == "none"

@@ -26,12 +26,11 @@ NETS: dict[str, dict[str, dict[str, Any]]] = {
 """The networks that `mekiki compare` sets side by side for a recipe when no losses are named."""
 
 FAST: dict[str, Any] = {
-    "loss": "online-contrastive",
-    "loss_options": {"selection": "all"},
+    "loss": "soft-neighbours",
     "schedule": "one-cycle",
     "epochs": 3,
-    "batch_size": 250,
-    "lr": 5e-3,
+    "batch_size": 120,
+    "lr": 4e-3,
 }
 BEST: dict[str, Any] = {"loss": "soft-neighbours", "schedule": "one-cycle"}
 BEST_OF: dict[str, dict[str, Any]] = {
@@ -47,7 +46,7 @@ def recipe(name: str, *, subject: str = "digits", **given: Any) -> dict[str, Any
     Args:
         name: one of `RECIPES`.
         subject: one of `SUBJECTS`.
-        given: settings of `Embedder`. With another loss than the recipe's, its loss options go too.
+        given: settings of `Embedder`.
 
     Raises:
         InputError: there is no such recipe or subject.
@@ -64,8 +63,6 @@ def recipe(name: str, *, subject: str = "digits", **given: Any) -> dict[str, Any
         settings = dict(FAST)
     elif name == "best":
         settings = BEST | {"augment": subject} | BEST_OF.get(given.get("encoder", "mlp"), {})
-    if given.get("loss", settings.get("loss")) != settings.get("loss"):
-        settings.pop("loss_options", None)
     return settings | given
 
 
