@@ -14,7 +14,7 @@ help:
 	@echo "make test      lint, types, import contracts, doctests and tests: under 8 minutes"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff, mypy and import-linter only"
-	@echo "make bench     measure against the original code, side by side; nothing else should run meanwhile"
+	@echo "make bench     measure against rivals and the machine itself, about half an hour; nothing else should run meanwhile"
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -16,7 +16,7 @@ from benchmarks.measuring import MNIST, ORIGINAL, measured, measured_script, med
 
 ROUNDS = 3
 EPOCHS = 3
-PATIENCE = 300
+PATIENCE = 150
 """Seconds after which the originals are stopped; they may be ten times slower together."""
 
 OURS = """
