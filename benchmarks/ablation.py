@@ -35,7 +35,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "no pull within a class": {"loss_options": {"pull": 0.0}},
         "rate in steps": {"schedule": "step", "lr": 1e-3},
-        "batches of 120": {"batch_size": 120},
+        "batches of 250": {"batch_size": 250},
     },
     "vgg": {
         "the recipe": {},
@@ -45,6 +45,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "loss": "online-contrastive",
             "loss_options": {"selection": "all"},
         },
+        "batches of 120": {"batch_size": 120},
         "32 dimensions": {"dim": 32},
     },
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-PICTURE = ROOT / "docs" / "growth.png"
+PICTURE = ROOT / "docs" / "pictures" / "growth.png"
 FARTHEST = 2
 """Pixels that an image is moved at most."""
 

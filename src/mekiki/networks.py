@@ -66,7 +66,7 @@ class Standardise(nn.Module):
             stored = stored.permute(0, 3, 1, 2)
         elif stored.ndim == 3:
             stored = stored.unsqueeze(1)
-        # Bytes are first copied, which takes a quarter of the time of multiplying them where they are.
+        # In place on the copy that bytes need anyway; examples that are float32 already are not ours to change.
         numbers = stored.mul(self.scale) if stored.dtype == torch.float32 else stored.float().mul_(self.scale)
         return numbers.add_(self.shift)
 
@@ -169,10 +169,12 @@ class VGGEmbeddingNet(nn.Module):
     """Convolutions of 3 × 3 with batch normalisation, halving the image until no side exceeds 4 pixels, then `dim`.
 
     The first convolution (5 × 5) already halves the image, since most of the work lies where it is large: at 28 × 28
-    an image costs 4.7 million multiplications, less than half of `ConvEmbeddingNet`'s, in twice as many layers.
+    an image costs 3.2 million multiplications (`ConvEmbeddingNet`: 11.5 million), in twice as many layers.
+
     Fewer than 32 dimensions come out of a hidden vector of 32 through a small perceptron; losses that choose inside a
     batch ask of the hidden vector what they ask of the embedding (see `DeeplySupervisedNet`), because in two dimensions
     alone classes stand in each other's way while they are sorted out.
+
     After Simonyan and Zisserman, *Very Deep Convolutional Networks* (2014), and Ioffe and Szegedy, *Batch
     Normalization* (2015). All sizes are fixed by `input_shape`.
 
@@ -204,11 +206,11 @@ class VGGEmbeddingNet(nn.Module):
             layers.append(nn.MaxPool2d((min(height, 2), min(width, 2))))
             height, width = max(1, height // 2), max(1, width // 2)
             if max(height, width) > 4:
-                layers += [*_convolution(filters, 64), *_convolution(64, 64)]
+                layers += [*_convolution(filters, filters), *_convolution(filters, 64)]
                 filters = 64
-        layers += _convolution(filters, 96)
+        layers += _convolution(filters, 64)
         self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(96 * height * width, max(dim, HIDDEN_DIM)))
+        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(64 * height * width, max(dim, HIDDEN_DIM)))
         self.head = (
             nn.Identity()
             if dim >= HIDDEN_DIM
