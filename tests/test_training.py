@@ -1,6 +1,7 @@
 """The loop, its schedules, checkpoints and the doctor."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mekiki.training.adam import FusedAdam
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.doctor import diagnose, effective_rank, spread
 from mekiki.training.loop import Examples, TrainingSettings, train
-from mekiki.training.objectives import LOSSES, build_objective
+from mekiki.training.objectives import LOSSES, Batch, build_objective
 from mekiki.training.schedules import one_cycle, post19, step
 
 EVERY_LOSS = [*LOSSES, "pml:MultiSimilarityLoss", "pml:ProxyAnchorLoss"]
@@ -45,7 +46,7 @@ def weights(encoder):
 
 
 def without_time(history):
-    return {k: v for k, v in history.items() if k not in ("seconds", "images_per_second")}
+    return {k: v for k, v in history.items() if k not in ("seconds", "images_per_second", "threads")}
 
 
 @pytest.mark.parametrize(("ours", "before_the_epoch"), [(step, False), (post19, True)])
@@ -133,6 +134,20 @@ def test_a_memory_map_trains_as_the_same_array_does(digits, tmp_path):
     np.save(tmp_path / "pixels.npy", digits[0][:400])
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     assert without_time(run(digits, stored=mapped)[0]) == without_time(run(digits)[0])
+
+
+def test_reading_ahead_from_a_disk_keeps_the_order_and_tells_what_went_wrong(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(40, dtype=np.uint8).reshape(20, 2))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    examples = Examples(mapped, torch.zeros(20, dtype=torch.int64))
+    batches = [Batch((torch.tensor(rows),), torch.zeros(2)) for rows in ([3, 1], [0, 19], [7, 7])]
+    given = list(loop._taken_ahead(examples, batches, torch.device("cpu")))
+    assert [batch for batch, _ in given] == batches
+    assert [taken[0][:, 0].tolist() for _, taken in given] == [[6, 2], [0, 38], [14, 14]]
+    beyond = [batches[0], Batch((torch.tensor([99, 1]),), torch.zeros(2))]
+    with pytest.raises(IndexError):
+        list(loop._taken_ahead(examples, beyond, torch.device("cpu")))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("examples")]
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(digits, tmp_path):

@@ -30,7 +30,7 @@ INTERRUPTED = 130
 DATA_HELP = (
     "mnist, fashion-mnist, kmnist, digits, surfaces, a folder with a sub-folder a class, or an .npz file"
 )
-LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, or pml:NAME"
+LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, soft-neighbours, or pml:NAME"
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote")]
@@ -58,7 +58,8 @@ Recipe = Annotated[
     ),
 ]
 Encoder = Annotated[
-    str | None, typer.Option(help="mlp (784-256-256-d), conv or vgg (slower, better)  [default: mlp]")
+    str | None,
+    typer.Option(help="mlp (784-256-256-d), conv or vgg (images only; vgg is the best)  [default: mlp]"),
 ]
 Dim = Annotated[int | None, typer.Option(help="length of a vector  [default: 2]")]
 Margin = Annotated[float | None, typer.Option(help="how far apart classes are pushed  [default: 1]")]

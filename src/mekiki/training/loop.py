@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,13 +237,12 @@ def _train_epoch(
     sums = _Sums()
     images, rates, running = 0, 0.0, math.nan
     start = time.perf_counter()
-    for step, batch in enumerate(batches):
+    for step, (batch, taken) in enumerate(_taken_ahead(examples, batches, fabric.device)):
         consider()
         rate = settings.lr * factor(epoch + (step + 0.5) / len(batches), settings.epochs)
         rates += rate
         for group in optimizer.param_groups:
             group["lr"] = rate
-        taken = [examples.take(side, fabric.device) for side in batch.sides]
         if augment is not None:
             taken = [augment(side, generator) for side in taken]
         outcome = objective.training_outcome(model(*taken), batch.target.to(fabric.device))
@@ -273,6 +273,26 @@ def _train_epoch(
     if "correct" in means:
         row[objective.accuracy_name] = means["correct"]
     return row, images
+
+
+def _taken_ahead(
+    examples: Examples, batches: list[Batch], device: torch.device
+) -> Iterator[tuple[Batch, list[Tensor]]]:
+    """Each batch with its examples; those that lie on a disk are read one batch ahead, while the network works."""
+
+    def take(batch: Batch) -> list[Tensor]:
+        return [examples.take(side, device) for side in batch.sides]
+
+    if not isinstance(examples.stored, np.memmap):
+        yield from ((batch, take(batch)) for batch in batches)
+        return
+    with ThreadPoolExecutor(1, "examples") as reader:
+        ahead = reader.submit(take, batches[0])
+        for batch, following in zip(batches, [*batches[1:], None], strict=True):
+            taken = ahead.result()
+            if following is not None:
+                ahead = reader.submit(take, following)
+            yield batch, taken
 
 
 @torch.no_grad()
