@@ -45,7 +45,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "loss": "online-contrastive",
             "loss_options": {"selection": "all"},
         },
-        "batches of 120": {"batch_size": 120},
+        "batches of 60": {"batch_size": 60},
         "32 dimensions": {"dim": 32},
     },
 }

@@ -254,7 +254,7 @@ def test_compare_sets_the_nets_of_a_recipe_side_by_side(mekiki, tmp_path):
     assert said.code == 0, said.err
     assert list(said.json["compared"]) == ["mlp, 2-D", "vgg, 2-D", "vgg, 32-D"]
     assert said.json["settings"]["vgg, 32-D"]["dim"] == 32
-    assert said.json["settings"]["vgg, 32-D"]["batch_size"] == 60
+    assert said.json["settings"]["vgg, 32-D"]["batch_size"] == 120
     assert said.json["in_common"] == "soft-neighbours"
     fast = mekiki("compare", "digits", "--recipe", "fast", "--losses", "online-contrastive", "--seeds", 1,
                   "--out", tmp_path / "f", "--json")  # fmt: skip

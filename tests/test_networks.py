@@ -34,7 +34,7 @@ def test_conv_net_takes_any_size_and_its_dense_part_does_not_grow(shape):
 def test_vgg_net_takes_any_size_and_its_dense_part_does_not_grow(shape, dim):
     net = VGGEmbeddingNet(shape, dim)
     assert net(torch.zeros(2, *shape)).shape == (2, dim)
-    assert net.dense[1].in_features <= 64 * 4 * 4
+    assert net.dense[1].in_features <= 96 * 4 * 4
     assert net.hidden(torch.zeros(2, *shape)).shape == (2, max(32, dim))
 
 

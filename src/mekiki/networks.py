@@ -169,7 +169,7 @@ class VGGEmbeddingNet(nn.Module):
     """Convolutions of 3 × 3 with batch normalisation, halving the image until no side exceeds 4 pixels, then `dim`.
 
     The first convolution (5 × 5) already halves the image, since most of the work lies where it is large: at 28 × 28
-    an image costs 3.2 million multiplications (`ConvEmbeddingNet`: 11.5 million), in twice as many layers.
+    an image costs 4.7 million multiplications (`ConvEmbeddingNet`: 11.5 million), in twice as many layers.
 
     Fewer than 32 dimensions come out of a hidden vector of 32 through a small perceptron; losses that choose inside a
     batch ask of the hidden vector what they ask of the embedding (see `DeeplySupervisedNet`), because in two dimensions
@@ -206,11 +206,11 @@ class VGGEmbeddingNet(nn.Module):
             layers.append(nn.MaxPool2d((min(height, 2), min(width, 2))))
             height, width = max(1, height // 2), max(1, width // 2)
             if max(height, width) > 4:
-                layers += [*_convolution(filters, filters), *_convolution(filters, 64)]
+                layers += [*_convolution(filters, 64), *_convolution(64, 64)]
                 filters = 64
-        layers += _convolution(filters, 64)
+        layers += _convolution(filters, 96)
         self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(64 * height * width, max(dim, HIDDEN_DIM)))
+        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(96 * height * width, max(dim, HIDDEN_DIM)))
         self.head = (
             nn.Identity()
             if dim >= HIDDEN_DIM

@@ -35,8 +35,8 @@ FAST: dict[str, Any] = {
 BEST: dict[str, Any] = {"loss": "soft-neighbours", "schedule": "one-cycle"}
 BEST_OF: dict[str, dict[str, Any]] = {
     "mlp": {"epochs": 60, "batch_size": 120, "lr": 2e-3},
-    "conv": {"epochs": 30, "batch_size": 60, "lr": 1e-3},
-    "vgg": {"epochs": 30, "batch_size": 60, "lr": 3e-3},
+    "conv": {"epochs": 24, "batch_size": 120, "lr": 1e-3},
+    "vgg": {"epochs": 24, "batch_size": 120, "lr": 4e-3},
 }
 
 
