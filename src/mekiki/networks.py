@@ -332,7 +332,8 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
     encoder.eval()
     device = next(encoder.parameters()).device
     length = block_length(encoder)
-    parts = []
+    # One array from the start: small results kept one by one would lie between the blocks and hold their memory.
+    vectors = torch.empty(0)
     with considerate_threads() as consider:
         for start in range(0, len(stored), length):
             consider()
@@ -342,9 +343,12 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
             real = len(block)
             if real < length:
                 block = torch.cat((block, block[-1:].expand(length - real, *block.shape[1:])))
-            parts.append(encoder(block)[:real].float().cpu())
+            made = encoder(block)[:real]
+            if start == 0:
+                vectors = torch.empty((len(stored), *made.shape[1:]))
+            vectors[start : start + real] = made
             progress("embedding", start + real, len(stored))
-    return torch.cat(parts)
+    return vectors
 
 
 class SiameseNet(nn.Module):
