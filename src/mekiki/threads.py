@@ -1,9 +1,9 @@
 """As many computing threads as there are processors to spare, looked at again and again while work goes on.
 
 OpenMP's threads wait for each other by spinning. With more of them than processors, one of two trainings side by side
-spins through its time slice waiting for a thread that is not running: on two cores each becomes fifty times slower.
-Sleeping instead of spinning (`OMP_WAIT_POLICY=PASSIVE`) costs a training that is alone half of its speed. So the
-number of threads follows what other programs leave: alone all of them, side by side fewer.
+spins through its time slice waiting for a thread that is not running: on two cores each becomes four times slower.
+Sleeping instead of spinning (`OMP_WAIT_POLICY=PASSIVE`) costs a training that is alone more than its second thread
+brings. So the number of threads follows what other programs leave: alone all of them, side by side fewer.
 """
 
 from __future__ import annotations
