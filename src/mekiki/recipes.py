@@ -9,7 +9,7 @@ from typing import Any
 from mekiki.errors import InputError
 
 RECIPES = ("post", "fast", "best")
-"""`post` is the experiment of QEUR23_SMNRT19, `fast` its quality in the least time, `best` the highest quality."""
+"""`post` is the experiment of QEUR23_SMNRT19, `fast` aims at its quality in the least time, `best` at the highest."""
 
 SUBJECTS = ("digits", "surfaces")
 """What the images show, by which a recipe chooses its augmentation: writing has an upside, a surface has none."""
