@@ -130,11 +130,7 @@ class ConvEmbeddingNet(nn.Module):
 
     def __init__(self, input_shape: InputShape, dim: int = 2, *, normalise: bool = False) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape[1:]) < 4:
-            raise InputError(
-                f"encoder 'conv' needs images of at least 4 × 4 pixels, not examples of shape {list(input_shape)}; "
-                "use encoder 'mlp'"
-            )
+        _check_image("conv", input_shape, least=4)
         self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
         channels, height, width = input_shape
         layers: list[nn.Module] = []
@@ -193,11 +189,7 @@ class VGGEmbeddingNet(nn.Module):
 
     def __init__(self, input_shape: InputShape, dim: int = 2, *, normalise: bool = False) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape[1:]) < 8:
-            raise InputError(
-                f"encoder 'vgg' needs images of at least 8 × 8 pixels, not examples of shape {list(input_shape)}; "
-                "use encoder 'mlp'"
-            )
+        _check_image("vgg", input_shape, least=8)
         self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
         channels, height, width = input_shape
         layers = [*_convolution(channels, 24, kernel=5, stride=2), *_convolution(24, 32)]
@@ -231,6 +223,14 @@ class VGGEmbeddingNet(nn.Module):
         """From the hidden vectors to the embedding: `[B, max(dim, 32)]` → `[B, dim]`."""
         vectors: Tensor = self.head(hidden)
         return functional.normalize(vectors) if self.normalise else vectors
+
+
+def _check_image(encoder: str, input_shape: InputShape, *, least: int) -> None:
+    if len(input_shape) != 3 or min(input_shape[1:]) < least:
+        raise InputError(
+            f"encoder {encoder!r} needs images of at least {least} × {least} pixels, not examples of shape "
+            f"{list(input_shape)}; use encoder 'mlp'"
+        )
 
 
 def _convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
