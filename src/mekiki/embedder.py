@@ -22,7 +22,7 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mekiki.errors import CollapseWarning, InputError
+from mekiki.errors import CollapseWarning, InputError, not_known
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
 from mekiki.images import content_hashes
@@ -444,7 +444,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             if not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {value!r}")
         if self.encoder not in ENCODERS:
-            raise InputError(f"encoder {self.encoder!r} is not known; choose one of {', '.join(ENCODERS)}")
+            raise not_known("encoder", self.encoder, ENCODERS)
         check_loss(self.loss, self.loss_options)
         augmentation(self.augment)
         try:

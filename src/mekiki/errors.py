@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MekikiError(Exception):
     """Base of every error meant for a person to read; the command line prints it as one line and exits with 2."""
@@ -25,3 +28,33 @@ class DataWarning(UserWarning):
 
 class CollapseWarning(UserWarning):
     """The collapse doctor found that training is going wrong; the message says what to try."""
+
+
+def not_known(what: str, given: object, known: Iterable[str], *, also: str = "") -> InputError:
+    """The error for a name that is not one of those known, with the nearest of them.
+
+    Args:
+        what: what is named.
+        given: the name as it was given.
+        known: the names there are.
+        also: what may be given besides a name.
+
+    Example:
+        >>> not_known("recipe", "bset", ["fast", "best"])
+        InputError("recipe 'bset' is not known; choose one of fast, best; did you mean best?")
+    """
+    names = list(known)
+    return InputError(
+        f"{what} {given!r} is not known; choose one of {', '.join(names)}{also}{nearest(given, names)}"
+    )
+
+
+def nearest(given: object, known: Iterable[str]) -> str:
+    """The end of an error for a name that is not known: `; did you mean …?`, or nothing if none is near.
+
+    Example:
+        >>> nearest("minst", ["mnist", "digits"])
+        '; did you mean mnist?'
+    """
+    near = difflib.get_close_matches(str(given).lower(), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mekiki import miners
-from mekiki.errors import InputError
+from mekiki.errors import InputError, not_known
 from mekiki.optional import require
 
 EPS = 1e-9
@@ -421,7 +421,5 @@ def library_value(loss: nn.Module, vectors: Tensor, labels: Tensor) -> Tensor:
 
 def _known(selection: _Choice, choices: Any) -> _Choice:
     if selection not in get_args(choices):
-        raise InputError(
-            f"selection {selection!r} is not known; choose one of {', '.join(get_args(choices))}"
-        )
+        raise not_known("selection", selection, get_args(choices))
     return selection

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, not_known
 from mekiki.progress import Progress, silent
 from mekiki.threads import considerate_threads
 
@@ -297,7 +297,7 @@ def build_encoder(
         torch.Size([3, 2])
     """
     if name not in ENCODERS:
-        raise InputError(f"encoder {name!r} is not known; choose one of {', '.join(ENCODERS)}")
+        raise not_known("encoder", name, ENCODERS)
     return nn.Sequential(
         Standardise(input_shape, mean, std), ENCODERS[name](input_shape, dim, normalise=normalise)
     )

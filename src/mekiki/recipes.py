@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import Any
 
-from mekiki.errors import InputError
+from mekiki.errors import not_known
 
 RECIPES = ("post", "fast", "best")
 """`post` is the experiment of QEUR23_SMNRT19, `fast` aims at its quality in the least time, `best` at the highest."""
@@ -56,8 +54,10 @@ def recipe(name: str, *, subject: str = "digits", **given: Any) -> dict[str, Any
         >>> Embedder(**recipe("best", dim=16)).epochs, recipe("post", dim=16)
         (60, {'dim': 16})
     """
-    _check("recipe", name, RECIPES)
-    _check("subject", subject, SUBJECTS)
+    if name not in RECIPES:
+        raise not_known("recipe", name, RECIPES)
+    if subject not in SUBJECTS:
+        raise not_known("subject", subject, SUBJECTS)
     settings: dict[str, Any] = {}
     if name == "fast":
         settings = dict(FAST)
@@ -76,12 +76,6 @@ def nets(name: str) -> dict[str, dict[str, Any]]:
         >>> list(nets("best")), nets("post")
         (['mlp, 2-D', 'vgg, 2-D', 'vgg, 32-D'], {})
     """
-    _check("recipe", name, RECIPES)
+    if name not in RECIPES:
+        raise not_known("recipe", name, RECIPES)
     return NETS[name]
-
-
-def _check(what: str, given: str, known: Sequence[str]) -> None:
-    if given not in known:
-        near = difflib.get_close_matches(str(given), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"{what} {given!r} is not known; choose one of {', '.join(known)}{hint}")

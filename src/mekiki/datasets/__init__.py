@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import warnings
@@ -22,7 +21,7 @@ from mekiki.datasets.notes import several
 from mekiki.datasets.splitting import ImageSplit, SplitPolicy, split_pool
 from mekiki.datasets.surfaces import CLASSES, DEFAULT_PER_CLASS, generate_surfaces
 from mekiki.datasets.unlabelled import ImageStream, iter_images, read_images
-from mekiki.errors import DataWarning, InputError
+from mekiki.errors import DataWarning, InputError, nearest
 from mekiki.images import ImageSet, Pixels
 from mekiki.progress import Progress, silent
 
@@ -230,7 +229,7 @@ def fetch(name: str, root: str | Path | None = None, *, progress: Progress = sil
         return fetch_idx(name, None if root is None else Path(root).expanduser(), progress=progress)
     if name in NAMES:
         raise InputError(f"{name}: nothing to fetch, it is built in")
-    raise InputError(f"{name}: no such data set; {', '.join(SOURCES)} can be fetched{_nearest(name)}")
+    raise InputError(f"{name}: no such data set; {', '.join(SOURCES)} can be fetched{nearest(name, NAMES)}")
 
 
 def _load_pool(
@@ -254,7 +253,7 @@ def _load_pool(
     if not path.exists():
         raise InputError(
             f"{name!r} is no known data set and no such path exists; give {', '.join(NAMES)}, a folder or a .npz file"
-            f"{_nearest(name)}"
+            f"{nearest(name, NAMES)}"
         )
     if path.suffix.lower() != ".npz":
         raise InputError(f"{name}: is a file; give a folder with a sub-folder per class, or a .npz file")
@@ -300,11 +299,6 @@ def _brought_to(images: ImageSet, size: tuple[int, int], channels: int) -> Image
 
 def _is_folder(spec: str | os.PathLike[str]) -> bool:
     return os.fspath(spec) not in NAMES and Path(spec).expanduser().is_dir()
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, not_known
 
 Border = Literal["zeros", "reflection"]
 
@@ -99,7 +98,7 @@ class Augmentation:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"augmentation {name} must be true or false, not {getattr(self, name)!r}")
         if self.border not in get_args(Border):
-            raise InputError(_unknown("border", self.border, get_args(Border)))
+            raise not_known("augmentation border", self.border, get_args(Border))
 
     def __call__(self, stored: Tensor, generator: torch.Generator) -> Tensor:
         """Change a batch.
@@ -214,7 +213,7 @@ def augmentation(given: str | Mapping[str, Any] | None) -> Augmentation | None:
         return None
     if isinstance(given, str):
         if given not in AUGMENTATIONS:
-            raise InputError(_unknown("", given, ("none", *AUGMENTATIONS)))
+            raise not_known("augmentation", given, ("none", *AUGMENTATIONS))
         return AUGMENTATIONS[given]
     if not isinstance(given, Mapping):
         raise InputError(
@@ -225,12 +224,12 @@ def augmentation(given: str | Mapping[str, Any] | None) -> Augmentation | None:
     if "base" in options:
         base = options.pop("base")
         if not isinstance(base, str) or base not in AUGMENTATIONS:
-            raise InputError(_unknown("base", base, AUGMENTATIONS))
+            raise not_known("augmentation base", base, AUGMENTATIONS)
         start = AUGMENTATIONS[base]
     known = [field.name for field in fields(Augmentation)]
     for name in options:
         if name not in known:
-            raise InputError(_unknown("field", name, ("base", *known)))
+            raise not_known("augmentation field", name, ("base", *known))
     return replace(start, **options)
 
 
@@ -252,11 +251,3 @@ def _waves(height: int, width: int, points: int, device: torch.device) -> Tensor
         bumps = functional.interpolate(alone, size=(height, width), mode="bicubic", align_corners=True)
         rows = torch.cat((rows, bumps.squeeze(1)))
     return rows.flatten(1).to(device)
-
-
-def _unknown(what: str, given: object, choices: Iterable[str]) -> str:
-    choices = list(choices)
-    near = difflib.get_close_matches(str(given).lower(), choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    named = f"augmentation {what}".rstrip()
-    return f"{named} {given!r} is not known; choose one of {', '.join(choices)}{hint}"

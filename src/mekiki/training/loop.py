@@ -165,35 +165,23 @@ def train(
         restore(saved, model=objective.model, loss=objective.loss, optimizer=optimizer)
         history, done = saved.history, saved.epoch
 
+    learner = _Learner(objective, model, optimizer, settings, fabric)
     for epoch in range(done, settings.epochs):
         epoch_seed = settings.seed * 1_000_003 + epoch
         generator = torch.Generator().manual_seed(epoch_seed)
-        label = f"epoch {epoch + 1}/{settings.epochs}"
-
         start = time.perf_counter()
         # Forked, for a loss of another library that draws from the global state.
         with torch.random.fork_rng(devices=[]), considerate_threads() as consider:
             torch.manual_seed(epoch_seed)
-            row, images = _train_epoch(
-                objective,
-                model,
-                optimizer,
-                examples,
-                settings,
-                epoch,
-                generator,
-                fabric,
-                consider,
-                label,
-                progress,
-            )
-        seconds = time.perf_counter() - start
-        row |= _validate(objective, fixed, validation, fabric)
-        row |= _watch(encoder, watched, sample, fabric)
+            row, images = learner.pass_over(examples, epoch, generator, consider, progress)
+            seconds = time.perf_counter() - start
+            row |= _validate(objective, fixed, validation, fabric, consider)
+            row |= _watch(encoder, watched, sample, fabric)
         # The loss alone does not tell: a pair infinitely far apart has no loss, and a gradient that is no number.
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
             raise DivergedError(
-                f"{label}: the loss is {row['train_loss']:.3g} and the spread of the vectors {row['spread']:.3g}; "
+                f"{_numbered(epoch, settings)}: the loss is {row['train_loss']:.3g} and the spread of the vectors "
+                f"{row['spread']:.3g}; "
                 f"training stopped{' and the last good epoch is kept' if epoch and checkpoint else ''}. Lower the "
                 f"learning rate (now {row['lr']:.3g}), and check the input for extreme values"
             )
@@ -215,64 +203,73 @@ def train(
     return history
 
 
-def _train_epoch(
-    objective: Objective,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    examples: Examples,
-    settings: TrainingSettings,
-    epoch: int,
-    generator: torch.Generator,
-    fabric: Fabric,
-    consider: Callable[[], None],
-    label: str,
-    progress: Progress,
-) -> tuple[dict[str, float], int]:
-    """One pass; returns the row of the history and the number of images that went through the network."""
-    model.train()
-    batches = objective.train_batches(examples.labels, generator)
-    parameters = [*objective.model.parameters(), *objective.loss.parameters()]
-    factor = schedule(settings.schedule)
-    augment = settings.augment
-    sums = _Sums()
-    images, rates, running = 0, 0.0, math.nan
-    start = time.perf_counter()
-    for step, (batch, taken) in enumerate(_taken_ahead(examples, batches, fabric.device)):
-        consider()
-        rate = settings.lr * factor(epoch + (step + 0.5) / len(batches), settings.epochs)
-        rates += rate
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        if augment is not None:
-            taken = [augment(side, generator) for side in taken]
-        outcome = objective.training_outcome(model(*taken), batch.target.to(fabric.device))
-        loss = outcome.losses.mean()
-        for parameter in parameters:  # what zero_grad does, without its profiling hook
-            parameter.grad = None
-        fabric.backward(loss)
-        optimizer.step()
-        if step % SWEEP_EVERY == 0:
-            _sweep(optimizer)
-        sums.add(outcome)
-        images += sum(len(side) for side in batch.sides)
-        if step % REPORT_EVERY == 0:
-            running = loss.item()
-            if not math.isfinite(running):
-                break
-            pace = images / (time.perf_counter() - start)
-            progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
-    progress(label, len(batches), len(batches))
-    means = sums.means()
-    row = {
-        "train_loss": means["loss"],
-        "lr": rates / (step + 1),
-        "threads": float(torch.get_num_threads()),
-    }
-    if objective.margin is not None:  # only pairs and triplets can be done with
-        row["zero_loss_share"] = means["zero"]
-    if "correct" in means:
-        row[objective.accuracy_name] = means["correct"]
-    return row, images
+@dataclass(frozen=True)
+class _Learner:
+    """What changes while it learns, and how."""
+
+    objective: Objective
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    settings: TrainingSettings
+    fabric: Fabric
+
+    def pass_over(
+        self,
+        examples: Examples,
+        epoch: int,
+        generator: torch.Generator,
+        consider: Callable[[], None],
+        progress: Progress,
+    ) -> tuple[dict[str, float], int]:
+        """One pass; returns the row of the history and the number of images that went through the network."""
+        self.model.train()
+        batches = self.objective.train_batches(examples.labels, generator)
+        parameters = [*self.objective.model.parameters(), *self.objective.loss.parameters()]
+        factor = schedule(self.settings.schedule)
+        augment, label = self.settings.augment, _numbered(epoch, self.settings)
+        sums = _Sums()
+        images, rates, running = 0, 0.0, math.nan
+        start = time.perf_counter()
+        for step, (batch, taken) in enumerate(_taken_ahead(examples, batches, self.fabric.device)):
+            consider()
+            rate = self.settings.lr * factor(epoch + (step + 0.5) / len(batches), self.settings.epochs)
+            rates += rate
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            if augment is not None:
+                taken = [augment(side, generator) for side in taken]
+            outcome = self.objective.training_outcome(self.model(*taken), batch.target.to(self.fabric.device))
+            loss = outcome.losses.mean()
+            for parameter in parameters:  # what zero_grad does, without its profiling hook
+                parameter.grad = None
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            if step % SWEEP_EVERY == 0:
+                _sweep(self.optimizer)
+            sums.add(outcome)
+            images += sum(len(side) for side in batch.sides)
+            if step % REPORT_EVERY == 0:
+                running = loss.item()
+                if not math.isfinite(running):
+                    break
+                pace = images / (time.perf_counter() - start)
+                progress(f"{label}  loss {running:.4f}  {pace:,.0f} images/s", step, len(batches))
+        progress(label, len(batches), len(batches))
+        means = sums.means()
+        row = {
+            "train_loss": means["loss"],
+            "lr": rates / (step + 1),
+            "threads": float(torch.get_num_threads()),
+        }
+        if self.objective.margin is not None:  # only pairs and triplets can be done with
+            row["zero_loss_share"] = means["zero"]
+        if "correct" in means:
+            row[self.objective.accuracy_name] = means["correct"]
+        return row, images
+
+
+def _numbered(epoch: int, settings: TrainingSettings) -> str:
+    return f"epoch {epoch + 1}/{settings.epochs}"
 
 
 def _taken_ahead(
@@ -297,13 +294,18 @@ def _taken_ahead(
 
 @torch.no_grad()
 def _validate(
-    objective: Objective, fixed: list[Batch], validation: Examples | None, fabric: Fabric
+    objective: Objective,
+    fixed: list[Batch],
+    validation: Examples | None,
+    fabric: Fabric,
+    consider: Callable[[], None],
 ) -> dict[str, float]:
     if validation is None or not fixed:
         return {"val_loss": math.nan}
     objective.validation_model.eval()
     sums = _Sums()
     for batch in fixed:
+        consider()
         outputs = objective.validation_model(*(validation.take(side, fabric.device) for side in batch.sides))
         sums.add(objective.validation_outcome(outputs, batch.target.to(fabric.device)))
     means = sums.means()

@@ -6,7 +6,6 @@ triplets inside a class-balanced batch.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mekiki import sampling
-from mekiki.errors import InputError
+from mekiki.errors import InputError, not_known
 from mekiki.losses import (
     ContrastiveLoss,
     OnlineContrastiveLoss,
@@ -283,9 +282,7 @@ online-contrastive, online-triplet, soft-neighbours, or pml:NAME; did you mean t
     if isinstance(name, str) and name.startswith("pml:"):
         library_loss_class(name.removeprefix("pml:"))
         return
-    close = difflib.get_close_matches(str(name), LOSSES, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"loss {name!r} is not known; choose one of {', '.join(LOSSES)}, or pml:NAME{hint}")
+    raise not_known("loss", name, LOSSES, also=", or pml:NAME")
 
 
 def build_objective(

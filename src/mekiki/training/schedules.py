@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mekiki.errors import InputError
+from mekiki.errors import not_known
 
 STEP_EPOCHS = 8
 STEP_FACTOR = 0.1
@@ -59,5 +59,5 @@ def schedule(name: str) -> Callable[[float, int], float]:
         InputError: there is none.
     """
     if name not in SCHEDULES:
-        raise InputError(f"schedule {name!r} is not known; choose one of {', '.join(SCHEDULES)}")
+        raise not_known("schedule", name, SCHEDULES)
     return SCHEDULES[name]
