@@ -1,1 +1,5 @@
 """Judging parts by their vectors: how far from the good ones, with a threshold that holds what it promises."""
+
+from mekiki.judging.unit_space import MT, MTA, adjugate
+
+__all__ = ["MT", "MTA", "adjugate"]
