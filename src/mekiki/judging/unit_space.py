@@ -455,9 +455,11 @@ class QuadraticForm:
         """D² `[N]` of vectors `[N, k]`; what is not finite stays so."""
         result = np.empty(len(vectors))
         narrow = vectors.dtype == np.float32 and self.float32_will_do
-        dtype = np.float32 if narrow else np.float64
+        dtype: type[np.float32 | np.float64] = np.float32 if narrow else np.float64
         mean, whitening = self.mean.astype(dtype), self.whitening.astype(dtype)
-        rest = ((self.mean - mean) @ self.whitening).astype(dtype)  # of the mean, which float32 does not hold
+        rest = (np.subtract(self.mean, mean, dtype=np.float64) @ self.whitening).astype(
+            dtype
+        )  # of the mean, which float32 does not hold
         directions = whitening.shape[1]
         panels = []
         for left in range(0, directions, _PANEL):
