@@ -1,5 +1,6 @@
 """Judging parts by their vectors: how far from the good ones, with a threshold that holds what it promises."""
 
+from mekiki.judging.taguchi import RT, T1, Ta, Tb
 from mekiki.judging.unit_space import MT, MTA, adjugate
 
-__all__ = ["MT", "MTA", "adjugate"]
+__all__ = ["MT", "MTA", "RT", "T1", "Ta", "Tb", "adjugate"]
