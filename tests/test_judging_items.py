@@ -208,14 +208,12 @@ def test_constant_items_are_in_no_run():
     assert np.delete(found.gains, 1) == pytest.approx(without.gains)
 
 
-def test_no_gain_at_all():
-    good, bad = parts(4, 0, 0)
-    found = select_items(
-        good, bad / 100, splits=3
-    )  # NG parts in the very centre: each item brings them nearer
-    if not found.kept.any():
-        assert found.verdict.startswith("No item has a gain above 0")
-    assert found.check.gain == 0 or found.kept.any()
+def test_no_gain_at_all_keeps_no_item_and_says_so(monkeypatch):
+    monkeypatch.setattr(module, "sn_ratio", lambda squared: 3.0)
+    found = select_items(*parts(4, 2, 2), splits=3)
+    assert not found.kept.any()
+    assert found.verdict.startswith("No item has a gain above 0, so there is none to keep; use all of them. ")
+    assert (found.check.gain, found.helps) == (0, False)
 
 
 def test_the_area_under_the_curve_is_scikit_learns():

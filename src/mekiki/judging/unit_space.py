@@ -206,6 +206,7 @@ class MT(_Standardised):
         correlation_: R as used, of the items that vary.
         shrinkage_: how far R was pulled towards no correlation, 0 to 1.
         rank_: directions in which distance is measured.
+        form_: the `QuadraticForm` that D² is: mean and whitening matrix.
         n_samples_: n.
         n_features_in_: k.
         offset_: −threshold.
@@ -338,7 +339,7 @@ class MTA(_Standardised):
 
     Attributes:
         adjugate_: adj(R) of the items that vary.
-        mean_, scale_, varying_, correlation_, n_samples_, n_features_in_, offset_: see `MT`.
+        mean_, scale_, varying_, correlation_, form_, n_samples_, n_features_in_, offset_: see `MT`.
 
     Example:
         >>> from sklearn.datasets import load_iris
