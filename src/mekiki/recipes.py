@@ -26,8 +26,8 @@ NETS: dict[str, dict[str, dict[str, Any]]] = {
 FAST: dict[str, Any] = {
     "loss": "soft-neighbours",
     "schedule": "one-cycle",
-    "epochs": 3,
-    "batch_size": 120,
+    "epochs": 8,
+    "batch_size": 250,
     "lr": 4e-3,
 }
 BEST: dict[str, Any] = {"loss": "soft-neighbours", "schedule": "one-cycle"}
