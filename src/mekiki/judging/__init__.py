@@ -1,6 +1,22 @@
 """Judging parts by their vectors: how far from the good ones, with a threshold that holds what it promises."""
 
+from mekiki.judging.calibration import (
+    Cheapest,
+    CrossThreshold,
+    Errors,
+    Threshold,
+    TradeOff,
+    calibrate,
+    calibrate_across,
+    combine,
+    combine_scores,
+    cross_p_values,
+    p_values,
+    parts_needed,
+    trade_off,
+)
 from mekiki.judging.items import HeldOutCheck, ItemSelection, orthogonal_array, select_items, sn_ratio
+from mekiki.judging.judge import Judge, Lesson, Verdicts, learn_share
 from mekiki.judging.taguchi import RT, T1, Ta, Tb
 from mekiki.judging.unit_space import MT, MTA, adjugate
 
@@ -9,12 +25,29 @@ __all__ = [
     "MTA",
     "RT",
     "T1",
+    "Cheapest",
+    "CrossThreshold",
+    "Errors",
     "HeldOutCheck",
     "ItemSelection",
+    "Judge",
+    "Lesson",
     "Ta",
     "Tb",
+    "Threshold",
+    "TradeOff",
+    "Verdicts",
     "adjugate",
+    "calibrate",
+    "calibrate_across",
+    "combine",
+    "combine_scores",
+    "cross_p_values",
+    "learn_share",
     "orthogonal_array",
+    "p_values",
+    "parts_needed",
     "select_items",
     "sn_ratio",
+    "trade_off",
 ]
