@@ -446,10 +446,13 @@ class _Model:
             return joined
         known = _joined(_each_surprise(self.ordinary, self.ordinary), how)
         alone: Floats = _each_surprise(joined[:, None], known[:, None])[:, 0]
-        return np.asarray(np.maximum(alone, seen.surprise[:, -1]), np.float64)
+        return np.maximum(alone, seen.surprise[:, -1])
 
     def _direction(self, lesson: Lesson) -> Floats:
-        return self.whiten({name: np.asarray(vector)[None] for name, vector in lesson.vectors.items()})[0]
+        whole: Floats = self.whiten(
+            {name: np.asarray(vector)[None] for name, vector in lesson.vectors.items()}
+        )[0]
+        return whole
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         found: dict[str, NDArray[Any]] = {
