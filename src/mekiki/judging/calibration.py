@@ -20,6 +20,7 @@ Scores = NDArray[np.float64]
 
 _TAIL_SHARE = 0.1  # of the calibration scores, from which the slope beyond them is read
 _TAIL_LEAST = 10
+_SHRINK = 2.0**-600  # a power of two: no digit is lost
 
 
 @dataclass(frozen=True)
@@ -177,14 +178,19 @@ def parts_needed(false_reject: float, confidence: float | None = None) -> int:
         (99, 299)
     """
     _between_0_and_1(false_reject, "false_reject")
-    if confidence is None:
-        number = max(1, int(1 / false_reject) - 2)
-    else:
+    if confidence is not None:
         _between_0_and_1(confidence, "confidence")
-        number = max(1, int(np.log1p(-confidence) / np.log1p(-false_reject)) - 2)
-    while not _keeps(1, number, false_reject, confidence):  # formula rounded down: a few steps at most
-        number += 1
-    return number
+    high = 1
+    while not _keeps(1, high, false_reject, confidence):
+        high *= 2
+    low = high // 2  # too few, and `high` enough; with more parts the rate only gets easier to keep
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _keeps(1, middle, false_reject, confidence):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 @dataclass(frozen=True, eq=False)
@@ -472,7 +478,7 @@ class TradeOff:
             >>> errors.false_reject, errors.miss, [round(end, 3) for end in errors.miss_interval]
             (0.25, 0.5, [0.013, 0.987])
         """
-        if np.isnan(threshold):
+        if np.isnan(_number(threshold, "threshold")):
             raise InputError("the threshold is NaN; give a number")
         _between_0_and_1(level, "level")
         place = int(np.searchsorted(self.thresholds, threshold, side="right")) - 1
@@ -521,12 +527,12 @@ class TradeOff:
             >>> curve.cheapest(miss_cost=100, false_reject_cost=1, ng_share=0.001).threshold
             5.0
         """
-        costs = (miss_cost, false_reject_cost)
+        costs = (_number(miss_cost, "miss_cost"), _number(false_reject_cost, "false_reject_cost"))
         if not all(np.isfinite(cost) and cost >= 0 for cost in costs) or not any(costs):
             raise InputError(
                 f"costs {miss_cost} and {false_reject_cost}: give two numbers, 0 or more, not both 0"
             )
-        share = self.ng / (self.ok + self.ng) if ng_share is None else float(ng_share)
+        share = self.ng / (self.ok + self.ng) if ng_share is None else _number(ng_share, "ng_share")
         if not 0 <= share <= 1:
             raise InputError(f"ng_share {ng_share} is no share; give a number from 0 to 1")
         _between_0_and_1(level, "level")
@@ -616,11 +622,15 @@ def _surprise(scores: Scores, calibration: Scores) -> Scores:
     """−log p up to a high quantile of the calibration scores, and on from there as a straight line."""
     known = np.sort(calibration)
     beyond = min(max(round(_TAIL_SHARE * len(known)), _TAIL_LEAST), len(known) - 1)
+    near = -np.log(p_values(scores, known))
+    if known[-1] / 2 - known[0] / 2 > 1e150:  # sums of differences, or squares, would not be finite
+        scores, known = scores * _SHRINK, known * _SHRINK
     start = known[-1 - beyond]
     excess = float((known[len(known) - beyond :] - start).mean()) if beyond else 0.0
-    slope = excess or float(known.std()) or 1.0  # scores that hardly vary say nothing of their tail
-    line = np.log((len(known) + 1) / (beyond + 1)) + (scores - start) / slope
-    return np.where(scores > start, line, -np.log(p_values(scores, known)))
+    slope = excess or float((known - start).std()) or 1.0  # scores that hardly vary say nothing of their tail
+    with np.errstate(over="ignore"):  # farther than a number can say is infinitely far
+        line = np.log((len(known) + 1) / (beyond + 1)) + (scores - start) / slope
+    return np.where(scores > start, line, near)
 
 
 def _joined(surprise: Scores, how: str) -> Scores:
@@ -673,7 +683,10 @@ def _all_finite(array: Scores, what: str) -> None:
 def _checked_folds(folds: ArrayLike | None, number: int) -> NDArray[np.int64]:
     if folds is None:
         return np.arange(number)
-    given = np.asarray(folds)
+    try:
+        given = np.asarray(folds)
+    except ValueError:  # lists of unequal length
+        given = np.empty(0)
     if given.shape != (number,) or not np.issubdtype(given.dtype, np.integer):
         raise InputError(f"folds must be [{number}] whole numbers, one a calibration score")
     if given.min() != 0 or len(np.unique(given)) != given.max() + 1 or given.max() == 0:
@@ -684,8 +697,14 @@ def _checked_folds(folds: ArrayLike | None, number: int) -> NDArray[np.int64]:
 
 
 def _between_0_and_1(value: float, what: str) -> None:
-    if not 0 < value < 1:
+    if not 0 < _number(value, what) < 1:
         raise InputError(f"{what} {value} is not between 0 and 1; give a share such as 0.01 for 1 %")
+
+
+def _number(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{what} must be a number, not {value!r}")
+    return float(value)
 
 
 def _shown(values: Scores) -> str:
@@ -693,4 +712,5 @@ def _shown(values: Scores) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
+    said = f"{100 * share:.4g}"
+    return f"{100 * share:.10g} %" if said == "100" else f"{said} %"  # 99.999 % is not certainty
