@@ -1,1 +1,0 @@
-"""Pretrained encoders of photographs behind the same door as our own: whole-image and patch vectors."""
