@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.judging import MT, Judge, Lesson, Threshold, learn_share
 from mekiki.judging.calibration import cross_p_values
 
@@ -254,3 +256,22 @@ def test_a_judge_must_be_calibrated_before_it_judges_or_is_taught():
         Judge().score(parts(1, 0))
     with pytest.raises(InputError, match="none has vectors"):
         Judge().fit({"rough": np.zeros(20)})
+
+
+@pytest.mark.parametrize("constant", [0, 3])
+def test_with_more_items_than_parts_distances_are_those_of_mt_with_ledoit_wolf(constant):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(60, 90)) @ rng.normal(size=(90, 90)) + rng.normal(size=90) * 5
+    vectors[:, :constant] = 7.0
+    learn, new = vectors[:40], vectors[40:] * 1.3
+    new[:, :constant] = 7.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        mt = MT("ledoit-wolf").fit(learn)
+    judge = Judge().fit({"many": learn})
+    np.testing.assert_allclose(
+        np.square(judge.whitened({"many": new})).sum(axis=1), mt.squared_distance(new), rtol=2e-4
+    )
+    np.testing.assert_allclose(
+        judge.contributions({"many": new}, "many"), mt.contributions(new), rtol=1e-3, atol=1e-4
+    )

@@ -258,9 +258,7 @@ class Judge:
         checked = _checked(views, self._models[0], some=True)
         if name not in self._models[0].spaces:
             raise not_known("view of vectors", name, self._models[0].spaces)
-        space = self._models[0].spaces[name]
-        centred = checked[name].astype(np.float64) - space.mean
-        return np.asarray(centred * ((centred @ space.whitening) @ space.whitening.T), np.float64)
+        return self._models[0].spaces[name].contributions(checked[name])
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that was learnt, as arrays by name and facts for JSON; lessons are the caller's to keep."""
@@ -332,18 +330,108 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """A unit space: D² = ‖(x − mean)·whitening‖²."""
+    """A unit space as a map into whitened vectors, whose squared length is D².
+
+    With more parts than items that is MT's own matrix. With fewer, R is known in as many directions as there are
+    parts and shrunk to 1/shrinkage in all others: those few directions are kept in the place of an items × items
+    matrix, which for a few thousand items would be a hundred times larger and slower.
+
+    Attributes:
+        mean: float64 `[k]`.
+        whitening: float64 `[k, r]`, or `[k, 0]` where the directions are kept.
+        scale: float64 `[k]`; 0 for items that do not vary.
+        directions: float32 `[r, k]`, orthonormal; `[0, k]` where there is a whitening matrix.
+        gains: float32 `[r]`, by which a direction is stretched beyond the others.
+        gain: by which all are.
+    """
 
     mean: Floats
     whitening: Floats
+    scale: Floats
+    directions: NDArray[np.float32]
+    gains: NDArray[np.float32]
+    gain: float
 
     @classmethod
     def learn(cls, vectors: NDArray[Any], covariance: str) -> _Space:
-        form = MT(covariance).fit(vectors).form_
-        return cls(form.mean, form.whitening)
+        number, items = vectors.shape
+        if number > items or covariance not in ("auto", "ledoit-wolf"):
+            form = MT(covariance).fit(vectors).form_
+            none = np.zeros((0, items), np.float32)
+            return cls(form.mean, form.whitening, np.zeros(items), none, np.zeros(0, np.float32), 0.0)
+        x = vectors.astype(np.float64)
+        mean, scale = x.mean(axis=0), x.std(axis=0, ddof=1)
+        scale[scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 0.0
+        varying = scale > 0
+        if not varying.any():
+            raise InputError(
+                f"all {number} OK parts are equal in a view, so there is no scale to measure a distance by; give good "
+                "parts that differ as good parts do"
+            )
+        z = _standardised(x, mean, scale)
+        count = int(varying.sum())
+        gram = z @ z.T
+        shrinkage = _ledoit_wolf_of_gram(gram, count)
+        values, left = np.linalg.eigh(gram)
+        kept = values > 1e-10 * values[-1]
+        values, left = values[kept], left[:, kept]
+        directions = (left / np.sqrt(values)).T @ z
+        shrunk = (1 - shrinkage) * values / (number - 1) + shrinkage
+        gain = 1 / np.sqrt(shrinkage * count)
+        gains = 1 / np.sqrt(shrunk * count) - gain
+        return cls(
+            mean,
+            np.zeros((items, 0)),
+            scale,
+            directions.astype(np.float32),
+            gains.astype(np.float32),
+            float(gain),
+        )
 
     def whiten(self, vectors: NDArray[Any]) -> Floats:
-        return (vectors.astype(np.float64) - self.mean) @ self.whitening
+        if not len(self.directions):
+            return (vectors.astype(np.float64) - self.mean) @ self.whitening
+        z = _standardised(vectors, self.mean, self.scale).astype(np.float32)
+        along = (z @ self.directions.T) * self.gains
+        return (self.gain * z + along @ self.directions).astype(np.float64)
+
+    @property
+    def width(self) -> int:
+        """Length of a whitened vector."""
+        return int(self.whitening.shape[1] or self.directions.shape[1])
+
+    def contributions(self, vectors: NDArray[Any]) -> Floats:
+        """(x − m)ᵢ·(A(x − m))ᵢ, whose sum is D²."""
+        if not len(self.directions):
+            centred = vectors.astype(np.float64) - self.mean
+            return np.asarray(centred * (centred @ self.whitening @ self.whitening.T), np.float64)
+        z = _standardised(vectors, self.mean, self.scale)
+        squares = (self.gains + self.gain) ** 2 - self.gain**2
+        along = (z @ self.directions.T.astype(np.float64)) * squares
+        return np.asarray(z * (self.gain**2 * z + along @ self.directions), np.float64)
+
+
+def _standardised(vectors: NDArray[Any], mean: Floats, scale: Floats) -> Floats:
+    """(x − m)/s, zero for items that do not vary."""
+    with np.errstate(divide="ignore"):
+        inverse = np.where(scale > 0, 1 / scale, 0.0)
+    return np.asarray((vectors - mean) * inverse, np.float64)
+
+
+def _ledoit_wolf_of_gram(gram: Floats, items: int) -> float:
+    """The shrinkage of Ledoit and Wolf (2004) from inner products of standardised parts `[n, n]`.
+
+    The same as scikit-learn's `ledoit_wolf_shrinkage`, which for many more items than parts is far slower.
+    """
+    number = len(gram)
+    squares = np.diag(gram)
+    squared_norm = float((gram**2).sum()) / number**2
+    mean = float(squares.sum()) / number / items
+    noise = (float((squares**2).sum()) / number - squared_norm) / (items * number)
+    spread = squared_norm / items - mean**2
+    if spread <= 0:
+        return 1.0
+    return 1.0 if noise >= spread else max(noise / spread, 1 / number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -460,13 +548,24 @@ class _Model:
             "ordinary": self.ordinary,
         }
         for name, space in self.spaces.items():
-            found |= {f"mean/{name}": space.mean, f"whitening/{name}": space.whitening}
+            found |= {f"{fact}/{name}": np.asarray(value) for fact, value in vars(space).items()}
         return found
 
     @classmethod
     def of_arrays(cls, names: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]) -> _Model:
-        means, whitenings = _under(arrays, "mean/"), _under(arrays, "whitening/")
-        spaces = {name: _Space(means[name], whitenings[name]) for name in names if name in means}
+        facts = {fact: _under(arrays, f"{fact}/") for fact in _Space.__dataclass_fields__}
+        spaces = {
+            name: _Space(
+                facts["mean"][name],
+                facts["whitening"][name],
+                facts["scale"][name],
+                facts["directions"][name],
+                facts["gains"][name],
+                float(facts["gain"][name]),
+            )
+            for name in names
+            if name in facts["mean"]
+        }
         return cls(names, spaces, arrays["learnt"], arrays["ordinary"], _widths(spaces))
 
 
@@ -483,7 +582,7 @@ def _joined(surprise: Floats, how: str) -> Floats:
 
 
 def _widths(spaces: Mapping[str, _Space]) -> dict[str, int]:
-    return {name: space.whitening.shape[1] for name, space in spaces.items()}
+    return {name: space.width for name, space in spaces.items()}
 
 
 def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
