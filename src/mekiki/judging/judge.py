@@ -548,7 +548,7 @@ class _Model:
             "ordinary": self.ordinary,
         }
         for name, space in self.spaces.items():
-            found |= {f"{fact}/{name}": np.asarray(value) for fact, value in vars(space).items()}
+            found |= {f"{fact}/{name}": np.atleast_1d(value) for fact, value in vars(space).items()}
         return found
 
     @classmethod
@@ -561,7 +561,7 @@ class _Model:
                 facts["scale"][name],
                 facts["directions"][name],
                 facts["gains"][name],
-                float(facts["gain"][name]),
+                facts["gain"][name].item(),
             )
             for name in names
             if name in facts["mean"]

@@ -1,0 +1,221 @@
+"""Lessons: what people said of single parts, kept with who, when and what, in force at the next judgement.
+
+`lessons.jsonl` in the run folder only ever grows: an undoing is a line too. Beside each lesson lie the photograph as
+the judge saw it and the vectors of it, so that the original may go.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from mekiki.errors import InputError
+from mekiki.files import replaced_file
+from mekiki.judging import Lesson
+
+LOG = "lessons.jsonl"
+KEPT = "lessons"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One lesson in the book.
+
+    Attributes:
+        number: counted from 1.
+        ng: what the person said.
+        kind: of defect; empty for OK.
+        file: the photograph, as it was named.
+        content: hash of its pixels as the judge saw them.
+        who: the user.
+        when: UTC, ISO 8601.
+        before: the verdict it overrules.
+        undone: whether it has been taken back.
+    """
+
+    number: int
+    ng: bool
+    kind: str
+    file: str
+    content: str
+    who: str
+    when: str
+    before: str
+    undone: bool = False
+
+    @property
+    def note(self) -> str:
+        """What to call it when it decides."""
+        return f"{self.kind if self.ng else 'OK'} (lesson {self.number}, {self.who}, {self.when[:10]})"
+
+
+def parse_label(text: str) -> tuple[bool, str]:
+    """`OK`, `NG` or `NG:KIND` → whether NG, and the kind.
+
+    Raises:
+        InputError: it is none of these.
+
+    Example:
+        >>> parse_label("NG:scratch"), parse_label("ok"), parse_label("NG")
+        ((True, 'scratch'), (False, ''), (True, 'NG'))
+    """
+    said, _, kind = text.partition(":")
+    if said.strip().upper() == "OK" and not kind:
+        return False, ""
+    if said.strip().upper() == "NG":
+        return True, kind.strip() or "NG"
+    raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
+
+
+class LessonBook:
+    """The lessons of a run folder.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.kept = folder / LOG, folder / KEPT
+
+    def entries(self) -> list[Entry]:
+        """All lessons in order, those taken back too.
+
+        Raises:
+            InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
+        """
+        entries: list[Entry] = []
+        for number, line in enumerate(self._lines()):
+            try:
+                facts = json.loads(line)
+                if "undo" in facts:
+                    place = facts["undo"] - 1
+                    entries[place] = replace(entries[place], undone=True)
+                else:
+                    entries.append(Entry(**facts))
+            except (ValueError, TypeError, LookupError):
+                raise InputError(
+                    f"{self.log}, line {number + 1}: cannot be read; mend it or remove it"
+                ) from None
+        return entries
+
+    def add(
+        self,
+        *,
+        ng: bool,
+        kind: str,
+        file: Path,
+        content: str,
+        before: str,
+        pixels: NDArray[np.uint8],
+        views: Mapping[str, NDArray[np.float32]],
+        who: str | None = None,
+    ) -> Entry:
+        """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
+        entry = Entry(
+            len(self.entries()) + 1,
+            ng,
+            kind,
+            str(file),
+            content,
+            who or _user(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            before,
+        )
+        self.kept.mkdir(parents=True, exist_ok=True)
+        with replaced_file(self.kept / f"{entry.number}.png") as temporary:
+            Image.fromarray(pixels).save(temporary)
+        with replaced_file(self.kept / f"{entry.number}.safetensors") as temporary:
+            save_file({name: np.ascontiguousarray(view) for name, view in views.items()}, temporary)
+        facts = asdict(entry)
+        del facts["undone"]
+        self._append(facts)
+        return entry
+
+    def undo(self, number: int | None = None, *, who: str | None = None) -> Entry:
+        """Take a lesson back, the last one in force if none is named; the log keeps both lines.
+
+        Raises:
+            InputError: there is none, or it was taken back before.
+        """
+        entries = self.entries()
+        if number is None:
+            in_force = [entry for entry in entries if not entry.undone]
+            if not in_force:
+                raise InputError("no lesson is in force, so there is none to undo")
+            number = in_force[-1].number
+        if not 1 <= number <= len(entries):
+            raise InputError(f"lesson {number}: there is none; `mekiki teach RUN --list` shows them")
+        if entries[number - 1].undone:
+            raise InputError(f"lesson {number}: was taken back before")
+        self._append(
+            {"undo": number, "who": who or _user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        )
+        return replace(entries[number - 1], undone=True)
+
+    def in_force(self, views: Sequence[str]) -> list[Lesson]:
+        """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
+
+        Raises:
+            InputError: the vectors of one are missing.
+        """
+        last = {entry.content: entry for entry in self.entries() if not entry.undone}
+        lessons = []
+        for entry in sorted(last.values(), key=lambda entry: entry.number):
+            path = self.kept / f"{entry.number}.safetensors"
+            try:
+                vectors = load_file(path)
+            except Exception as error:  # damaged files raise nearly anything
+                raise InputError(
+                    f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
+                ) from None
+            known = {name: vector for name, vector in vectors.items() if name in views and vector.ndim == 1}
+            lessons.append(Lesson(entry.ng, known, entry.note))
+        return lessons
+
+    def photograph(self, entry: Entry) -> NDArray[np.uint8]:
+        """What the judge saw when it was taught."""
+        with Image.open(self.kept / f"{entry.number}.png") as image:
+            return np.asarray(image)
+
+    def rewrite_vectors(self, entry: Entry, views: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace the vectors of a lesson, for a new eye."""
+        with replaced_file(self.kept / f"{entry.number}.safetensors") as temporary:
+            save_file({name: np.ascontiguousarray(view) for name, view in views.items()}, temporary)
+
+    def _lines(self) -> list[str]:
+        if not self.log.is_file():
+            return []
+        text = self.log.read_text(encoding="utf-8")
+        # A line that a crash cut short has no end, and never held.
+        return [line for line in text[: text.rfind("\n") + 1].split("\n") if line.strip()]
+
+    def _append(self, facts: Mapping[str, Any]) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a+b") as handle:
+            handle.seek(0, os.SEEK_END)
+            if handle.tell():
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":  # of a line cut short: drop it
+                    handle.seek(0)
+                    handle.truncate(handle.read().rfind(b"\n") + 1)
+            handle.write(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in the system's list
+        return "unknown"
