@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mekiki import Embedder, cli
 from mekiki.backbones import (
     Backbone,
     FeatureStore,
@@ -352,8 +353,7 @@ def test_a_saved_backbone_is_loaded_to_the_bit(model_folder, tmp_path):
     (tmp_path / "copy").mkdir()
     backbone.save(tmp_path / "copy")
     again = Backbone.load(tmp_path / "copy")
-    np.testing.assert_allclose(again.vectors(photographs()), backbone.vectors(photographs()), atol=1e-6)
-    assert again.fingerprint != backbone.fingerprint  # other files, and who compares must be told
+    assert np.array_equal(again.vectors(photographs()), backbone.vectors(photographs()))
     assert oct((tmp_path / "copy" / "model.safetensors").stat().st_mode & 0o444) == oct(
         (tmp_path / "copy" / "config.json").stat().st_mode & 0o444
     )
@@ -461,24 +461,17 @@ def test_without_the_extra_the_error_names_it(monkeypatch, model_folder):
         Backbone.load(model_folder("vit"))
 
 
-def test_a_model_in_the_cache_of_the_hub_is_found_without_the_internet(model_folder, tmp_path):
+def test_a_model_in_the_cache_of_the_hub_is_found_without_the_internet(model_folder, tmp_path, monkeypatch):
     repo = tmp_path / "hub" / "models--somebody--tiny"
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text("a" * 40)
     (repo / "snapshots").mkdir()
     copied(model_folder("vit"), repo / "snapshots" / ("a" * 40))
-    program = (
-        "from mekiki.backbones import Backbone; backbone = Backbone.load('hf:somebody/tiny#1'); "
-        "print(backbone.place, backbone.default_layer, backbone.fingerprint)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == ["somebody/tiny", "1", Backbone.load(model_folder("vit")).fingerprint]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    backbone = Backbone.load("hf:somebody/tiny#1")
+    assert (backbone.place, backbone.default_layer) == ("somebody/tiny", 1)
+    assert backbone.fingerprint == Backbone.load(model_folder("vit")).fingerprint
 
 
 # ---- features kept on disk -------------------------------------------------------------------------------------------
@@ -598,6 +591,330 @@ with FeatureStore("shared") as store:
     assert all(found[b"%d" % i].tolist() == [i] * 50 for i in range(250))
 
 
+# ---- as the encoder of an Embedder -----------------------------------------------------------------------------------
+
+
+def stripes(n=40, side=36, seed=0):
+    """Photographs of two kinds, upright and level stripes, at random places and brightness."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    images = np.empty((n, side, side), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        wave = 90 * np.sin(np.arange(side) / 2 + rng.uniform(0, 6)) + rng.uniform(100, 150)
+        image[:] = (wave[:, None] if label else wave[None]) + rng.normal(0, 5, (side, side))
+    return images, labels
+
+
+@pytest.fixture
+def encoder(model_folder):
+    return f"hf:{model_folder('resnet')}#1"
+
+
+def test_a_head_on_frozen_features_learns_and_leaves_the_backbone_as_it_is(encoder):
+    images, labels = stripes()
+    embedder = Embedder(encoder=encoder, dim=3, epochs=6, batch_size=16).fit(images, labels)
+    assert embedder.transform(images).shape == (40, 3)
+    assert embedder.score(*stripes(seed=1)) == 1.0
+    fresh = Backbone.load(encoder)
+    assert np.array_equal(
+        embedder.backbone_.vectors(images, size="native"), fresh.vectors(images, size="native")
+    )
+    assert embedder.encoder_[0].input_shape == (fresh.dims[1],)
+
+
+def test_the_features_of_a_training_are_taken_once(encoder, monkeypatch):
+    images, labels = stripes()
+    seen = []
+    real = Backbone._hidden
+    monkeypatch.setattr(
+        Backbone, "_hidden", lambda self, batch, layers: seen.append(1) or real(self, batch, layers)
+    )
+    embedder = Embedder(encoder=encoder, epochs=2, batch_size=16)
+    embedder.fit(images, labels, validation=stripes(10, seed=1))
+    assert len(seen) == 50
+    embedder.transform(images)
+    Embedder(encoder=encoder, epochs=2, loss="triplet", batch_size=16).fit(images, labels)
+    assert len(seen) == 50
+
+
+def test_one_image_gets_the_same_vector_alone_and_among_others(encoder):
+    images, labels = stripes()
+    embedder = Embedder(encoder=encoder, epochs=1, batch_size=16).fit(images, labels)
+    assert np.array_equal(embedder.transform(images)[7:8], embedder.transform(images[7:8]))
+
+
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_saved_and_loaded_it_gives_the_same_bits(encoder, tmp_path, fine_tune):
+    images, labels = stripes()
+    embedder = Embedder(encoder=encoder, fine_tune=fine_tune, epochs=2, batch_size=16).fit(images, labels)
+    embedder.save(tmp_path / "eye")
+    wanted = embedder.transform(images)
+    again = Embedder.load(tmp_path / "eye")
+    assert np.array_equal(again.transform(images), wanted)
+    assert again.get_params() == embedder.get_params()
+    again.save(tmp_path / "eye")  # in place of itself
+    assert np.array_equal(Embedder.load(tmp_path / "eye").transform(images), wanted)
+    assert np.array_equal(pickle.loads(pickle.dumps(embedder)).transform(images), wanted)
+    kept = json.loads((tmp_path / "eye" / "config.json").read_text())["backbone"]
+    assert kept["source"] == encoder.removeprefix("hf:").removesuffix("#1")
+    assert (kept["layer"], kept["fine_tuned"]) == (1, fine_tune)
+    carried = tmp_path / "eye" / "backbone"
+    assert carried.is_dir() == fine_tune
+    if fine_tune:
+        assert {"config.json", "model.safetensors"} <= {file.name for file in carried.iterdir()}
+        # What was carried along is a backbone like any other.
+        assert not np.array_equal(
+            Backbone.load(carried).vectors(images, 1), Backbone.load(encoder).vectors(images, 1)
+        )
+
+
+def test_clones_learn_the_same(encoder):
+    from sklearn.base import clone
+
+    images, labels = stripes()
+    embedder = Embedder(encoder=encoder, fine_tune=True, epochs=1, batch_size=16).fit(images, labels)
+    assert np.array_equal(clone(embedder).fit(images, labels).transform(images), embedder.transform(images))
+
+
+def test_fine_tuning_moves_the_layers_before_the_one_taken_and_only_those(encoder):
+    images, labels = stripes()
+    embedder = Embedder(encoder=encoder, fine_tune=True, epochs=3, batch_size=16).fit(images, labels)
+    before, after = Backbone.load(encoder).model.state_dict(), embedder.backbone_.model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("embedder.") for name in moved)
+    assert any(name.startswith("encoder.stages.0.") for name in moved)
+    assert not any(name.startswith("encoder.stages.1.") for name in moved)
+    assert not any("running" in name for name in moved), "statistics of batch normalisation stay"
+    assert embedder.history_["lr"][0] == pytest.approx(1e-4)
+    assert embedder.score(*stripes(seed=1)) == 1.0
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_to_the_bit(encoder, tmp_path):
+    images, labels = stripes()
+    settings = {"encoder": encoder, "fine_tune": True, "batch_size": 16}
+    whole = Embedder(**settings, epochs=3).fit(images, labels)
+    file = tmp_path / "checkpoint.safetensors"
+    Embedder(**settings, epochs=1).fit(images, labels, checkpoint=file)
+    resumed = Embedder(**settings, epochs=3).fit(images, labels, checkpoint=file, resume=True)
+    assert np.array_equal(resumed.transform(images), whole.transform(images))
+
+
+def test_a_backbone_that_was_changed_or_taken_away_is_refused(model_folder, tmp_path):
+    folder = copied(model_folder("vit"), tmp_path / "weights")
+    images, labels = stripes()
+    embedder = Embedder(encoder=f"hf:{folder}", epochs=1, batch_size=16).fit(images, labels)
+    tuned = Embedder(encoder=f"hf:{folder}", fine_tune=True, epochs=1, batch_size=16).fit(images, labels)
+    embedder.save(tmp_path / "frozen")
+    tuned.save(tmp_path / "tuned")
+    for place, run in ((folder, "frozen"), (tmp_path / "tuned" / "backbone", "tuned")):
+        weights = bytearray((place / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (place / "model.safetensors").write_bytes(weights)
+        with pytest.raises(InputError, match="is not the one it was trained with") as caught:
+            Embedder.load(tmp_path / run)
+        assert "\n" not in str(caught.value)
+        weights[-1] ^= 1
+        (place / "model.safetensors").write_bytes(weights)
+        Embedder.load(tmp_path / run)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"cannot be loaded: .*no such folder") as caught:
+        Embedder.load(tmp_path / "frozen")
+    assert "\n" not in str(caught.value)
+    Embedder.load(tmp_path / "tuned")  # carries its own
+
+
+def test_a_checkpoint_made_with_another_backbone_is_not_gone_on_with(model_folder, tmp_path):
+    images, labels = stripes()
+    folder = copied(model_folder("vit"), tmp_path / "weights")
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    Embedder(encoder=f"hf:{folder}", epochs=1, batch_size=16).fit(images, labels, checkpoint=checkpoint)
+    (folder / "preprocessor_config.json").write_text(json.dumps(SETTINGS | {"resample": 3}))
+    with pytest.raises(InputError, match="backbone"):
+        Embedder(encoder=f"hf:{folder}", epochs=2, batch_size=16).fit(
+            images, labels, checkpoint=checkpoint, resume=True
+        )
+
+
+def test_small_photographs_are_enlarged_and_large_ones_seen_as_they_are(encoder, monkeypatch):
+    looked = []
+    real = Backbone._hidden
+
+    def spy(self, batch, layers):
+        looked.append(tuple(batch.shape[2:]))
+        return real(self, batch, layers)
+
+    monkeypatch.setattr(Backbone, "_hidden", spy)
+    for side, wanted in ((16, 32), (48, 48)):
+        images, labels = stripes(8, side=side)
+        Embedder(encoder=encoder, epochs=1, batch_size=4).fit(images, labels)
+        assert set(looked) == {(wanted, wanted)}
+        looked.clear()
+
+
+def test_settings_that_cannot_work_together_are_one_line(encoder):
+    images, labels = stripes(8)
+    for settings, data, said in (
+        ({"augment": "surfaces"}, images, r"say no augmentation \(--augment none\), or fine-tune"),
+        ({"encoder": "conv", "fine_tune": True}, images, "fine_tune goes with an encoder that is pretrained"),
+        ({"fine_tune": "yes"}, images, "fine_tune must be true or false"),
+        ({"encoder": "hf:"}, images, "names no model"),
+        ({"encoder": "vg"}, images, "did you mean vgg"),
+        ({}, images.reshape(8, -1), "looks at photographs"),
+        ({}, images.astype(np.float32), "looks at photographs"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            Embedder(**({"encoder": encoder, "epochs": 1} | settings)).fit(data, labels)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_fine_tuning_may_be_augmented(encoder):
+    images, labels = stripes()
+    settings = {"encoder": encoder, "fine_tune": True, "epochs": 1, "batch_size": 16}
+    plain = Embedder(**settings).fit(images, labels)
+    changed = Embedder(**settings, augment={"brightness": 0.3}).fit(images, labels)
+    assert not np.array_equal(plain.transform(images), changed.transform(images))
+
+
+# ---- on the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, in the test's own folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["mekiki", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, stopped.value.code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def photo_folder(tmp_path):
+    """A folder of photographs of two kinds and of unequal sizes."""
+    rng = np.random.default_rng(0)
+    for seed, side in enumerate((30, 44, 57)):
+        images, labels = stripes(16, side, seed)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = tmp_path / "photos" / ("level" if label else "upright") / f"{side}-{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[: side - rng.integers(0, 9)]).save(path)
+    return tmp_path / "photos"
+
+
+def test_the_commands_take_a_backbone_from_training_to_vectors(command, encoder, photo_folder, tmp_path):
+    run = tmp_path / "run"
+    options = ["--encoder", encoder, "--epochs", 8, "--batch-size", 16, "--out", run]
+    trained = command("train", photo_folder, *options, "--json")
+    assert trained.returncode == 0, trained.stderr
+    metrics = json.loads(trained.stdout)
+    assert metrics["encoder"] == encoder
+    assert metrics["knn5_accuracy"] > 0.9
+    assert "Loading weights" not in trained.stderr
+    assert "frozen, hidden state 1 of 0 … 2" in (run / "report.html").read_text()
+    # The photographs, of all sizes, came at the size that the network was trained at.
+    assert json.loads((run / "config.json").read_text())["input"]["shape"] == [1, SIDE, SIDE]
+    embedded = command("embed", run, photo_folder, "-o", tmp_path / "vectors.npz", "--json")
+    assert embedded.returncode == 0, embedded.stderr
+    assert json.loads(embedded.stdout)["n"] == 48
+    measured = command("evaluate", run, "--json")
+    assert json.loads(measured.stdout)["knn5_accuracy"] == metrics["knn5_accuracy"]
+
+
+def test_a_fine_tuned_run_carries_its_network(command, encoder, photo_folder, tmp_path):
+    run = tmp_path / "run"
+    options = ["--encoder", encoder, "--fine-tune", "--recipe", "best", "--epochs", 2, "--batch-size", 16]
+    trained = command("train", photo_folder, *options, "--out", run)
+    assert trained.returncode == 0, trained.stderr
+    assert (run / "backbone" / "model.safetensors").is_file()
+    assert "as it was fine-tuned" in (run / "report.html").read_text()
+    before = (run / "backbone" / "model.safetensors").read_bytes()
+    again = command("train", photo_folder, *options, "--out", run, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (run / "backbone" / "model.safetensors").read_bytes() == before
+
+
+def said_in_one_line(done, words):
+    """Notes about the photographs may come before it."""
+    said = [line for line in done.stderr.splitlines() if not line.startswith("note:")]
+    assert done.returncode == 2
+    assert len(said) == 1, done.stderr
+    assert words in said[0]
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--encoder", "hf:photos"], "config.json is missing"),
+        (["--encoder", "hf:"], "names no model"),
+        (["--encoder", "ENCODER", "--recipe", "best"], "--augment none"),
+        (["--encoder", "ENCODER", "--augment", "surfaces"], "--augment none"),
+        (["--encoder", "vgg", "--fine-tune"], "fine_tune goes with an encoder that is pretrained"),
+        (["--encoder", "ENCODER9"], "has layers 0 … 2"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    command, encoder, photo_folder, tmp_path, arguments, words
+):
+    given = [argument.replace("ENCODER", encoder) for argument in arguments]
+    said_in_one_line(command("train", photo_folder, *given, "--out", tmp_path / "run"), words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        ("hf:weights/nowhere/at/all", "no such folder; give the folder of a model, or its name on the hub"),
+        ("hf:somebody/no-such-model", "connect to the internet and check the name, or give a folder"),
+    ],
+)
+def test_a_missing_folder_and_a_hub_out_of_reach_are_one_line(photo_folder, tmp_path, encoder, words):
+    """Real processes, and a real refusal: nothing listens at that address."""
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mekiki",
+            "train",
+            photo_folder,
+            "--encoder",
+            encoder,
+            "--out",
+            tmp_path / "run",
+        ],
+        env=os.environ | unreachable,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    said_in_one_line(done, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_backbone_is_gone_says_so_in_one_line(
+    command, model_folder, photo_folder, tmp_path, monkeypatch
+):
+    folder = copied(model_folder("resnet"), tmp_path / "weights")
+    run = tmp_path / "run"
+    options = ["--encoder", "hf:weights", "--epochs", 1, "--batch-size", 16, "--out", run]
+    trained = command("train", "photos", *options)
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fine = command("embed", run, photo_folder, "-o", "a.npz")
+    assert fine.returncode == 0, "a relative name is found from wherever the command is given"
+    folder.rename(tmp_path / "away")
+    gone = command("embed", run, photo_folder, "-o", "b.npz")
+    said_in_one_line(gone, "the backbone it was trained with cannot be loaded")
+
+
 # ---- real weights ----------------------------------------------------------------------------------------------------
 
 
@@ -636,3 +953,26 @@ def test_real_features_of_the_middle_layer_tell_a_crack_from_a_free_tile(mobilen
     middle = direction @ (crack[:10].mean(0) + free[:10].mean(0)) / 2
     right = [*(crack[10:] @ direction > middle), *(free[10:] @ direction < middle)]
     assert np.mean(right) >= 0.75
+
+
+def test_a_head_on_real_features_tells_defects_of_tiles_apart(real_data):
+    """Five classes of defect, 20 tiles of each to learn from and 10 to be judged; a coin would reach 20 %."""
+    images, labels = [], []
+    for label, name in enumerate(("blowhole", "uneven", "break", "crack", "fray")):
+        for path in [p for p in sorted((real_data / "magnetic_tile" / name).iterdir()) if p.suffix == ".jpg"][
+            :30
+        ]:
+            images.append(
+                np.asarray(Image.open(path).convert("L").resize((224, 224), Image.Resampling.BILINEAR))
+            )
+            labels.append(label)
+    pixels, codes = np.stack(images), np.array(labels)
+    learnt = np.arange(len(codes)) % 30 < 20
+    embedder = Embedder(
+        encoder=f"hf:{real_data / 'weights' / 'mobilenet_v1_0.75_224'}",
+        loss="online-contrastive",
+        dim=16,
+        epochs=30,
+    )
+    embedder.fit(pixels[learnt], codes[learnt])
+    assert embedder.score(pixels[~learnt], codes[~learnt]) >= 0.6

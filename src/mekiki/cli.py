@@ -59,8 +59,12 @@ Recipe = Annotated[
 ]
 Encoder = Annotated[
     str | None,
-    typer.Option(help="mlp (784-256-256-d), conv or vgg (images only; vgg is the best)  [default: mlp]"),
+    typer.Option(
+        help="mlp (784-256-256-d), conv or vgg (images only; vgg is the best), or hf:NAME_OR_FOLDER, a pretrained "
+        "network for photographs, hf:NAME_OR_FOLDER#LAYER for another layer than its middle one  [default: mlp]"
+    ),
 ]
+FineTune = Annotated[bool, typer.Option("--fine-tune", help="train an hf: network too, not its head alone")]
 Dim = Annotated[int | None, typer.Option(help="length of a vector  [default: 2]")]
 Margin = Annotated[float | None, typer.Option(help="how far apart classes are pushed  [default: 1]")]
 LossOption = Annotated[
@@ -94,6 +98,7 @@ def train(
     recipe: Recipe = "post",
     loss: Annotated[str | None, typer.Option(help=f"{LOSS_HELP}  [default: contrastive]")] = None,
     encoder: Encoder = None,
+    fine_tune: FineTune = False,
     dim: Dim = None,
     margin: Margin = None,
     loss_option: LossOption = None,
@@ -127,13 +132,14 @@ def train(
     from mekiki.pictures import check_method
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
-    given = _given(encoder, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
+    given = _given(encoder, fine_tune, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
     own = _loss(loss, margin, loss_option)
     embedder = Embedder(**recipes.recipe(recipe, subject=request.subject, **given | own), random_state=seed)
     embedder.check_settings()
+    request = request.for_encoder(embedder.encoder)
     check_method(projection)
     if out is None:
-        kind = embedder.loss if recipe == "post" else f"{recipe}-{embedder.encoder}"
+        kind = embedder.loss if recipe == "post" else f"{recipe}-{Path(embedder.encoder).name}"
         named = f"{_short(data)}-{kind}-{embedder.dim}d-seed{seed}"
         choose = runs.latest_folder if resume else runs.free_folder
         out = choose(Path("runs"), named)
@@ -174,6 +180,7 @@ def compare(
     recipe: Recipe = "post",
     seeds: Annotated[int, typer.Option(min=1, help="how many: 0, 1, 2, …")] = 3,
     encoder: Encoder = None,
+    fine_tune: FineTune = False,
     dim: Dim = None,
     margin: Margin = None,
     normalise: Normalise = False,
@@ -199,7 +206,7 @@ def compare(
     from mekiki import experiments, recipes, runs, terminal
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
-    given = _given(encoder, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
+    given = _given(encoder, fine_tune, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
     variants: dict[str, dict[str, Any]] = {}
     if losses is None and encoder is None and dim is None:
         variants = {
@@ -457,6 +464,7 @@ def _pixels(size: str | None) -> tuple[int, int] | None:
 
 def _given(
     encoder: str | None,
+    fine_tune: bool,
     dim: int | None,
     normalise: bool,
     epochs: int | None,
@@ -469,6 +477,7 @@ def _given(
     """Those settings of `Embedder` that the command line names."""
     settings = {
         "encoder": encoder,
+        "fine_tune": fine_tune or None,
         "dim": dim,
         "epochs": epochs,
         "batch_size": batch_size,

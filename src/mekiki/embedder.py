@@ -7,7 +7,8 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +22,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
+from mekiki.backbones import PREFIX, Backbone, Size, TunedBackbone, fingerprint_of, split_name
 from mekiki.errors import CollapseWarning, InputError, not_known
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
@@ -44,6 +47,12 @@ NEIGHBOURS = 5
 NEED_PAIRS = ("contrastive", "triplet")
 """Losses that give each example a partner of its class."""
 VECTORS_FOR_DISTANCES = 4_000
+FINE_TUNE_RATE = 0.1
+"""Share of `lr` at which a pretrained network and its head learn together."""
+HEAD_EPOCHS = 10
+"""Passes over the features in which the head alone learns before that."""
+BACKBONE_FOLDER = "backbone"
+"""In a saved embedder: the network that was fine-tuned, as `transformers` reads it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,12 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             pytorch-metric-learning.
         dim: length of a vector.
         margin: how far apart different classes are pushed, in units of the embedding; of this project's own losses.
-        encoder: `"mlp"` (784-256-256-d, for any input), `"conv"` or `"vgg"` (images only).
+        encoder: `"mlp"` (784-256-256-d, for any input), `"conv"` or `"vgg"` (images only); or `"hf:NAME_OR_FOLDER"`, a
+            pretrained network of the Hugging Face hub or a folder for photographs, whose features go through a
+            perceptron that is trained (d-256-256-dim); `"hf:NAME_OR_FOLDER#LAYER"` takes them from another layer than
+            the middle one. Photographs smaller than it was trained at are enlarged to that, others seen as they are.
+        fine_tune: train such a network too, and not its head alone: first the head on features as they come, then
+            everything at a tenth of `lr`.
         normalise: put the vectors on the unit sphere.
         epochs: passes over the examples.
         batch_size: examples, pairs or triplets a step.
@@ -108,7 +122,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         history_: one list a column, one number an epoch; see `mekiki.training.loop.train`.
         seed_: the seed used, drawn from `random_state` if that is no int.
         findings_: what the collapse doctor sees.
-        encoder_: the trained network, standardisation included.
+        encoder_: the trained network, standardisation included; of a frozen `hf:` encoder the head.
+        backbone_: the pretrained network of an `hf:` encoder, else `None`.
         input_shape_: shape of one example as the network takes it.
         n_features_in_: numbers in one example.
         reference_vectors_: vectors of the training side, float32 `[N, dim]`; `score` and later judging rest on them.
@@ -136,6 +151,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         margin: float = 1.0,
         *,
         encoder: str = "mlp",
+        fine_tune: bool = False,
         normalise: bool = False,
         epochs: int = 10,
         batch_size: int = 128,
@@ -150,6 +166,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.dim = dim
         self.margin = margin
         self.encoder = encoder
+        self.fine_tune = fine_tune
         self.normalise = normalise
         self.epochs = epochs
         self.batch_size = batch_size
@@ -210,12 +227,15 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 f"({', '.join(alone[:5])}{', …' if len(alone) > 5 else ''}): add examples, or leave these classes out"
             )
         seed = self.seed_ = self._draw_seed()
-        mean, std = _mean_and_std(stored)
+        fabric = self._fabric()
+        self.backbone_: Backbone | None = None
+        if self.encoder.startswith(PREFIX):
+            self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)
+        features = self._features(stored, progress)
+        mean, std = _mean_and_std(features)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build_encoder(
-                self.encoder, self.input_shape_, self.dim, normalise=self.normalise, mean=mean, std=std
-            )
+            network = self._network(mean, std)
             objective = build_objective(
                 self.loss,
                 network,
@@ -237,16 +257,33 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             if on_epoch is not None:
                 on_epoch(history, diagnose(history, **known_to_doctor))
 
+        examples = Examples(features, torch.from_numpy(codes.astype(np.int64)))
+        measured = self._check_validation(validation, progress)
+        settings = TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed, changes)
+        known: dict[str, Any] = {"doctor": known_to_doctor} | dict(identity or {})
+        if self.backbone_ is not None:
+            known |= {"backbone": self.backbone_.fingerprint}
+        if isinstance(network[0], TunedBackbone):
+            if not resume:
+                # A head that knows nothing yet would send the network before it astray (Kumar and others, "Fine-Tuning
+                # can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
+                # Its length is fixed, so that a longer training goes on from where a shorter one stopped.
+                steady = TrainingSettings(HEAD_EPOCHS, settings.lr, "step", seed)
+                head_first = _head_first(progress)
+                train(objective, network, examples, settings=steady, fabric=fabric, progress=head_first)
+            network[0].awaken(torch.from_numpy(np.array(stored[:1])).to(fabric.device))
+            examples = replace(examples, stored=stored)
+            settings = replace(settings, lr=FINE_TUNE_RATE * settings.lr)
         self.history_: History = train(
             objective,
             network,
-            Examples(stored, torch.from_numpy(codes.astype(np.int64))),
-            validation=self._check_validation(validation),
-            settings=TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed, changes),
-            fabric=self._fabric(),
+            examples,
+            validation=measured,
+            settings=settings,
+            fabric=fabric,
             checkpoint=checkpoint,
             resume=resume,
-            identity=self._identity() | {"doctor": known_to_doctor} | dict(identity or {}),
+            identity=self._identity() | known,
             on_epoch=after_epoch,
             progress=progress,
         )
@@ -256,7 +293,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 warnings.warn(f"{finding.message} {finding.advice}", CollapseWarning, stacklevel=2)
         self.encoder_ = network.eval()
         self.margin_ = objective.margin
-        self.reference_vectors_ = embed(network, stored, progress).numpy()
+        self.reference_vectors_ = embed(network, self._seen(stored, progress), progress).numpy()
         self.reference_labels_ = codes.astype(np.int64)
         self.reference_contents_ = content_hashes(stored)
         self._learn_distances()
@@ -271,7 +308,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             InputError: the examples are of another shape than those learnt from.
         """
         check_is_fitted(self)
-        vectors: NDArray[np.float32] = embed(self.encoder_, self._check_input(X), progress).numpy()
+        seen = self._seen(self._check_input(X), progress)
+        vectors: NDArray[np.float32] = embed(self.encoder_, seen, progress).numpy()
         return vectors
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
@@ -335,9 +373,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the files of `save` into a folder that is there; for callers that replace the whole folder."""
         check_is_fitted(self)
-        weights = {
-            name: value.cpu().contiguous().numpy() for name, value in self.encoder_.state_dict().items()
-        }
+        own = _trained_here(self.encoder_)
+        weights = {name: value.cpu().contiguous().numpy() for name, value in own.state_dict().items()}
         reference = {
             "vectors": np.ascontiguousarray(self.reference_vectors_),
             "labels": np.ascontiguousarray(self.reference_labels_),
@@ -361,6 +398,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "findings": [vars(finding) for finding in self.findings_],
             "about": dict(about or {}),
         }
+        if self.backbone_ is not None:
+            config["backbone"] = self._backbone_into(folder, self.backbone_)
         write_text(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
         write_history(folder / "history.csv", self.history_)
 
@@ -374,6 +413,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         folder = Path(folder)
         settle_folder(folder)
         config = read_config(folder)
+        backbone = _load_backbone(folder, config) if "backbone" in config else None
         try:
             parameters = dict(config["parameters"])
             embedder = cls(**parameters)
@@ -390,17 +430,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 np.array(distances["different_quantiles"], np.float64),
             )
             embedder.findings_ = [Finding(**finding) for finding in config["findings"]]
+            embedder.backbone_ = backbone
             channels = embedder.input_shape_[0]
-            network = build_encoder(
-                embedder.encoder,
-                embedder.input_shape_,
-                embedder.dim,
-                normalise=embedder.normalise,
-                mean=[0.0] * channels,
-                std=[1.0] * channels,
-            )
+            if backbone is not None:
+                channels = backbone.dims[backbone.default_layer]
+            network = embedder._network([0.0] * channels, [1.0] * channels)
             weights = load_file(folder / "model.safetensors")
-            network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+            own = {name: torch.from_numpy(value) for name, value in weights.items()}
+            _trained_here(network).load_state_dict(own)
             reference = load_file(folder / "reference.safetensors")
             embedder.reference_vectors_ = reference["vectors"]
             embedder.reference_labels_ = reference["labels"]
@@ -443,10 +480,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             value = getattr(self, name)
             if not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {value!r}")
-        if self.encoder not in ENCODERS:
-            raise not_known("encoder", self.encoder, ENCODERS)
+        self._check_encoder()
         check_loss(self.loss, self.loss_options)
-        augmentation(self.augment)
         try:
             json.dumps(self._identity())
         except TypeError:
@@ -457,6 +492,73 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         schedule(self.schedule)
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise InputError(f"device must be auto, cpu, cuda or mps, not {self.device!r}")
+
+    def _check_encoder(self) -> None:
+        pretrained = isinstance(self.encoder, str) and self.encoder.startswith(PREFIX)
+        if pretrained:
+            split_name(self.encoder)
+        elif self.encoder not in ENCODERS:
+            raise not_known("encoder", self.encoder, ENCODERS, also=f", {PREFIX}NAME or {PREFIX}FOLDER")
+        if not isinstance(self.fine_tune, bool | np.bool_):
+            raise InputError(f"fine_tune must be true or false, not {self.fine_tune!r}")
+        if self.fine_tune and not pretrained:
+            raise InputError(
+                f"fine_tune goes with an encoder that is pretrained ({PREFIX}NAME_OR_FOLDER); {self.encoder!r} learns "
+                "from nothing anyway, so leave it out"
+            )
+        if augmentation(self.augment) is not None and pretrained and not self.fine_tune:
+            raise InputError(
+                f"augment={self.augment!r} changes images each time they are used, and the frozen network of encoder "
+                f"{self.encoder!r} looks at them once; say no augmentation (--augment none), or fine-tune it "
+                "(--fine-tune)"
+            )
+
+    def _network(self, mean: list[float], std: list[float]) -> nn.Sequential:
+        """What is trained: the encoder, or the head behind a backbone, or both."""
+        if self.backbone_ is None:
+            return build_encoder(
+                self.encoder, self.input_shape_, self.dim, normalise=self.normalise, mean=mean, std=std
+            )
+        head = build_encoder("mlp", (len(mean),), self.dim, normalise=self.normalise, mean=mean, std=std)
+        if not self.fine_tune:
+            return head
+        return nn.Sequential(
+            TunedBackbone(self.backbone_, self.backbone_.default_layer, self._looked_at), *head
+        )
+
+    @property
+    def _looked_at(self) -> Size:
+        """The size at which a backbone looks at the images: theirs, but not less than it was trained at."""
+        assert self.backbone_ is not None
+        own, given = self.backbone_.input_size, self.input_shape_[1:]
+        return "native" if given[0] >= own[0] and given[1] >= own[1] else None
+
+    def _features(self, stored: NDArray[Any], progress: Progress) -> NDArray[Any]:
+        """What the head of a backbone learns from, `[N, d]`; without a backbone the examples themselves."""
+        if self.backbone_ is None:
+            return stored
+        return self.backbone_.vectors(stored, size=self._looked_at, cached=True, progress=progress)
+
+    def _seen(self, stored: NDArray[Any], progress: Progress) -> NDArray[Any]:
+        """What goes into `encoder_`."""
+        return stored if self.fine_tune else self._features(stored, progress)
+
+    def _backbone_into(self, folder: Path, backbone: Backbone) -> dict[str, Any]:
+        """What must be known to find the backbone again; one that was fine-tuned is written beside."""
+        place, fingerprint = backbone.place, backbone.fingerprint
+        if self.fine_tune:
+            place = BACKBONE_FOLDER
+            (folder / place).mkdir()
+            backbone.save(folder / place)
+            fingerprint = fingerprint_of(folder / place)
+        return {
+            "source": backbone.source,
+            "place": place,
+            "layer": backbone.default_layer,
+            "fingerprint": fingerprint,
+            "fine_tuned": bool(self.fine_tune),
+            "transformers": version("transformers"),
+        }
 
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -477,6 +579,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "schedule": self.schedule,
             "augment": self.augment if isinstance(self.augment, str | None) else dict(self.augment),
             "loss_options": options,
+            **({"fine_tune": True} if self.fine_tune else {}),
         }
 
     def _fabric(self) -> Any:
@@ -502,6 +605,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             channels = stored.shape[3] if stored.ndim == 4 else 1
             self.input_shape_ = (channels, *stored.shape[1:3])
             self.n_features_in_ = math.prod(self.input_shape_)
+        if self.encoder.startswith(PREFIX) and (stored.ndim == 2 or stored.dtype != np.uint8):
+            raise InputError(
+                f"encoder {self.encoder!r} looks at photographs, uint8 [N, H, W] or [N, H, W, 3], and {stored.dtype} "
+                f"{list(stored.shape)} was given; use encoder 'mlp' for rows of features, and values 0…255 for images"
+            )
         check_classification_targets(labels)
         self.stored_dtype_ = stored.dtype.name
         return stored, labels
@@ -525,7 +633,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
         return stored
 
-    def _check_validation(self, validation: tuple[ArrayLike, ArrayLike] | None) -> Examples | None:
+    def _check_validation(
+        self, validation: tuple[ArrayLike, ArrayLike] | None, progress: Progress
+    ) -> Examples | None:
         if validation is None:
             return None
         stored, labels = self._check_input(validation[0]), column_or_1d(np.asarray(validation[1]))
@@ -539,7 +649,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if not len(rows) or (self.loss != "softmax" and len(np.unique(codes[rows])) < 2):
             return None
         where = None if len(rows) == len(stored) else torch.from_numpy(rows)
-        return Examples(stored, torch.from_numpy(codes[rows]), where)
+        return Examples(self._seen(stored, progress), torch.from_numpy(codes[rows]), where)
 
     def _codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Positions of labels in `classes_`; -1 for one that training did not see."""
@@ -652,8 +762,42 @@ def _holds_embedder_only(folder: Path) -> bool:
         read_config(folder)
     except InputError:
         return folder.is_dir() and not any(folder.iterdir())
-    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv"}
+    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv", BACKBONE_FOLDER}
     return {entry.name for entry in folder.iterdir()} <= own
+
+
+def _trained_here(network: nn.Sequential) -> nn.Module:
+    """What of a network is in `model.safetensors`: all but a backbone, which has a folder of its own."""
+    return network[1:] if isinstance(network[0], TunedBackbone) else network
+
+
+def _load_backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
+    """The backbone of a saved embedder, if it is still the one that was learnt with."""
+    try:
+        kept = config["backbone"]
+        source, place, layer = str(kept["source"]), str(kept["place"]), int(kept["layer"])
+        fingerprint, tuned = str(kept["fingerprint"]), bool(kept["fine_tuned"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: the model in this folder is damaged ({error}); train it anew") from None
+    if tuned:
+        place = str(folder / BACKBONE_FOLDER)
+    elif not Path(place).is_dir() and Path(source).expanduser().is_dir():
+        place = source  # everything was moved together, and is found again from where the command is given
+    try:
+        backbone = Backbone.load(place)
+    except InputError as error:
+        raise InputError(f"{folder}: the backbone it was trained with cannot be loaded: {error}") from None
+    if backbone.fingerprint != fingerprint:
+        raise InputError(
+            f"{folder}: the backbone at {place} is not the one it was trained with (fingerprint "
+            f"{backbone.fingerprint[:12]}, not {fingerprint[:12]}); put that one back, or train anew"
+        )
+    backbone.source, backbone.default_layer = source, backbone.layer(layer)
+    return backbone
+
+
+def _head_first(progress: Progress) -> Progress:
+    return lambda what, done, total: progress(f"the head first: {what}", done, total)
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,18 @@ A backbone is named `hf:NAME_OR_FOLDER`, a model of the Hugging Face hub or a fo
 of it `hf:NAME_OR_FOLDER#12` (extra `backbones`).
 """
 
-from mekiki.backbones.backbone import PREFIX, Backbone, Seen, backbone_input_size, split_name
+from mekiki.backbones.backbone import (
+    PREFIX,
+    Backbone,
+    Seen,
+    Size,
+    backbone_input_size,
+    fingerprint_of,
+    split_name,
+)
 from mekiki.backbones.prepare import Preparation
 from mekiki.backbones.store import FeatureStore, feature_store_bytes
+from mekiki.backbones.tuning import TunedBackbone
 
 __all__ = [
     "PREFIX",
@@ -14,7 +23,10 @@ __all__ = [
     "FeatureStore",
     "Preparation",
     "Seen",
+    "Size",
+    "TunedBackbone",
     "backbone_input_size",
     "feature_store_bytes",
+    "fingerprint_of",
     "split_name",
 ]

@@ -222,7 +222,7 @@ class Backbone:
             source=named,
             place=place,
             name=Path(named).name or named,
-            fingerprint=_fingerprint(folder),
+            fingerprint=fingerprint_of(folder),
             device=device,
             default_layer=layer,
         )
@@ -238,9 +238,7 @@ class Backbone:
             content = weights.read_bytes()
             weights.unlink()
             weights.write_bytes(content)
-        (folder / FILES[0]).write_text(
-            json.dumps(self.prepare.as_settings(), indent=1) + "\n", encoding="utf-8"
-        )
+        (folder / FILES[0]).write_text(self.prepare.settings, encoding="utf-8")
 
     def layer(self, number: int | None) -> int:
         """A layer by its number, negative ones counted from the end; `None` is the default.
@@ -694,7 +692,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint_of(folder: Path) -> str:
     """SHA-256 over all files that features depend on, by name."""
     whole = hashlib.sha256()
     files = [folder / name for name in ("config.json", *FILES) if (folder / name).is_file()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Preparation:
         shift: three numbers added to them then.
         resample: how to resize, as Pillow numbers it (2 is bilinear, 3 bicubic).
         blue_first: the network takes blue, green, red.
+        settings: the text it was read from, for a copy of the model to be prepared for in the same way.
 
     Example:
         >>> prepare = Preparation((4, 4), (1 / 255,) * 3, (0.0,) * 3)
@@ -48,6 +49,7 @@ class Preparation:
     shift: tuple[float, float, float]
     resample: int = 2
     blue_first: bool = False
+    settings: str = field(default="{}", repr=False, compare=False)
 
     def __call__(self, image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
         """One image, uint8 `[H, W]` or `[H, W, 3]`, as float32 `[3, h, w]`; grey becomes three equal channels."""
@@ -79,22 +81,6 @@ class Preparation:
         shift = torch.tensor(self.shift, device=stored.device).view(3, 1, 1)
         return torch.addcmul(shift, images, scale)
 
-    def as_settings(self) -> dict[str, Any]:
-        """The same as the content of a `preprocessor_config.json`, for `read` to read."""
-        factor = 1 / 255
-        std = [factor / scale for scale in self.scale]
-        return {
-            "do_resize": True,
-            "size": {"height": self.size[0], "width": self.size[1]},
-            "resample": self.resample,
-            "do_rescale": True,
-            "rescale_factor": factor,
-            "do_normalize": True,
-            "image_mean": [-shift * deviation for shift, deviation in zip(self.shift, std, strict=True)],
-            "image_std": std,
-            "do_flip_channel_order": self.blue_first,
-        }
-
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Preparation:
         """Read it from a model folder.
@@ -113,7 +99,8 @@ class Preparation:
                 "published with it there"
             )
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            given = json.loads(text)
             given = given.get("image_processor", given)
             size = _size(given, config)
             factor = float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0
@@ -141,6 +128,7 @@ class Preparation:
             (red[1], green[1], blue[1]),
             resample,
             bool(given.get("do_flip_channel_order", False)),
+            text,
         )
 
 

@@ -78,6 +78,7 @@ def compare(
         raise InputError("no losses to compare; give at least one, such as --losses softmax,contrastive")
     for settings in variants.values():
         Embedder(**settings).check_settings()
+        request = request.for_encoder(settings.get("encoder", ""))
     split = request.load(progress)
     shown: dict[str, Result] = {}
     table: dict[str, list[dict[str, Any]]] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mekiki import pictures
 from mekiki.datasets import ImageSplit
-from mekiki.embedder import Embedder
+from mekiki.embedder import BACKBONE_FOLDER, Embedder
 from mekiki.evaluation import Evaluation, PairHistogram, RankedPairs, confused_pairs, pair_histogram
 from mekiki.images import ImageSet
 from mekiki.progress import Progress
@@ -37,6 +37,7 @@ PLACED_BY_TSNE = 20_000
 
 FILES = (
     ("model.safetensors", "weights of the network, standardisation included"),
+    (BACKBONE_FOLDER, "the pretrained network as it was fine-tuned, as transformers reads it"),
     ("reference.safetensors", "vectors and labels of the training images"),
     ("config.json", "how the run was made, and all that loading the model needs"),
     ("history.csv", "loss, accuracy, rate, seconds and the doctor's figures, one row an epoch"),
@@ -209,7 +210,7 @@ def _facts(embedder: Embedder, about: Mapping[str, Any]) -> dict[str, str]:
         "loss": f"{embedder.loss}, margin {embedder.margin:g}"
         if embedder.margin_ is not None
         else embedder.loss,
-        "encoder": f"{embedder.encoder}, {' × '.join(map(str, embedder.input_shape_))} → {embedder.dim}",
+        "encoder": _encoder(embedder),
         "training": (
             f"{embedder.epochs} epochs of batches of {embedder.batch_size}, Adam at {embedder.lr:g}, "
             f"schedule {embedder.schedule}" + (f", augmented: {embedder.augment}" if embedder.augment else "")
@@ -217,6 +218,18 @@ def _facts(embedder: Embedder, about: Mapping[str, Any]) -> dict[str, str]:
         "seed": str(embedder.seed_),
         "versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     }
+
+
+def _encoder(embedder: Embedder) -> str:
+    said = f"{embedder.encoder}, {' × '.join(map(str, embedder.input_shape_))} → {embedder.dim}"
+    backbone = embedder.backbone_
+    if backbone is None:
+        return said
+    state = "fine-tuned" if embedder.fine_tune else "frozen"
+    return (
+        f"{said}; {state}, hidden state {backbone.default_layer} of 0 … {backbone.layers - 1}, fingerprint "
+        f"{backbone.fingerprint[:12]}"
+    )
 
 
 def _headline(metrics: Mapping[str, Any]) -> list[Headline]:

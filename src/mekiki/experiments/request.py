@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mekiki.backbones import PREFIX, backbone_input_size
 from mekiki.datasets import NAMES, ImageSplit, load_images
 from mekiki.progress import Progress, silent
 
@@ -29,6 +30,16 @@ class DataRequest:
     def subject(self) -> str:
         """What the images show, for a recipe to choose its augmentation by: `"digits"` or `"surfaces"`."""
         return "digits" if self.spec in NAMES and self.spec != "surfaces" else "surfaces"
+
+    def for_encoder(self, encoder: str) -> DataRequest:
+        """The same for an encoder: files come at the size a pretrained one was trained at, where none is asked for.
+
+        Raises:
+            InputError: there is no such pretrained encoder.
+        """
+        if not encoder.startswith(PREFIX) or self.size is not None or self.spec in NAMES:
+            return self
+        return replace(self, size=backbone_input_size(encoder))
 
     def place(self) -> str | None:
         """Where the images are, wherever one looks from; `None` for a set that is known by its name."""
