@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def process(*arguments, **more):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A suite that was started in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **more,
     )
 

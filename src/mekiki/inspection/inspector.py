@@ -27,6 +27,8 @@ FOLDER = "judge"
 FORMAT = "mekiki-judge/1"
 THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
+DIRECTIONS = 64
+"""In which examples are compared: enough to find the one that is alike, and little to keep."""
 _MOST_EXAMPLES = 2000
 
 
@@ -87,13 +89,15 @@ class Examples:
     Attributes:
         names: where each came from.
         kinds: `"OK"`, or the kind of defect.
-        vectors: float16 `[n, d]` in the judge's common space; only compared, never judged by.
+        vectors: float32 `[n, r]`, where they lie in the r directions in which they differ most.
+        directions: float32 `[d, r]`, these directions in the judge's common space.
         thumbnails: uint8 `[n, h, w]` or `[n, h, w, 3]`.
     """
 
     names: list[str]
     kinds: list[str]
-    vectors: NDArray[np.float16]
+    vectors: NDArray[np.float32]
+    directions: NDArray[np.float32]
     thumbnails: NDArray[np.uint8]
 
 
@@ -166,6 +170,7 @@ class Inspector:
             facts["examples"]["names"],
             facts["examples"]["kinds"],
             arrays["examples/vectors"],
+            arrays["examples/directions"],
             arrays["examples/thumbnails"],
         )
         return cls(folder, eye, judge, examples, facts)
@@ -211,7 +216,7 @@ class Inspector:
                 if seen is not None:
                     places = np.zeros((len(stack), *seen.shape[1:]), np.float32)
                     places[look] = seen
-        z = self.judge.whitened(sight.views)
+        z = said.whitened @ self.examples.directions
         threshold = getattr(self.judge.threshold, "value", float("nan"))
         foremost = said.foremost()
         verdicts = []
@@ -276,6 +281,7 @@ class Inspector:
         every |= {f"eye/{name}": array for name, array in self.eye.arrays().items()}
         every |= {
             "examples/vectors": self.examples.vectors,
+            "examples/directions": self.examples.directions,
             "examples/thumbnails": self.examples.thumbnails,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -412,10 +418,13 @@ def calibrate_run(
         }
         thumbs += [_thumbnail(image) for path in ng_kept for block in ng_pixels([path]) for image in block]
         vectors.append(judge.whitened(ng_views))
+    whitened = np.concatenate(vectors)
+    directions = foremost_directions(whitened)
     examples = Examples(
         names[:_MOST_EXAMPLES] + [str(path) for path in ng_kept],
         ["OK"] * min(len(names), _MOST_EXAMPLES) + kinds,
-        np.clip(np.concatenate(vectors), -6e4, 6e4).astype(np.float16),
+        whitened @ directions,
+        directions,
         without_idle_colour(np.stack(thumbs)),
     )
     calibration = Calibration(facts, threshold.guarantee, notes, curve)
@@ -499,6 +508,16 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     shrink = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
     size = (max(1, round(pixels.shape[1] * shrink)), max(1, round(pixels.shape[0] * shrink)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.uint8)
+
+
+def foremost_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The directions in which vectors `[n, d]` differ most, float32 `[d, r]`, r ≤ `DIRECTIONS`, as PCA has them."""
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    if len(vectors) <= vectors.shape[1]:  # by way of the smaller of the two matrices
+        values, left = np.linalg.eigh(centred @ centred.T)
+        kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-DIRECTIONS:]
+        return np.asarray(centred.T @ (left[:, kept] / np.sqrt(values[kept])), np.float32)
+    return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, -DIRECTIONS:], np.float32)
 
 
 def without_idle_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -61,6 +61,7 @@ class Verdicts:
         surprise: float64 `[N, views]`, −log p of each view alone, going on in a straight line beyond the OK parts.
         views: the names of the columns of `surprise`; `"lessons"` is the last one once NG has been taught.
         lesson: int64 `[N]`, position of the NG lesson that a part resembles most, −1 where there is none.
+        whitened: float32 `[N, Σd]`, the parts in the common space of all vector views; see `Judge.whitened`.
     """
 
     ng: NDArray[np.bool_]
@@ -69,6 +70,7 @@ class Verdicts:
     surprise: Floats
     views: tuple[str, ...]
     lesson: NDArray[np.int64]
+    whitened: NDArray[np.float32]
 
     def foremost(self) -> list[str]:
         """The view that is most surprised by each part."""
@@ -233,7 +235,10 @@ class Judge:
         if self.threshold is None or self.rate is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         checked = _checked(views, self._models[0])
-        columns = self._columns(checked)
+        seen = [model.surprise(checked, self.lessons) for model in self._models]
+        columns = np.stack(
+            [model.joined(each, self.how) for model, each in zip(self._models, seen, strict=True)], axis=1
+        )
         score = np.asarray(np.median(columns, axis=1), np.float64)
         if isinstance(self.threshold, Threshold):
             p = p_values(score, self._known)
@@ -241,11 +246,10 @@ class Judge:
         else:
             p = self.threshold.p_values(columns)
             ng = p <= self.rate
-        seen = [model.surprise(checked, self.lessons, self.how) for model in self._models]
         surprise = np.median([each.surprise for each in seen], axis=0)
         names = (*self.names, "lessons") if seen[0].lesson is not None else self.names
         lesson = seen[0].lesson if seen[0].lesson is not None else np.full(len(score), -1, np.int64)
-        return Verdicts(ng, score, p, surprise, names, lesson)
+        return Verdicts(ng, score, p, surprise, names, lesson, seen[0].whitened.astype(np.float32))
 
     def whitened(self, views: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
         """Parts in the common space of all vector views, float32 `[N, Σd]`, where distance is MT's; no lessons."""
@@ -438,6 +442,7 @@ def _ledoit_wolf_of_gram(gram: Floats, items: int) -> float:
 class _Surprise:
     surprise: Floats
     lesson: NDArray[np.int64] | None
+    whitened: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,8 +490,8 @@ class _Model:
         ]
         return np.concatenate(parts, axis=1)
 
-    def surprise(self, views: Views, lessons: Sequence[Lesson], how: str) -> _Surprise:
-        z = self.whiten(views)
+    def surprise(self, views: Views, lessons: Sequence[Lesson]) -> _Surprise:
+        whitened = z = self.whiten(views)
         scores, ordinary = np.empty((len(z), len(self.names))), self.ordinary
         forgiven = np.zeros(len(z))
         taught = [self._direction(lesson) for lesson in lessons]
@@ -516,18 +521,22 @@ class _Model:
         surprise = _each_surprise(scores, ordinary)
         ng = [u for lesson, u in zip(lessons, taught, strict=True) if lesson.ng and np.any(u)]
         if not ng:
-            return _Surprise(surprise, None)
+            return _Surprise(surprise, None, whitened)
         filters = np.stack([u / np.linalg.norm(u) for u in ng], axis=1)
         places = np.array(
             [place for place, lesson in enumerate(lessons) if lesson.ng and np.any(taught[place])]
         )
         pulls, ordinary_pulls = z @ filters, self.learnt.astype(np.float64) @ filters
         pull = _each_surprise(pulls.max(axis=1)[:, None], ordinary_pulls.max(axis=1)[:, None])
-        return _Surprise(np.concatenate([surprise, pull], axis=1), places[np.argmax(pulls, axis=1)])
+        nearest = places[np.argmax(pulls, axis=1)]
+        return _Surprise(np.concatenate([surprise, pull], axis=1), nearest, whitened)
 
     def score(self, views: Views, lessons: Sequence[Lesson], how: str) -> Floats:
+        """How far parts are from good."""
+        return self.joined(self.surprise(views, lessons), how)
+
+    def joined(self, seen: _Surprise, how: str) -> Floats:
         """All views joined; then, if NG was taught, whichever is larger: the join or the pull of the lessons."""
-        seen = self.surprise(views, lessons, how)
         own = seen.surprise[:, : len(self.names)]
         joined = _joined(own, how)
         if seen.lesson is None:
