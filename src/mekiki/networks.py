@@ -307,7 +307,9 @@ def block_length(encoder: nn.Module) -> int:
     """How many examples `embed` takes at a time: always the same for one encoder."""
     for module in encoder.modules():
         own = getattr(module, "block", None)
-        if isinstance(own, int):  # a pretrained network, which needs far more room for an image than its pixels say
+        if isinstance(
+            own, int
+        ):  # a pretrained network, which needs far more room for an image than its pixels say
             return own
         if isinstance(module, Standardise):
             return max(1, min(EMBED_BLOCK, EMBED_NUMBERS // math.prod(module.input_shape)))
