@@ -34,6 +34,7 @@ LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, 
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote")]
+JudgeFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki calibrate` wrote")]
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")
 ]
@@ -236,6 +237,203 @@ def compare(
     for sentence in comparison["findings"]:
         terminal.out().print(sentence)
     _report_path(out)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote, or one to be made")
+    ],
+    ok: Annotated[
+        list[Path],
+        typer.Option(metavar="DIR", help="photographs of good parts; may be repeated"),
+    ],
+    ng: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="photographs of bad parts, to see what is missed; sub-folders are kinds of defects; may be repeated",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="hf:NAME_OR_FOLDER, a pretrained network for photographs  [default: the network of RUN]"
+        ),
+    ] = None,
+    false_reject: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="how surely, such as 0.95; it takes more good parts  [default: on average]"),
+    ] = None,
+    escape_cost: Annotated[
+        float | None,
+        typer.Option(help="cost of a bad part passed: the rate is chosen so that the line costs least"),
+    ] = None,
+    overkill_cost: Annotated[
+        float, typer.Option(help="cost of a good part rejected, in the same unit")
+    ] = 1.0,
+    ng_share: Annotated[
+        float | None, typer.Option(help="share of bad parts on the line  [default: as in the photographs]")
+    ] = None,
+    views: Annotated[
+        str,
+        typer.Option(
+            help="how layers are joined: sum (each sees a little of a defect) or max (one sees it alone)"
+        ),
+    ] = "sum",
+    seed: Annotated[int, typer.Option(help="of which good parts teach and which set the threshold")] = 0,
+    json: Json = False,
+) -> None:
+    """Learn what good parts look like, and set the threshold at a stated rate of false rejects."""
+    from mekiki import inspection, terminal
+    from mekiki.runs import finite
+
+    costs = None if escape_cost is None else inspection.Costs(escape_cost, overkill_cost, ng_share)
+    with terminal.progress_bar() as progress:
+        _, calibration = inspection.calibrate_run(
+            run,
+            ok,
+            ng or (),
+            encoder=encoder,
+            false_reject=false_reject,
+            confidence=confidence,
+            costs=costs,
+            how=views,
+            seed=seed,
+            progress=progress,
+        )
+    if json:
+        told = {name: value for name, value in calibration.facts.items() if name != "ok"}
+        terminal.print_json(
+            finite(told | {"guarantee": calibration.guarantee, "notes": calibration.notes, "run": str(run)})
+        )
+        return
+    for note in calibration.notes:
+        terminal.line("note", note, "yellow")
+    terminal.calibration_lines(calibration.facts, calibration.guarantee)
+
+
+@app.command()
+def judge(
+    run: JudgeFolder,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="photographs, or folders of them")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="results.csv, .parquet, or .html: a page of photographs, the worst first"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge photographs: OK or NG, how sure, why, and where."""
+    from mekiki import inspection, terminal
+
+    with terminal.progress_bar() as progress:
+        judged = inspection.judge_paths(
+            run,
+            paths,
+            output,
+            on_verdict=None if json else terminal.Verdicts(quiet=output is not None),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(judged)
+        return
+    terminal.judged_lines(judged)
+
+
+@app.command()
+def watch(
+    run: JudgeFolder,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where photographs arrive")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="results as .csv, a line a photograph  [default: RUN/watched.csv]"
+        ),
+    ] = None,
+    poll: Annotated[float, typer.Option(min=0.05, help="seconds between two looks")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="judge what is there, and end")] = False,
+) -> None:
+    """Judge photographs as they arrive, each exactly once, until Ctrl-C; called again, it goes on."""
+    from mekiki import inspection, terminal
+
+    said = terminal.Verdicts(quiet=False)
+    try:
+        inspection.watch(
+            run,
+            folder,
+            output,
+            poll=poll,
+            once=once,
+            on_verdict=said,
+            on_drift=lambda drift: terminal.line("drift", str(drift), "bold red"),
+        )
+    except KeyboardInterrupt:
+        terminal.line(
+            "watch", f"stopped; {said.count:,} judged; the same command goes on from here", "yellow"
+        )
+
+
+@app.command()
+def teach(
+    run: JudgeFolder,
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="the photograph")] = None,
+    label: Annotated[
+        str | None, typer.Option("--as", metavar="OK|NG|NG:KIND", help="what it is, such as NG:scratch")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="take the last lesson back, or --lesson N")] = False,
+    lesson: Annotated[int | None, typer.Option(min=1, metavar="N", help="which lesson to take back")] = None,
+    show: Annotated[bool, typer.Option("--list", help="show all lessons: who, when, what")] = False,
+    json: Json = False,
+) -> None:
+    """Tell the judge what a photograph is; it holds at the next judgement, and can be taken back."""
+    from mekiki import inspection, terminal
+
+    if show + undo + (image is not None) != 1 or (image is None) != (label is None) or (lesson and not undo):
+        raise InputError("teach: give IMAGE with --as OK, NG or NG:KIND; or --undo [--lesson N]; or --list")
+    if show:
+        entries = [vars(entry) for entry in inspection.lessons_of(run)]
+        if json:
+            terminal.print_json({"lessons": entries})
+            return
+        terminal.lessons_table(entries)
+    elif image is None or label is None:
+        entry = inspection.undo(run, lesson)
+        if json:
+            terminal.print_json({"undone": vars(entry)})
+            return
+        terminal.out().print(f"lesson {entry.number} is taken back: {entry.file} as {entry.note}")
+    else:
+        entry, before, after = inspection.teach(run, image, label)
+        if json:
+            terminal.print_json(
+                {"lesson": vars(entry), "before": before.finite_row(), "after": after.finite_row()}
+            )
+            return
+        terminal.out().print(f"{image}: was {before.verdict}, is {after.verdict} (lesson {entry.number})")
+        terminal.out().print(f"take it back with: mekiki teach {run} --undo --lesson {entry.number}")
+
+
+@app.command()
+def retrain(
+    run: JudgeFolder,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="replace the judge even if the new one is worse")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fold the lessons in: learn and calibrate anew with them, show before and after, and only then replace."""
+    from mekiki import inspection, terminal
+    from mekiki.runs import finite
+
+    with terminal.progress_bar() as progress:
+        compared = inspection.retrain(run, accept=accept, progress=progress)
+    if json:
+        terminal.print_json(finite(compared))
+        return
+    terminal.retrained_lines(compared)
 
 
 @app.command()

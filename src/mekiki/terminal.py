@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from mekiki.inspection import Verdict
     from mekiki.progress import Progress
 
 DRAW_AFTER = 0.5
@@ -214,3 +215,104 @@ def number(value: float | None, factor: float = 1.0, unit: str = "") -> str:
     else:
         text = f"{scaled:.3g}"
     return f"{text} {unit}".strip()
+
+
+class Verdicts:
+    """Prints a line for each verdict, or with `quiet` only counts them.
+
+    Attributes:
+        count: how many it was told.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.count = 0
+        self._quiet, self._console = quiet, out()
+
+    def __call__(self, verdict: Verdict) -> None:
+        """Take one."""
+        self.count += 1
+        if self._quiet:
+            return
+        style = {"OK": "green", "NG": "bold red"}.get(verdict.verdict, "yellow")
+        text = Text.assemble((f"{verdict.verdict:<3}", style), f" {verdict.path}")
+        if verdict.problem:
+            text.append(f"  {verdict.problem}")
+        else:
+            text.append(f"  p {number(verdict.p)}, score {number(verdict.score)}")
+            text.append(f", {verdict.kind}" if verdict.kind else "")
+        self._console.print(text)
+
+
+def calibration_lines(facts: Mapping[str, Any], guarantee: str) -> None:
+    """What a calibration came to."""
+    console = out()
+    console.print(
+        f"{facts['ok_parts']:,} OK parts: {facts['learnt_from']:,} taught what good looks like, "
+        f"{facts['calibrated_on']:,} set the threshold"
+    )
+    console.print(guarantee, style="green")
+    if "realised_between" in facts:
+        low, high = (number(share, 100, "%") for share in facts["realised_between"])
+        console.print(f"This threshold rejects between {low} and {high} in the long run (95 % interval).")
+    if "ng_parts" in facts:
+        console.print(
+            f"{facts['ng_parts']:,} NG parts: {number(facts['missed'], 100, '%')} missed, "
+            f"AUROC {number(facts['auroc'], 100, '%')}"
+        )
+        for kind, missed in facts["missed_by_kind"].items():
+            console.print(f"  {kind}: {number(missed, 100, '%')} missed")
+    if "cost_per_part" in facts:
+        low, high = (number(cost) for cost in facts["cost_between"])
+        console.print(
+            f"Expected cost of a part: {number(facts['cost_per_part'])} (between {low} and {high}), with "
+            f"{number(facts['ng_share'], 100, '%')} NG on the line"
+        )
+
+
+def judged_lines(judged: Mapping[str, Any]) -> None:
+    """What a judgement of many photographs came to."""
+    console = out()
+    for note in judged["notes"]:
+        line("note", note, "yellow")
+    console.print(f"{judged['NG']:,} NG, {judged['OK']:,} OK, {judged['unreadable']:,} unreadable")
+    console.print(judged["guarantee"], style="dim")
+    if judged["output"]:
+        console.print(f"results: {judged['output']}")
+
+
+def lessons_table(entries: Sequence[Mapping[str, Any]]) -> None:
+    """What was taught, by whom and when."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("lesson", "when", "who", "as", "was", "photograph", ""):
+        table.add_column(heading, justify="right" if heading == "lesson" else "left")
+    for entry in entries:
+        said = f"NG:{entry['kind']}" if entry["ng"] else "OK"
+        table.add_row(
+            str(entry["number"]),
+            entry["when"],
+            entry["who"],
+            said,
+            entry["before"],
+            entry["file"],
+            "taken back" if entry["undone"] else "",
+        )
+    out().print(table)
+
+
+def retrained_lines(compared: Mapping[str, Any]) -> None:
+    """Before and after."""
+    console = out()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, label in (
+        ("false_rejects", f"false rejects of {compared['held_out_ok']:,} OK parts held out"),
+        ("missed", f"missed of {compared['ng']:,} NG parts"),
+    ):
+        table.add_row(label, *(number(compared[when][name], 100, "%") for when in ("before", "after")))
+    console.print(table)
+    console.print(
+        "The new judge is in place."
+        if compared["replaced"]
+        else "The new judge is worse, so the old one stays; --accept replaces it all the same."
+    )

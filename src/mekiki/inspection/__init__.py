@@ -1,12 +1,16 @@
 """Inspecting parts: an eye and a calibrated judge in a run folder, its lessons, and its life on the line."""
 
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Sight
-from mekiki.inspection.inspector import Calibration, Inspector, Verdict, calibrate_run
-from mekiki.inspection.lessons import Entry, LessonBook, parse_label
+from mekiki.inspection.inspector import Calibration, Costs, Inspector, Verdict, calibrate_run
+from mekiki.inspection.lessons import Entry, LessonBook, lessons_of, parse_label
+from mekiki.inspection.results import judge_paths
+from mekiki.inspection.teaching import retrain, teach, undo
+from mekiki.inspection.watching import watch
 
 __all__ = [
     "BackboneEye",
     "Calibration",
+    "Costs",
     "EmbedderEye",
     "Entry",
     "Inspector",
@@ -14,5 +18,11 @@ __all__ = [
     "Sight",
     "Verdict",
     "calibrate_run",
+    "judge_paths",
+    "lessons_of",
     "parse_label",
+    "retrain",
+    "teach",
+    "undo",
+    "watch",
 ]

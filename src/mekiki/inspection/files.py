@@ -53,11 +53,18 @@ def gather(places: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: a place does not exist, or there is no image file at all.
     """
+    return gather_noting(places)[0]
+
+
+def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The same, and a note where files in the folders are no photographs by their endings."""
     files: dict[Path, Path] = {}
+    others = 0
     for place in places:
         path = place.expanduser()
         if path.is_dir():
-            found = image_files(path)[0]
+            found, strangers = image_files(path)
+            others += len(strangers)
         elif path.exists():
             found = [path]
         else:
@@ -68,7 +75,8 @@ def gather(places: Sequence[Path]) -> list[Path]:
         raise InputError(
             f"{', '.join(map(str, places))}: no photograph here; give files or folders of png, jpg, bmp, tif or webp"
         )
-    return list(files.values())
+    notes = [f"{others} other files there are no photographs by their endings"] if others else []
+    return list(files.values()), notes
 
 
 def photographs(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Iterator[list[Photograph]]:

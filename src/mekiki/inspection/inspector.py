@@ -21,7 +21,7 @@ from mekiki.inspection.files import Photograph, content_of, gather, photographs
 from mekiki.inspection.lessons import LessonBook
 from mekiki.judging import Judge, TradeOff, learn_share, parts_needed, trade_off
 from mekiki.progress import Progress, silent
-from mekiki.runs import Run, write_json
+from mekiki.runs import Run, finite, write_json
 
 FOLDER = "judge"
 FORMAT = "mekiki-judge/1"
@@ -66,6 +66,11 @@ class Verdict:
     places: NDArray[np.float32] | None = None
     views: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    def finite_row(self) -> dict[str, Any]:
+        """The same with `None` for what is no number, for JSON."""
+        told: dict[str, Any] = finite(self.row())
+        return told
+
     def row(self) -> dict[str, Any]:
         """The verdict as a row of a table."""
         return {
@@ -99,6 +104,21 @@ class Examples:
     vectors: NDArray[np.float32]
     directions: NDArray[np.float32]
     thumbnails: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What wrong verdicts cost, in one unit.
+
+    Attributes:
+        escape: of an NG part that is passed.
+        overkill: of an OK part that is rejected.
+        ng_share: share of NG parts on the line; `None` is that of the photographs.
+    """
+
+    escape: float
+    overkill: float = 1.0
+    ng_share: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,8 +344,10 @@ def calibrate_run(
     ng: Sequence[Path] = (),
     *,
     encoder: str | None = None,
+    eye: Eye | None = None,
     false_reject: float = 0.01,
     confidence: float | None = None,
+    costs: Costs | None = None,
     how: str = "sum",
     seed: int = 0,
     progress: Progress = silent,
@@ -341,18 +363,24 @@ def calibrate_run(
         ok: photographs of OK parts, or folders of them.
         ng: of NG parts; sub-folders are kinds of defects. They do not move the threshold: they show what it misses.
         encoder: `hf:NAME_OR_FOLDER`; `None` takes the run's own network.
+        eye: what to look with instead.
         false_reject: share of OK parts that may be rejected.
         confidence: how surely; `None` is on average.
+        costs: of wrong verdicts; the rate is then the one that costs least on these photographs, and a threshold
+            chosen so is an estimate, no promise. Takes NG photographs, and OK photographs enough for `false_reject`.
         how: how views are joined; see `Judge`.
         seed: of the deal.
         progress: told during long steps.
 
     Raises:
-        InputError: too few OK photographs for the rate; the message says how many it takes.
+        InputError: too few OK photographs for the rate; the message says how many it takes. Or costs without NG
+            photographs.
     """
+    if costs is not None and not ng:
+        raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
     parts_needed(false_reject, confidence)  # refuses a rate that is none, before anything is read
     ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
-    eye = make_eye(folder, encoder)
+    eye = eye or make_eye(folder, encoder)
     notes: list[str] = []
     # A first pass counts what can be read and what is new: the deal must know its number.
     kept, pixels_of = _usable(ok_paths, eye, notes, progress)
@@ -408,8 +436,24 @@ def calibrate_run(
     if ng_kept:
         ng_views = _seen(eye, ng_kept, ng_pixels, "looking at NG parts", progress)
         said = judge.judge(ng_views)
-        own = judge.score(calibrating if learning else views)
+        own = judge.calibration_scores
         curve = trade_off(own, said.score)
+        if costs is not None:
+            best = curve.cheapest(costs.escape, costs.overkill, ng_share=costs.ng_share)
+            rate = (float(np.sum(own > best.threshold)) + 1) / (len(own) + 1)
+            threshold = judge.state_rate(min(rate, 1 - 1 / (len(own) + 1)))
+            said = judge.judge(ng_views)
+            facts |= {
+                "false_reject": threshold.false_reject,
+                "threshold": getattr(threshold, "value", None),
+                "cost_per_part": best.cost,
+                "cost_between": list(best.cost_interval),
+                "ng_share": best.ng_share,
+            }
+            notes.append(
+                f"the rate of {100 * threshold.false_reject:.3g} % was chosen by its costs on these photographs, so it "
+                "is an estimate and no promise"
+            )
         facts["ng_parts"] = len(ng_kept)
         facts["missed"] = float(1 - said.ng.mean())
         facts["auroc"] = curve.auroc()

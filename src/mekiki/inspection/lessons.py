@@ -78,6 +78,17 @@ def parse_label(text: str) -> tuple[bool, str]:
     raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
 
 
+def lessons_of(folder: Path) -> list[Entry]:
+    """All lessons of a run folder in order, those taken back too.
+
+    Raises:
+        InputError: there is no such folder, or its log cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
+    return LessonBook(folder).entries()
+
+
 class LessonBook:
     """The lessons of a run folder.
 

@@ -7,21 +7,75 @@ import heapq
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mekiki.errors import InputError
 from mekiki.files import replaced_file
+from mekiki.inspection.files import gather_noting
 from mekiki.inspection.inspector import Inspector, Verdict
 from mekiki.optional import require
+from mekiki.progress import Progress, silent
 from mekiki.report.gallery import Card, Gallery, write_gallery
 
 SUFFIXES = (".csv", ".parquet", ".html")
 COLUMNS = ("file", "verdict", "score", "p", "threshold", "why", "kind", "like_ok", "like_ng", "problem")
 MOST_CARDS = 300
 """Photographs on a page; beyond that the best of them are left out, and the page says so."""
+
+
+def judge_paths(
+    folder: Path,
+    places: Sequence[Path],
+    output: Path | None = None,
+    *,
+    on_verdict: Callable[[Verdict], None] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Judge photographs, and write what was said to a file if one is named.
+
+    Args:
+        folder: the run folder.
+        places: photographs, or folders of them.
+        output: a .csv, .parquet or .html file.
+        on_verdict: told each verdict.
+        progress: told after each block.
+
+    Returns:
+        `photographs`, how many are `OK`, `NG` and `unreadable`, the `guarantee`, `output`; and, where no file is
+        written and there are at most `MOST_CARDS`, the `verdicts`.
+
+    Raises:
+        InputError: the run is not calibrated, there is no photograph, or the file cannot be written.
+    """
+    if output is not None:
+        check_output(output)
+    paths, skipped = gather_noting(places)
+    inspector = Inspector.open(folder)
+    rows: list[dict[str, Any]] = []
+    with writing(output, inspector) as results:
+        stream = inspector.judge_files(
+            paths, where=output is not None and output.suffix == ".html", progress=progress
+        )
+        for verdict in stream:
+            results.add(verdict)
+            if on_verdict is not None:
+                on_verdict(verdict)
+            if output is None and len(rows) < MOST_CARDS:
+                rows.append(verdict.finite_row())
+    counts = results.counts
+    told: dict[str, Any] = {
+        "photographs": len(paths),
+        **{name: counts[name] for name in ("OK", "NG", "unreadable")},
+        "guarantee": inspector.facts["guarantee"],
+        "output": None if output is None else str(output),
+        "notes": skipped,
+    }
+    if output is None and len(paths) <= MOST_CARDS:
+        told["verdicts"] = rows
+    return told
 
 
 class Results:

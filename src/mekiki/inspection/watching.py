@@ -18,6 +18,7 @@ from mekiki.datasets.layout import image_files
 from mekiki.errors import InputError
 from mekiki.inspection.inspector import Inspector, Verdict
 from mekiki.inspection.results import COLUMNS, csv_line
+from mekiki.judging import Drift, DriftAlarm
 
 WATCHED = "watched.csv"
 
@@ -31,26 +32,28 @@ class _State:
 
 
 def watch(
-    inspector: Inspector,
+    run: Path,
     folder: Path,
     output: Path | None = None,
     *,
     poll: float = 1.0,
+    once: bool = False,
     on_verdict: Callable[[Verdict], None],
-    keep_on: Callable[[], bool] = lambda: True,
+    on_drift: Callable[[Drift], None],
 ) -> int:
-    """Judge photographs as they arrive in a folder, or in folders in it, until told to stop.
+    """Judge photographs as they arrive in a folder, or in folders in it, until interrupted.
 
     A file is judged when it has not changed between two looks; one that is overwritten later is another photograph,
-    and is judged too.
+    and is judged too. What is taught meanwhile is in force from the next look on.
 
     Args:
-        inspector: the calibrated judge.
+        run: the run folder.
         folder: where photographs arrive.
         output: the file of results, .csv; by default `watched.csv` in the run folder.
         poll: seconds between two looks.
+        once: end when there is nothing left to judge.
         on_verdict: told each verdict, after it is on disk.
-        keep_on: asked before each look.
+        on_drift: told when p-values are no longer uniform; those in the file count too.
 
     Returns:
         How many were judged.
@@ -60,46 +63,64 @@ def watch(
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the one where photographs arrive")
-    path = output or inspector.folder / WATCHED
+    path = output or run / WATCHED
     if path.suffix != ".csv":
         raise InputError(f"{path}: watching writes .csv, one line a photograph; give a file that ends so")
-    done = _begin(path)
+    inspector = Inspector.open(run)
+    done, alarm = _begin(path)
     seen: dict[Path, _State] = {}
     judged = 0
+    taught = _state(inspector.lessons.log)
     with path.open("ab") as handle:
-        while keep_on():
-            ready = []
-            for file in image_files(folder)[0]:
-                state = _state(file)
-                if state is None or (str(file), state.size, state.changed) in done:
-                    continue
-                if seen.get(file) == state:
-                    ready.append((file, state))
-                seen[file] = state
+        while True:
+            waiting, ready = _look(folder, path, seen, done)
+            if taught != (now := _state(inspector.lessons.log)):
+                taught = now
+                inspector.reload_lessons()
             for file, state in ready:
                 verdict = inspector.judge_one(file)
                 if _state(file) != state:
                     continue  # it was still being written after all
-                line = f"{state.size},{state.changed},{csv_line(verdict)}"
-                handle.write(line.encode())
+                handle.write(f"{state.size},{state.changed},{csv_line(verdict)}".encode())
                 handle.flush()
                 os.fsync(handle.fileno())
                 done.add((str(file), state.size, state.changed))
                 seen.pop(file, None)
                 judged += 1
                 on_verdict(verdict)
-            if not ready and keep_on():
+                drift = alarm.add(verdict.p) if verdict.p > 0 else None
+                if drift is not None:
+                    on_drift(drift)
+            if once and not waiting:
+                return judged
+            if not ready:
                 time.sleep(poll)
-    return judged
 
 
-def _begin(path: Path) -> set[tuple[str, int, int]]:
-    """What was judged before; the file is made, or its torn end taken away."""
+def _look(
+    folder: Path, results: Path, seen: dict[Path, _State], done: set[tuple[str, int, int]]
+) -> tuple[int, list[tuple[Path, _State]]]:
+    """How many files are not judged yet, and those of them that have not changed since the last look."""
+    waiting, ready = 0, []
+    for file in image_files(folder)[0]:
+        state = _state(file)
+        if state is None or (str(file), state.size, state.changed) in done or file == results:
+            continue
+        waiting += 1
+        if seen.get(file) == state:
+            ready.append((file, state))
+        seen[file] = state
+    return waiting, ready
+
+
+def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
+    """What was judged before, and an alarm that has seen it; the file is made, or its torn end taken away."""
     header = f"size,changed_ns,{','.join(COLUMNS)}\r\n".encode()
+    alarm = DriftAlarm()
     if not path.exists() or path.stat().st_size == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(header)
-        return set()
+        return set(), alarm
     content = path.read_bytes()
     if not content.startswith(header):
         raise InputError(f"{path}: is not a file that watching wrote; give another --output")
@@ -107,8 +128,11 @@ def _begin(path: Path) -> set[tuple[str, int, int]]:
     if whole < len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
-    rows = csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline=""))
-    return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}
+    rows = list(csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline="")))
+    for row in rows:
+        if row["p"]:
+            alarm.add(float(row["p"]))
+    return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}, alarm
 
 
 def _state(path: Path) -> _State | None:

@@ -15,6 +15,7 @@ from mekiki.judging.calibration import (
     parts_needed,
     trade_off,
 )
+from mekiki.judging.drift import Drift, DriftAlarm
 from mekiki.judging.items import HeldOutCheck, ItemSelection, orthogonal_array, select_items, sn_ratio
 from mekiki.judging.judge import Judge, Lesson, Verdicts, learn_share
 from mekiki.judging.taguchi import RT, T1, Ta, Tb
@@ -27,6 +28,8 @@ __all__ = [
     "T1",
     "Cheapest",
     "CrossThreshold",
+    "Drift",
+    "DriftAlarm",
     "Errors",
     "HeldOutCheck",
     "ItemSelection",

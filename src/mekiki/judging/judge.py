@@ -219,6 +219,23 @@ class Judge:
         self.lessons = tuple(lessons)
         self._recalibrate()
 
+    @property
+    def calibration_scores(self) -> Floats:
+        """Scores of the calibration parts, each by a model that did not see it: float64 `[n]`."""
+        return self._known
+
+    def state_rate(self, false_reject: float) -> Threshold | CrossThreshold:
+        """State another rate on the same calibration parts.
+
+        Raises:
+            InputError: they are too few for it, or `calibrate` was not called yet.
+        """
+        known = self._known
+        if self.rate is None or len(known) < parts_needed(false_reject):
+            raise InputError(f"{len(known)} calibration parts do not suffice for a rate of {false_reject:g}")
+        self.rate, self.confidence = float(false_reject), None
+        return self._recalibrate()
+
     def score(self, views: Mapping[str, ArrayLike]) -> Floats:
         """How far parts are from good: float64 `[N]`, never clamped; the median over the models of `across`."""
         self._check_fitted()
@@ -305,16 +322,19 @@ class Judge:
             judge._recalibrate()
         return judge
 
-    def _recalibrate(self) -> None:
+    def _recalibrate(self) -> Threshold | CrossThreshold:
         """Set the threshold anew on the calibration parts, with the lessons in force."""
         rate = self.rate
         if rate is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         self._known = self._calibration_scores()
-        if len(self._models) == 1:
-            self.threshold = calibrate(self._known, rate, confidence=self.confidence)
-        else:
-            self.threshold = CrossThreshold(self._known, self._folds, rate)
+        new: Threshold | CrossThreshold = (
+            calibrate(self._known, rate, confidence=self.confidence)
+            if len(self._models) == 1
+            else CrossThreshold(self._known, self._folds, rate)
+        )
+        self.threshold = new
+        return new
 
     def _calibration_scores(self) -> Floats:
         """Score of each calibration part by the model that did not see it."""
