@@ -296,15 +296,11 @@ def calibrate(
             ok,
             ng or (),
             encoder=encoder,
-            false_reject=false_reject,
-            confidence=confidence,
-            costs=costs,
-            how=views,
-            seed=seed,
+            terms=inspection.Terms(false_reject, confidence, costs, views, seed),
             progress=progress,
         )
     if json:
-        told = {name: value for name, value in calibration.facts.items() if name != "ok"}
+        told = {name: value for name, value in calibration.facts.items() if name not in ("ok", "ng")}
         terminal.print_json(
             finite(told | {"guarantee": calibration.guarantee, "notes": calibration.notes, "run": str(run)})
         )

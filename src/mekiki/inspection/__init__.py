@@ -1,7 +1,8 @@
 """Inspecting parts: an eye and a calibrated judge in a run folder, its lessons, and its life on the line."""
 
+from mekiki.inspection.calibrating import Costs, Terms, calibrate_run
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Sight
-from mekiki.inspection.inspector import Calibration, Costs, Inspector, Verdict, calibrate_run
+from mekiki.inspection.inspector import Calibration, Inspector, Verdict
 from mekiki.inspection.lessons import Entry, LessonBook, lessons_of, parse_label
 from mekiki.inspection.results import judge_paths
 from mekiki.inspection.teaching import retrain, teach, undo
@@ -16,6 +17,7 @@ __all__ = [
     "Inspector",
     "LessonBook",
     "Sight",
+    "Terms",
     "Verdict",
     "calibrate_run",
     "judge_paths",

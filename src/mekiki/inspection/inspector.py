@@ -10,26 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from mekiki.datasets.decoding import has_colour
 from mekiki.errors import InputError
 from mekiki.files import replaced_folder, settle_folder
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye
-from mekiki.inspection.files import Photograph, content_of, gather, photographs
+from mekiki.inspection.files import Photograph, content_of, photographs
 from mekiki.inspection.lessons import LessonBook
-from mekiki.judging import Judge, TradeOff, learn_share, parts_needed, trade_off
+from mekiki.judging import Judge, TradeOff
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
 
 FOLDER = "judge"
 FORMAT = "mekiki-judge/1"
-THUMBNAIL = 64
-"""Pixels on the longer side of the examples that are kept."""
-DIRECTIONS = 64
-"""In which examples are compared: enough to find the one that is alike, and little to keep."""
-_MOST_EXAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +97,6 @@ class Examples:
     vectors: NDArray[np.float32]
     directions: NDArray[np.float32]
     thumbnails: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What wrong verdicts cost, in one unit.
-
-    Attributes:
-        escape: of an NG part that is passed.
-        overkill: of an OK part that is rejected.
-        ng_share: share of NG parts on the line; `None` is that of the photographs.
-    """
-
-    escape: float
-    overkill: float = 1.0
-    ng_share: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,239 +314,6 @@ def eye_fingerprint(eye: Eye) -> str:
         vectors = eye.embedder.reference_vectors_
         return content_of(np.ascontiguousarray(vectors).view(np.uint8))
     raise InputError(f"{eye.name}: is no eye that can be known again")
-
-
-def calibrate_run(
-    folder: Path,
-    ok: Sequence[Path],
-    ng: Sequence[Path] = (),
-    *,
-    encoder: str | None = None,
-    eye: Eye | None = None,
-    false_reject: float = 0.01,
-    confidence: float | None = None,
-    costs: Costs | None = None,
-    how: str = "sum",
-    seed: int = 0,
-    progress: Progress = silent,
-) -> tuple[Inspector, Calibration]:
-    """Make or renew the calibrated judge of a run folder from photographs of OK parts.
-
-    Of the OK photographs, dealt at random, two thirds (or what the rate leaves) teach what good parts look like and the
-    others set the threshold; where they are too few for both, they do both in turn (CV+). Photographs that the run
-    itself learnt from are left out, and of copies all but one.
-
-    Args:
-        folder: a trained run; or, with `encoder`, a folder that may be new.
-        ok: photographs of OK parts, or folders of them.
-        ng: of NG parts; sub-folders are kinds of defects. They do not move the threshold: they show what it misses.
-        encoder: `hf:NAME_OR_FOLDER`; `None` takes the run's own network.
-        eye: what to look with instead.
-        false_reject: share of OK parts that may be rejected.
-        confidence: how surely; `None` is on average.
-        costs: of wrong verdicts; the rate is then the one that costs least on these photographs, and a threshold
-            chosen so is an estimate, no promise. Takes NG photographs, and OK photographs enough for `false_reject`.
-        how: how views are joined; see `Judge`.
-        seed: of the deal.
-        progress: told during long steps.
-
-    Raises:
-        InputError: too few OK photographs for the rate; the message says how many it takes. Or costs without NG
-            photographs.
-    """
-    if costs is not None and not ng:
-        raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
-    parts_needed(false_reject, confidence)  # refuses a rate that is none, before anything is read
-    ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
-    eye = eye or make_eye(folder, encoder)
-    notes: list[str] = []
-    # A first pass counts what can be read and what is new: the deal must know its number.
-    kept, pixels_of = _usable(ok_paths, eye, notes, progress)
-    order = np.random.default_rng(seed).permutation(len(kept))
-    kept = [kept[i] for i in order]
-    learning = learn_share(len(kept), false_reject, confidence)
-    if learning == 0 and confidence is not None:
-        needed = parts_needed(false_reject, confidence)
-        raise InputError(
-            f"{len(kept)} OK parts are too few: {needed} must calibrate to be {100 * confidence:.4g} % sure, and at "
-            f"least {max(8, needed // 4)} more teach; give more, or leave out the confidence"
-        )
-    learners = kept[:learning] if learning else kept
-    eye.learn(pixels_of(learners))
-    names = [str(path) for path in kept]
-    views = _seen(eye, kept, pixels_of, "looking at OK parts", progress)
-    judge = Judge(how)
-    if learning:
-        judge.fit({name: view[:learning] for name, view in views.items()})
-        calibrating = {name: view[learning:] for name, view in views.items()}
-        threshold: Any = judge.calibrate(calibrating, false_reject, confidence=confidence)
-    else:
-        threshold = judge.across(views, false_reject)
-        notes.append(
-            f"{len(kept)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
-        )
-    ng_kept, ng_pixels = _usable(ng_paths, eye, notes, progress) if ng_paths else ([], pixels_of)
-    kinds = _kinds(ng_kept, ng)
-    thumbs = [
-        _thumbnail(image) for path in kept[:_MOST_EXAMPLES] for block in pixels_of([path]) for image in block
-    ]
-    vectors = [judge.whitened({name: view[:_MOST_EXAMPLES] for name, view in views.items()})]
-    curve = None
-    facts: dict[str, Any] = {
-        "ok_parts": len(kept),
-        "learnt_from": len(learners),
-        "calibrated_on": len(kept) - learning if learning else len(kept),
-        "method": "split" if learning else "cross",
-        "false_reject": false_reject,
-        "confidence": confidence,
-        "threshold": getattr(threshold, "value", None),
-        "ok": names,
-        "seed": seed,
-        "how": how,
-        "places": [str(place) for place in ok],
-        "ng_places": [str(place) for place in ng],
-    }
-    if learning:
-        low, high = threshold.realised()
-        facts["realised_between"] = [low, high]
-    else:
-        facts["proven_at_most"] = threshold.worst_case
-    if ng_kept:
-        ng_views = _seen(eye, ng_kept, ng_pixels, "looking at NG parts", progress)
-        said = judge.judge(ng_views)
-        own = judge.calibration_scores
-        curve = trade_off(own, said.score)
-        if costs is not None:
-            best = curve.cheapest(costs.escape, costs.overkill, ng_share=costs.ng_share)
-            rate = (float(np.sum(own > best.threshold)) + 1) / (len(own) + 1)
-            threshold = judge.state_rate(min(rate, 1 - 1 / (len(own) + 1)))
-            said = judge.judge(ng_views)
-            facts |= {
-                "false_reject": threshold.false_reject,
-                "threshold": getattr(threshold, "value", None),
-                "cost_per_part": best.cost,
-                "cost_between": list(best.cost_interval),
-                "ng_share": best.ng_share,
-            }
-            notes.append(
-                f"the rate of {100 * threshold.false_reject:.3g} % was chosen by its costs on these photographs, so it "
-                "is an estimate and no promise"
-            )
-        facts["ng_parts"] = len(ng_kept)
-        facts["missed"] = float(1 - said.ng.mean())
-        facts["auroc"] = curve.auroc()
-        facts["missed_by_kind"] = {
-            kind: float(1 - said.ng[np.array(kinds) == kind].mean()) for kind in sorted(set(kinds))
-        }
-        thumbs += [_thumbnail(image) for path in ng_kept for block in ng_pixels([path]) for image in block]
-        vectors.append(judge.whitened(ng_views))
-    whitened = np.concatenate(vectors)
-    directions = foremost_directions(whitened)
-    examples = Examples(
-        names[:_MOST_EXAMPLES] + [str(path) for path in ng_kept],
-        ["OK"] * min(len(names), _MOST_EXAMPLES) + kinds,
-        whitened @ directions,
-        directions,
-        without_idle_colour(np.stack(thumbs)),
-    )
-    calibration = Calibration(facts, threshold.guarantee, notes, curve)
-    inspector = Inspector(folder, eye, judge, examples, facts)
-    inspector.write(calibration)
-    return inspector, calibration
-
-
-def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progress) -> tuple[list[Path], Any]:
-    """The files that can be read, each content once, none that the eye learnt from; and a way to their pixels."""
-    from mekiki.images import content_hashes
-
-    learnt: set[int] = set()
-    if isinstance(eye, EmbedderEye):
-        learnt = set(eye.embedder.reference_contents_.tolist())
-    kept: list[Path] = []
-    content: set[str] = set()
-    stored: dict[Path, NDArray[np.uint8]] = {}
-    bad, copies, known, done = [], 0, 0, 0
-    for block in photographs(paths, eye.size, eye.channels):
-        for one in block:
-            if one.pixels is None:
-                bad.append(f"{one.path} ({one.problem})")
-            elif one.content in content:
-                copies += 1
-            elif learnt and int(content_hashes(one.pixels[None])[0]) in learnt:
-                known += 1
-            else:
-                content.add(one.content)
-                kept.append(one.path)
-                stored[one.path] = one.pixels
-        done += len(block)
-        progress("reading photographs", done, len(paths))
-    if bad:
-        notes.append(
-            f"{len(bad)} of {len(paths)} files cannot be read: {'; '.join(bad[:3])}{'; …' if len(bad) > 3 else ''}"
-        )
-    if copies:
-        notes.append(f"{copies} of {len(paths)} photographs are copies of others, and are left out")
-    if known:
-        notes.append(
-            f"{known} of {len(paths)} photographs are left out, because the run learnt from them: it would judge them "
-            "too kindly"
-        )
-    if not kept:
-        raise InputError(
-            f"none of {len(paths)} photographs can be used: {notes[-1] if notes else 'they are empty'}"
-        )
-
-    def blocks(wanted: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-        for start in range(0, len(wanted), 64):
-            yield np.stack([stored[path] for path in wanted[start : start + 64]])
-
-    return kept, blocks
-
-
-def _seen(
-    eye: Eye, paths: Sequence[Path], pixels_of: Any, label: str, progress: Progress
-) -> dict[str, NDArray[np.float32]]:
-    parts: dict[str, list[NDArray[np.float32]]] = {}
-    done = 0
-    for pixels in pixels_of(paths):
-        for name, view in eye.see(pixels).views.items():
-            parts.setdefault(name, []).append(view)
-        done += len(pixels)
-        progress(label, done, len(paths))
-    return {name: np.concatenate(views) for name, views in parts.items()}
-
-
-def _kinds(paths: Sequence[Path], places: Sequence[Path]) -> list[str]:
-    """The kind of defect of each file: the name of the sub-folder it lies in, or of the folder that was given."""
-    kinds = []
-    for path in paths:
-        place = next((place for place in places if place in path.parents), path.parent)
-        inside = path.relative_to(place).parts if place in path.parents else ()
-        kinds.append(inside[0] if len(inside) > 1 else place.name or "NG")
-    return kinds
-
-
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    shrink = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
-    size = (max(1, round(pixels.shape[1] * shrink)), max(1, round(pixels.shape[0] * shrink)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.uint8)
-
-
-def foremost_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The directions in which vectors `[n, d]` differ most, float32 `[d, r]`, r ≤ `DIRECTIONS`, as PCA has them."""
-    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
-    if len(vectors) <= vectors.shape[1]:  # by way of the smaller of the two matrices
-        values, left = np.linalg.eigh(centred @ centred.T)
-        kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-DIRECTIONS:]
-        return np.asarray(centred.T @ (left[:, kept] / np.sqrt(values[kept])), np.float32)
-    return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, -DIRECTIONS:], np.float32)
-
-
-def without_idle_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`[N, h, w, 3]` → `[N, h, w]` where all three channels are alike."""
-    if pixels.ndim == 4 and not has_colour(pixels):
-        return np.ascontiguousarray(pixels[..., 0])
-    return pixels
 
 
 def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -194,16 +194,6 @@ class LessonBook:
             lessons.append(Lesson(entry.ng, known, entry.note))
         return lessons
 
-    def photograph(self, entry: Entry) -> NDArray[np.uint8]:
-        """What the judge saw when it was taught."""
-        with Image.open(self.kept / f"{entry.number}.png") as image:
-            return np.asarray(image)
-
-    def rewrite_vectors(self, entry: Entry, views: Mapping[str, NDArray[np.float32]]) -> None:
-        """Replace the vectors of a lesson, for a new eye."""
-        with replaced_file(self.kept / f"{entry.number}.safetensors") as temporary:
-            save_file({name: np.ascontiguousarray(view) for name, view in views.items()}, temporary)
-
     def _lines(self) -> list[str]:
         if not self.log.is_file():
             return []

@@ -87,7 +87,7 @@ class Results:
 
     def __init__(self, path: Path | None) -> None:
         self.counts: Counter[str] = Counter()
-        self.worst: list[tuple[float, int, Verdict]] = []
+        self.worst: list[tuple[tuple[bool, float, int], Verdict]] = []
         self.unreadable: list[Verdict] = []
         self.rows: list[dict[str, Any]] = []
         self._path = path
@@ -110,9 +110,8 @@ class Results:
             if len(self.unreadable) < MOST_CARDS:
                 self.unreadable.append(verdict)
             return
-        # NG before OK, for a lesson may overrule a score.
-        rank = verdict.score + (1e9 if verdict.verdict == "NG" else 0.0)
-        item = (rank, -sum(self.counts.values()), verdict)
+        # NG before OK, for a lesson may overrule a score; and of equals the first.
+        item = ((verdict.verdict == "NG", verdict.score, -sum(self.counts.values())), verdict)
         if len(self.worst) < MOST_CARDS:
             heapq.heappush(self.worst, item)
         else:
@@ -193,7 +192,7 @@ def gallery(results: Results, inspector: Inspector) -> Gallery:
             one.like_ok,
             one.like_ng,
         )
-        for _, _, one in sorted(results.worst, key=lambda item: item[:2], reverse=True)
+        for _, one in sorted(results.worst, key=lambda item: item[0], reverse=True)
     ]
     counts = results.counts
     judged = counts["OK"] + counts["NG"]

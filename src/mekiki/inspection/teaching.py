@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mekiki.errors import InputError
+from mekiki.inspection.calibrating import Terms, calibrated
 from mekiki.inspection.files import content_of
-from mekiki.inspection.inspector import Inspector, Verdict, calibrate_run, make_eye
-from mekiki.inspection.lessons import Entry, parse_label
+from mekiki.inspection.inspector import Inspector, Verdict, make_eye
+from mekiki.inspection.lessons import Entry, LessonBook, parse_label
 from mekiki.progress import Progress, silent
 
 HELD_OUT = 3
@@ -56,8 +56,14 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
 
 
 def undo(folder: Path, number: int | None = None) -> Entry:
-    """Take a lesson back, the last one if none is named."""
-    return Inspector.open(folder).lessons.undo(number)
+    """Take a lesson back, the last one if none is named.
+
+    Raises:
+        InputError: there is no such folder or lesson, or it was taken back before.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
+    return LessonBook(folder).undo(number)
 
 
 def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) -> dict[str, Any]:
@@ -87,12 +93,9 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             f"{folder}: nothing was taught, so there is nothing to fold in; `mekiki teach` does it"
         )
     facts = old.facts
-    taught = {
-        ng: [old.lessons.kept / f"{entry.number}.png" for entry in entries if entry.ng == ng]
-        for ng in (False, True)
-    }
     names = [Path(name) for name in facts["ok"]]
-    gone = [path for path in names if not path.is_file()]
+    kinds = {Path(name): kind for name, kind in facts["ng"].items()}
+    gone = [path for path in [*names, *kinds] if not path.is_file()]
     if gone:
         raise InputError(
             f"{gone[0]}: is gone, with {len(gone) - 1} more of the calibration; calibrate again with --ok"
@@ -100,38 +103,32 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     # The old judge learnt from the first and set its threshold with the others. The last of these are held out.
     own = names[facts["learnt_from"] :] if facts["method"] == "split" else names
     held = own[-max(1, len(own) // HELD_OUT) :]
-    ok = [path for path in names if path not in set(held)] + taught[False]
-    ng = [Path(place) for place in facts["ng_places"]] + taught[True]
-    with tempfile.TemporaryDirectory(prefix=".retrain-", dir=folder) as trial:
-        new, calibration = calibrate_run(
-            Path(trial),
-            ok,
-            ng,
-            eye=make_eye(folder, facts["eye"]["name"]),
-            false_reject=facts["false_reject"],
-            confidence=facts["confidence"],
-            how=facts["how"],
-            seed=facts["seed"] + 1,
-            progress=progress,
-        )
-        examples = zip(new.examples.names, new.examples.kinds, strict=True)
-        ng_files = [Path(name) for name, kind in examples if kind != "OK"]
-        compared = {
-            name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, ng_files, "OK")}
-            for name, judge in (("before", old), ("after", new))
-        }
+    ok = [path for path in names if path not in set(held)]
+    for entry in entries:
+        kept = old.lessons.kept / f"{entry.number}.png"
+        if entry.ng:
+            kinds[kept] = entry.kind
+        else:
+            ok.append(kept)
+    # Lessons speak for themselves where they are in force; what is compared is the judges without them.
+    terms = Terms(facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1)
+    new, calibration = calibrated(folder, make_eye(folder, facts["eye"]["name"]), ok, kinds, terms, progress)
+    compared = {
+        name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, list(kinds), "OK")}
+        for name, judge in (("before", old), ("after", new))
+    }
     better_or_equal = not any(
         compared["after"][name] > compared["before"][name] for name in compared["after"]
     )
     if accept or better_or_equal:
         calibration.facts["ok"] += [str(path) for path in held]  # known, so that they are not taught as NG
-        calibration.facts["places"], calibration.facts["ng_places"] = facts["places"], facts["ng_places"]
-        Inspector(folder, new.eye, new.judge, new.examples, calibration.facts).write(calibration)
+        calibration.facts["places"] = facts["places"]
+        new.write(calibration)
     return {
         **compared,
         "replaced": accept or better_or_equal,
         "held_out_ok": len(held),
-        "ng": len(ng_files),
+        "ng": len(kinds),
         "lessons": len(entries),
     }
 

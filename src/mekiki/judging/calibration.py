@@ -18,6 +18,8 @@ from mekiki.errors import InputError, not_known
 
 Scores = NDArray[np.float64]
 
+HOWS = ("sum", "max")
+"""How surprises of several views are joined."""
 _TAIL_SHARE = 0.1  # of the calibration scores, from which the slope beyond them is read
 _TAIL_LEAST = 10
 _SHRINK = 2.0**-600  # a power of two: no digit is lost
@@ -345,7 +347,7 @@ def combine(p: ArrayLike, how: str = "sum") -> Scores:
         raise InputError(
             f"p-values must be above 0 and at most 1; {_shown(values[(values <= 0) | (values > 1)])}"
         )
-    return _joined(-np.log(values), how)
+    return joined_surprise(-np.log(values), how)
 
 
 def combine_scores(scores: ArrayLike, calibration: ArrayLike, how: str = "sum") -> Scores:
@@ -382,7 +384,7 @@ def combine_scores(scores: ArrayLike, calibration: ArrayLike, how: str = "sum") 
     _all_finite(values, "scores")
     _all_finite(known, "calibration scores")
     surprise = [_surprise(values[:, column], known[:, column]) for column in range(values.shape[1])]
-    return _joined(np.stack(surprise, axis=1), how)
+    return joined_surprise(np.stack(surprise, axis=1), how)
 
 
 @dataclass(frozen=True)
@@ -633,12 +635,13 @@ def _surprise(scores: Scores, calibration: Scores) -> Scores:
     return np.where(scores > start, line, near)
 
 
-def _joined(surprise: Scores, how: str) -> Scores:
+def joined_surprise(surprise: Scores, how: str) -> Scores:
+    """Surprises `[N, columns]` joined to one `[N]`: their `"sum"` or their `"max"`."""
     if how == "sum":
         return np.asarray(surprise.sum(axis=1), np.float64)
     if how == "max":
         return np.asarray(surprise.max(axis=1), np.float64)
-    raise not_known("how", how, ["sum", "max"])
+    raise not_known("how", how, HOWS)
 
 
 def _clopper_pearson(count: int, number: int, level: float) -> tuple[float, float]:

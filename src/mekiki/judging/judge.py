@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError, not_known
 from mekiki.judging.calibration import (
+    HOWS,
     CrossThreshold,
     Threshold,
     calibrate,
     combine_scores,
+    joined_surprise,
     p_values,
     parts_needed,
 )
@@ -27,7 +29,6 @@ from mekiki.judging.unit_space import COVARIANCES, MT
 Views = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
-HOWS = ("sum", "max")
 LEAST_TO_LEARN = 8
 """OK parts below which no unit space is made: fewer say nothing of how good parts vary."""
 _FOLDS = 5
@@ -558,10 +559,10 @@ class _Model:
     def joined(self, seen: _Surprise, how: str) -> Floats:
         """All views joined; then, if NG was taught, whichever is larger: the join or the pull of the lessons."""
         own = seen.surprise[:, : len(self.names)]
-        joined = _joined(own, how)
+        joined = joined_surprise(own, how)
         if seen.lesson is None:
             return joined
-        known = _joined(_each_surprise(self.ordinary, self.ordinary), how)
+        known = joined_surprise(_each_surprise(self.ordinary, self.ordinary), how)
         alone: Floats = _each_surprise(joined[:, None], known[:, None])[:, 0]
         return np.maximum(alone, seen.surprise[:, -1])
 
@@ -604,10 +605,6 @@ def _each_surprise(scores: Floats, ordinary: Floats) -> Floats:
         combine_scores(scores[:, [column]], ordinary[:, [column]]) for column in range(scores.shape[1])
     ]
     return np.stack(columns, axis=1)
-
-
-def _joined(surprise: Floats, how: str) -> Floats:
-    return np.asarray(surprise.sum(axis=1) if how == "sum" else surprise.max(axis=1), np.float64)
 
 
 def _widths(spaces: Mapping[str, _Space]) -> dict[str, int]:

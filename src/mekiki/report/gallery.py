@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.files import write_text
-from mekiki.report.thumbnails import address
+from mekiki.report.thumbnails import address, fitted
 from mekiki.report.wording import escaped
 
 SIDE = 224
@@ -158,11 +158,11 @@ def _card(card: Card) -> str:
     kind = card.verdict.lower()
     shot = ""
     if card.pixels is not None:
-        height, width = _fit(card.pixels.shape[0], card.pixels.shape[1])
-        photograph = f'<img src="{address(_resized(card.pixels, height, width))}" alt="{escaped(card.name)}">'
+        shown = fitted(card.pixels, SIDE)
+        photograph = f'<img src="{address(shown)}" alt="{escaped(card.name)}">'
         heat = ""
         if card.places is not None and card.places.size > 1:
-            heat = f'<img class="heat" src="{address(overlay(card.places, height, width))}" alt="where it departs">'
+            heat = f'<img class="heat" src="{address(overlay(card.places, *shown.shape[:2]))}" alt="where it departs">'
         shot = f'<span class="shot" tabindex="0">{photograph}{heat}</span>'
     figures = "".join(
         f'<figure><img src="{address(pixels)}" alt="">'
@@ -185,16 +185,3 @@ def _card(card: Card) -> str:
 
 def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3g}"
-
-
-def _fit(height: int, width: int) -> tuple[int, int]:
-    shrink = min(1.0, SIDE / max(height, width))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
-
-
-def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX), np.uint8)

@@ -43,14 +43,13 @@ def sheet(pixels: NDArray[np.uint8], rows: NDArray[np.integer[Any]]) -> Sheet:
         (24, 32, 3, True, 'data:image/png;base64,')
     """
     height, width = pixels.shape[1:3]
-    small_width, small_height = _fit(width, height, LARGEST)
+    small_height, small_width = _fit(height, width, LARGEST)
     columns = max(1, math.ceil(math.sqrt(len(rows))))
     shape = (math.ceil(len(rows) / columns) * small_height, columns * small_width, *pixels.shape[3:])
     canvas = np.zeros((max(shape[0], 1), *shape[1:]), np.uint8)
     for place, row in enumerate(rows):
         top, left = place // columns * small_height, place % columns * small_width
-        small = _resized(pixels[row], small_width, small_height)
-        canvas[top : top + small_height, left : left + small_width] = small
+        canvas[top : top + small_height, left : left + small_width] = fitted(pixels[row], LARGEST)
     return Sheet(
         address(canvas), small_width, small_height, columns, (width, height) != (small_width, small_height)
     )
@@ -58,8 +57,23 @@ def sheet(pixels: NDArray[np.uint8], rows: NDArray[np.integer[Any]]) -> Sheet:
 
 def pair_image(pixels: NDArray[np.uint8]) -> str:
     """`data:` address of one image `[H, W]` or `[H, W, 3]`, at most 160 px on its longer side."""
-    width, height = _fit(pixels.shape[1], pixels.shape[0], LARGEST_PAIR)
-    return address(_resized(pixels, width, height))
+    return address(fitted(pixels, LARGEST_PAIR))
+
+
+def fitted(pixels: NDArray[np.uint8], largest: int) -> NDArray[np.uint8]:
+    """One image `[H, W]` or `[H, W, C]`, made smaller where its longer side exceeds `largest` pixels.
+
+    Example:
+        >>> fitted(np.zeros((64, 48, 3), np.uint8), 32).shape
+        (32, 24, 3)
+    """
+    from PIL import Image
+
+    height, width = _fit(pixels.shape[0], pixels.shape[1], largest)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.BOX), dtype=np.uint8)
 
 
 def address(pixels: NDArray[np.uint8]) -> str:
@@ -71,15 +85,6 @@ def address(pixels: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _fit(width: int, height: int, largest: int) -> tuple[int, int]:
-    shrink = min(1.0, largest / max(width, height))
-    return max(1, round(width * shrink)), max(1, round(height * shrink))
-
-
-def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BOX), dtype=np.uint8)
+def _fit(height: int, width: int, largest: int) -> tuple[int, int]:
+    shrink = min(1.0, largest / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))

@@ -1,0 +1,321 @@
+"""Calibrating: from photographs of OK parts, and NG parts if there are any, to an `Inspector`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.datasets.decoding import has_colour
+from mekiki.errors import InputError
+from mekiki.images import content_hashes
+from mekiki.inspection.eyes import EmbedderEye, Eye
+from mekiki.inspection.files import gather, photographs
+from mekiki.inspection.inspector import Calibration, Examples, Inspector, make_eye
+from mekiki.judging import Judge, TradeOff, learn_share, parts_needed, trade_off
+from mekiki.progress import Progress, silent
+from mekiki.report.thumbnails import fitted
+
+THUMBNAIL = 64
+"""Pixels on the longer side of the examples that are kept."""
+DIRECTIONS = 64
+"""In which examples are compared: enough to find the one that is alike, and little to keep."""
+MOST_EXAMPLES = 2000
+"""OK parts that are kept to be compared with; NG parts are all kept."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What wrong verdicts cost, in one unit.
+
+    Attributes:
+        escape: of an NG part that is passed.
+        overkill: of an OK part that is rejected.
+        ng_share: share of NG parts on the line; `None` is that of the photographs.
+    """
+
+    escape: float
+    overkill: float = 1.0
+    ng_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms parts are judged.
+
+    Attributes:
+        false_reject: share of OK parts that may be rejected.
+        confidence: how surely; `None` is on average.
+        costs: of wrong verdicts; the rate is then the one that costs least on the photographs, and a threshold chosen
+            so is an estimate, no promise. Takes NG photographs, and OK photographs enough for `false_reject`.
+        how: how views are joined; see `Judge`.
+        seed: of the deal.
+    """
+
+    false_reject: float = 0.01
+    confidence: float | None = None
+    costs: Costs | None = None
+    how: str = "sum"
+    seed: int = 0
+
+
+def calibrate_run(
+    folder: Path,
+    ok: Sequence[Path],
+    ng: Sequence[Path] = (),
+    *,
+    encoder: str | None = None,
+    terms: Terms | None = None,
+    progress: Progress = silent,
+) -> tuple[Inspector, Calibration]:
+    """Make or renew the calibrated judge of a run folder from photographs of OK parts.
+
+    Args:
+        folder: a trained run; or, with `encoder`, a folder that may be new.
+        ok: photographs of OK parts, or folders of them.
+        ng: of NG parts; sub-folders are kinds of defects. They do not move the threshold: they show what it misses.
+        encoder: `hf:NAME_OR_FOLDER`; `None` takes the run's own network.
+        terms: the rate and how it is held; by default 1 % on average.
+        progress: told during long steps.
+
+    Raises:
+        InputError: too few OK photographs for the rate; the message says how many it takes. Or costs without NG
+            photographs.
+    """
+    terms = terms or Terms()
+    if terms.costs is not None and not ng:
+        raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
+    parts_needed(terms.false_reject, terms.confidence)  # refuses a rate that is none, before anything is read
+    ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
+    kinds = dict(zip(ng_paths, _kinds(ng_paths, ng), strict=True))
+    eye = make_eye(folder, encoder)
+    inspector, calibration = calibrated(folder, eye, ok_paths, kinds, terms, progress)
+    calibration.facts["places"] = [str(place) for place in ok]
+    inspector.write(calibration)
+    return inspector, calibration
+
+
+def calibrated(
+    folder: Path,
+    eye: Eye,
+    ok: Sequence[Path],
+    ng: Mapping[Path, str],
+    terms: Terms,
+    progress: Progress = silent,
+) -> tuple[Inspector, Calibration]:
+    """A judge made from files, not yet written.
+
+    Of the OK photographs, dealt at random, two thirds (or what the rate leaves) teach what good parts look like and the
+    others set the threshold; where they are too few for both, they do both in turn (CV+). Photographs that the run
+    itself learnt from are left out, and of copies all but one.
+
+    Args:
+        folder: the run folder it is for.
+        eye: what to look with.
+        ok: photographs of OK parts.
+        ng: of NG parts, each with its kind of defect.
+        terms: the rate and how it is held.
+        progress: told during long steps.
+    """
+    notes: list[str] = []
+    good = _usable(ok, eye, notes, progress).dealt(terms.seed)
+    learning = _learning(len(good.paths), terms)
+    eye.learn(good.blocks(learning or len(good.paths)))
+    views = _seen(eye, good, "looking at OK parts", progress)
+    judge = Judge(terms.how)
+    if learning:
+        judge.fit({name: view[:learning] for name, view in views.items()})
+        calibrating = {name: view[learning:] for name, view in views.items()}
+        threshold: Any = judge.calibrate(calibrating, terms.false_reject, confidence=terms.confidence)
+    else:
+        threshold = judge.across(views, terms.false_reject)
+        notes.append(
+            f"{len(good.paths)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
+        )
+    facts: dict[str, Any] = {
+        "ok_parts": len(good.paths),
+        "learnt_from": learning or len(good.paths),
+        "calibrated_on": len(good.paths) - learning,
+        "method": "split" if learning else "cross",
+        "false_reject": terms.false_reject,
+        "confidence": terms.confidence,
+        "ok": [str(path) for path in good.paths],
+        "ng": {str(path): kind for path, kind in ng.items()},
+        "seed": terms.seed,
+        "how": terms.how,
+    }
+    curve, pools = None, [(good, ["OK"] * len(good.paths), views)]
+    if ng:
+        bad = _usable(list(ng), eye, notes, progress)
+        kinds = [ng[path] for path in bad.paths]
+        ng_views = _seen(eye, bad, "looking at NG parts", progress)
+        pools.append((bad, kinds, ng_views))
+        curve = trade_off(judge.calibration_scores, judge.judge(ng_views).score)
+        if terms.costs is not None:
+            threshold = _cheapest(judge, curve, terms.costs, facts, notes)
+        missed = ~judge.judge(ng_views).ng
+        facts |= {
+            "ng_parts": len(kinds),
+            "missed": float(missed.mean()),
+            "auroc": curve.auroc(),
+            "missed_by_kind": {
+                kind: float(missed[np.array(kinds) == kind].mean()) for kind in sorted(set(kinds))
+            },
+        }
+    facts["threshold"] = getattr(threshold, "value", None)
+    if learning:
+        facts["realised_between"] = list(threshold.realised())
+    else:
+        facts["proven_at_most"] = threshold.worst_case
+    inspector = Inspector(folder, eye, judge, _examples(judge, pools), facts)
+    return inspector, Calibration(facts, threshold.guarantee, notes, curve)
+
+
+def _learning(parts: int, terms: Terms) -> int:
+    """How many OK parts teach; 0 where all do both."""
+    learning = learn_share(parts, terms.false_reject, terms.confidence)
+    if learning == 0 and terms.confidence is not None:
+        needed = parts_needed(terms.false_reject, terms.confidence)
+        raise InputError(
+            f"{parts} OK parts are too few: {needed} must calibrate to be {100 * terms.confidence:.4g} % sure, and at "
+            f"least {max(8, needed // 4)} more teach; give more, or leave out the confidence"
+        )
+    return learning
+
+
+def _cheapest(judge: Judge, curve: TradeOff, costs: Costs, facts: dict[str, Any], notes: list[str]) -> Any:
+    """State the rate that costs least."""
+    best = curve.cheapest(costs.escape, costs.overkill, ng_share=costs.ng_share)
+    own = judge.calibration_scores
+    rate = (float(np.sum(own > best.threshold)) + 1) / (len(own) + 1)
+    threshold = judge.state_rate(min(rate, 1 - 1 / (len(own) + 1)))
+    facts |= {
+        "false_reject": threshold.false_reject,
+        "cost_per_part": best.cost,
+        "cost_between": list(best.cost_interval),
+        "ng_share": best.ng_share,
+    }
+    notes.append(
+        f"the rate of {100 * threshold.false_reject:.3g} % was chosen by its costs on these photographs, so it is an "
+        "estimate and no promise"
+    )
+    return threshold
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """Photographs that can be used, and their pixels."""
+
+    paths: list[Path] = field(default_factory=list)
+    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def dealt(self, seed: int) -> _Pool:
+        order = np.random.default_rng(seed).permutation(len(self.paths))
+        return _Pool([self.paths[i] for i in order], [self.pixels[i] for i in order])
+
+    def blocks(self, number: int) -> Iterator[NDArray[np.uint8]]:
+        """The first so many, stacked 64 by 64."""
+        for start in range(0, number, 64):
+            yield np.stack(self.pixels[start : min(start + 64, number)])
+
+
+def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progress) -> _Pool:
+    """The files that can be read, each content once, none that the eye learnt from."""
+    learnt: set[int] = set()
+    if isinstance(eye, EmbedderEye):
+        learnt = set(eye.embedder.reference_contents_.tolist())
+    pool = _Pool()
+    content: set[str] = set()
+    bad, copies, known, done = [], 0, 0, 0
+    for block in photographs(paths, eye.size, eye.channels):
+        for one in block:
+            if one.pixels is None:
+                bad.append(f"{one.path} ({one.problem})")
+            elif one.content in content:
+                copies += 1
+            elif learnt and int(content_hashes(one.pixels[None])[0]) in learnt:
+                known += 1
+            else:
+                content.add(one.content)
+                pool.paths.append(one.path)
+                pool.pixels.append(one.pixels)
+        done += len(block)
+        progress("reading photographs", done, len(paths))
+    if bad:
+        notes.append(
+            f"{len(bad)} of {len(paths)} files cannot be read: {'; '.join(bad[:3])}{'; …' if len(bad) > 3 else ''}"
+        )
+    if copies:
+        notes.append(f"{copies} of {len(paths)} photographs are copies of others, and are left out")
+    if known:
+        notes.append(
+            f"{known} of {len(paths)} photographs are left out, because the run learnt from them: it would judge them "
+            "too kindly"
+        )
+    if not pool.paths:
+        raise InputError(
+            f"none of {len(paths)} photographs can be used: {notes[-1] if notes else 'they are empty'}"
+        )
+    return pool
+
+
+def _seen(eye: Eye, pool: _Pool, label: str, progress: Progress) -> dict[str, NDArray[np.float32]]:
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    done = 0
+    for pixels in pool.blocks(len(pool.paths)):
+        for name, view in eye.see(pixels).views.items():
+            parts.setdefault(name, []).append(view)
+        done += len(pixels)
+        progress(label, done, len(pool.paths))
+    return {name: np.concatenate(views) for name, views in parts.items()}
+
+
+def _examples(
+    judge: Judge, pools: Sequence[tuple[_Pool, list[str], Mapping[str, NDArray[np.float32]]]]
+) -> Examples:
+    """Parts to compare with: the first OK parts, and all NG parts."""
+    names: list[str] = []
+    kinds: list[str] = []
+    thumbnails, vectors = [], []
+    for pool, kinds_of, views in pools:
+        most = MOST_EXAMPLES if kinds_of[0] == "OK" else len(kinds_of)
+        names += [str(path) for path in pool.paths[:most]]
+        kinds += kinds_of[:most]
+        thumbnails += [fitted(pixels, THUMBNAIL) for pixels in pool.pixels[:most]]
+        vectors.append(judge.whitened({name: view[:most] for name, view in views.items()}))
+    whitened = np.concatenate(vectors)
+    directions = foremost_directions(whitened)
+    return Examples(
+        names, kinds, whitened @ directions, directions, without_idle_colour(np.stack(thumbnails))
+    )
+
+
+def _kinds(paths: Sequence[Path], places: Sequence[Path]) -> list[str]:
+    """The kind of defect of each file: the name of the sub-folder it lies in, or of the folder that was given."""
+    kinds = []
+    for path in paths:
+        place = next((place for place in places if place in path.parents), path.parent)
+        inside = path.relative_to(place).parts if place in path.parents else ()
+        kinds.append(inside[0] if len(inside) > 1 else place.name or "NG")
+    return kinds
+
+
+def foremost_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The directions in which vectors `[n, d]` differ most, float32 `[d, r]`, r ≤ `DIRECTIONS`, as PCA has them."""
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    if len(vectors) <= vectors.shape[1]:  # by way of the smaller of the two matrices
+        values, left = np.linalg.eigh(centred @ centred.T)
+        kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-DIRECTIONS:]
+        return np.asarray(centred.T @ (left[:, kept] / np.sqrt(values[kept])), np.float32)
+    return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, -DIRECTIONS:], np.float32)
+
+
+def without_idle_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`[N, h, w, 3]` → `[N, h, w]` where all three channels are alike."""
+    if pixels.ndim == 4 and not has_colour(pixels):
+        return np.ascontiguousarray(pixels[..., 0])
+    return pixels
