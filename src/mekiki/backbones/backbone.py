@@ -6,6 +6,7 @@ import copy
 import hashlib
 import inspect
 import json
+import math
 import re
 import threading
 import weakref
@@ -34,8 +35,9 @@ PREFIX = "hf:"
 POOLINGS = ("mean", "max", "mean+std")
 """From the vectors at every place of an image to one of the whole: `[h, w, d]` → `[d]`, or `[2d]` for `"mean+std"`."""
 
-Size = int | tuple[int, int] | Literal["native"] | None
-"""What images are squeezed to: one side, height and width, nothing at all (`"native"`), or the backbone's own."""
+Size = int | tuple[int, int] | Literal["native", "proportions"] | None
+"""What images are squeezed to: one side, height and width, nothing at all (`"native"`), the backbone's own number of
+pixels with the image's own proportions (`"proportions"`), or the backbone's own size (`None`)."""
 Images = NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 Vectors = NDArray[np.float32]
 
@@ -45,6 +47,8 @@ BLOCK = {"cpu": 1}
 """Images that go through the network together; a processor is no faster with more of them at a time."""
 BLOCK_ELSEWHERE = 32
 LARGEST_SIDE = 4096
+LEAST_SIDE = 32
+"""Pixels, of an image that keeps its proportions: most networks halve their grid five times."""
 MOST_SPECIAL_TOKENS = 16
 _FETCHED = ("config.json", *FILES, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -269,8 +273,9 @@ class Backbone:
             images: uint8 `[N, H, W]` or `[N, H, W, 3]`, or any iterable of `[H, W]` and `[H, W, 3]`, of any sizes.
             layers: numbers of hidden states; `None` is the default layer alone. What lies behind the last of them is
                 not computed.
-            size: one side, `(height, width)`, `"native"` to take each image as it is, or `None` for `input_size`. A
-                transformer needs whole patches, so its images are stretched to the nearest whole number of them.
+            size: one side, `(height, width)`, `"native"` to take each image as it is, `"proportions"` for as many
+                pixels as `input_size` has in the image's own proportions, or `None` for `input_size`. A transformer
+                needs whole patches, so its images are stretched to the nearest whole number of them.
             batch_size: images of one size that go through together; `None` is one on a processor and 32 elsewhere.
             progress: told after each block.
 
@@ -391,8 +396,14 @@ class Backbone:
         if size is None:
             return self.input_size
         if isinstance(size, str):
-            if size != "native":
-                raise InputError(f"size must be one side, (height, width), 'native' or None, not {size!r}")
+            if size == "proportions":
+                stretch = math.sqrt(math.prod(self.input_size) / (height * width))
+                shortest = min(LEAST_SIDE, *self.input_size)
+                height, width = (max(shortest, round(side * stretch)) for side in (height, width))
+            elif size != "native":
+                raise InputError(
+                    f"size must be one side, (height, width), 'native', 'proportions' or None, not {size!r}"
+                )
             return self._fitted((height, width))
         sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
         if len(sides) != 2 or not all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mekiki.datasets.decoding import has_colour
 from mekiki.errors import InputError
-from mekiki.images import content_hashes
+from mekiki.images import Pixels, content_hashes
 from mekiki.inspection.eyes import EmbedderEye, Eye
-from mekiki.inspection.files import gather, photographs
+from mekiki.inspection.files import BLOCK, Conditions, Photograph, gather, photographs
 from mekiki.inspection.inspector import Calibration, Examples, Inspector, make_eye
 from mekiki.judging import Judge, TradeOff, learn_share, parts_needed, trade_off
 from mekiki.progress import Progress, silent
@@ -144,6 +144,7 @@ def calibrated(
         "false_reject": terms.false_reject,
         "confidence": terms.confidence,
         "ok": [str(path) for path in good.paths],
+        "conditions": asdict(good.conditions),
         "ng": {str(path): kind for path, kind in ng.items()},
         "seed": terms.seed,
         "how": terms.how,
@@ -210,17 +211,18 @@ def _cheapest(judge: Judge, curve: TradeOff, costs: Costs, facts: dict[str, Any]
 class _Pool:
     """Photographs that can be used, and their pixels."""
 
-    paths: list[Path] = field(default_factory=list)
-    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    conditions: Conditions
+    paths: list[Path]
+    pixels: list[Pixels]
 
     def dealt(self, seed: int) -> _Pool:
         order = np.random.default_rng(seed).permutation(len(self.paths))
-        return _Pool([self.paths[i] for i in order], [self.pixels[i] for i in order])
+        return _Pool(self.conditions, [self.paths[i] for i in order], [self.pixels[i] for i in order])
 
-    def blocks(self, number: int) -> Iterator[NDArray[np.uint8]]:
-        """The first so many, stacked 64 by 64."""
-        for start in range(0, number, 64):
-            yield np.stack(self.pixels[start : min(start + 64, number)])
+    def blocks(self, number: int) -> Iterator[list[Pixels]]:
+        """The first so many, a few at a time."""
+        for start in range(0, number, BLOCK):
+            yield self.pixels[start : min(start + BLOCK, number)]
 
 
 def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progress) -> _Pool:
@@ -228,10 +230,10 @@ def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progres
     learnt: set[int] = set()
     if isinstance(eye, EmbedderEye):
         learnt = set(eye.embedder.reference_contents_.tolist())
-    pool = _Pool()
+    kept: list[Photograph] = []
     content: set[str] = set()
     bad, copies, known, done = [], 0, 0, 0
-    for block in photographs(paths, eye.size, eye.channels):
+    for block in photographs(paths, eye.frame, eye.channels):
         for one in block:
             if one.pixels is None:
                 bad.append(f"{one.path} ({one.problem})")
@@ -241,8 +243,7 @@ def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progres
                 known += 1
             else:
                 content.add(one.content)
-                pool.paths.append(one.path)
-                pool.pixels.append(one.pixels)
+                kept.append(one)
         done += len(block)
         progress("reading photographs", done, len(paths))
     if bad:
@@ -256,11 +257,12 @@ def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progres
             f"{known} of {len(paths)} photographs are left out, because the run learnt from them: it would judge them "
             "too kindly"
         )
-    if not pool.paths:
+    if not kept:
         raise InputError(
             f"none of {len(paths)} photographs can be used: {notes[-1] if notes else 'they are empty'}"
         )
-    return pool
+    pixels = [one.pixels for one in kept if one.pixels is not None]
+    return _Pool(Conditions.of(kept), [one.path for one in kept], pixels)
 
 
 def _seen(eye: Eye, pool: _Pool, label: str, progress: Progress) -> dict[str, NDArray[np.float32]]:
@@ -280,7 +282,8 @@ def _examples(
     """Parts to compare with: the first OK parts, and all NG parts."""
     names: list[str] = []
     kinds: list[str] = []
-    thumbnails, vectors = [], []
+    thumbnails: list[NDArray[np.uint8]] = []
+    vectors = []
     for pool, kinds_of, views in pools:
         most = MOST_EXAMPLES if kinds_of[0] == "OK" else len(kinds_of)
         names += [str(path) for path in pool.paths[:most]]
@@ -289,8 +292,16 @@ def _examples(
         vectors.append(judge.whitened({name: view[:most] for name, view in views.items()}))
     whitened = np.concatenate(vectors)
     directions = foremost_directions(whitened)
+    drawn = np.zeros((len(thumbnails), THUMBNAIL, THUMBNAIL, *thumbnails[0].shape[2:]), np.uint8)
+    for square, small in zip(drawn, thumbnails, strict=True):
+        square[: small.shape[0], : small.shape[1]] = small
     return Examples(
-        names, kinds, whitened @ directions, directions, without_idle_colour(np.stack(thumbnails))
+        names,
+        kinds,
+        whitened @ directions,
+        directions,
+        without_idle_colour(drawn),
+        np.array([small.shape[:2] for small in thumbnails], np.int64),
     )
 
 

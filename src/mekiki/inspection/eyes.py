@@ -1,25 +1,27 @@
-"""Eyes: what a judge looks through. Photographs of one size in, views of them out, and where they depart.
+"""Eyes: what a judge looks through. Photographs in, views of them out, and where they depart.
 
-A trained run looks through its `Embedder`; `hf:NAME_OR_FOLDER` through two layers of a pretrained backbone.
+A trained run looks through its `Embedder`; `hf:NAME_OR_FOLDER` through layers of a pretrained backbone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mekiki.backbones import Backbone
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.images import Pixels
+from mekiki.inspection.files import content_of
+from mekiki.judging import Judge, Slopes
 
 Floats = NDArray[np.float32]
-Score = Callable[[Mapping[str, Floats]], NDArray[np.float64]]
-"""From views of photographs to how far they are from good."""
 
 DEPTHS = (0.64, 0.72)
 """How deep the two layers of a backbone lie, as a share of its depth: past textures, before names of things."""
@@ -27,6 +29,12 @@ QUARTERS = 2
 """A photograph is looked at in so many rows and columns, for a defect to weigh against a part of it, not the whole."""
 OCCLUSIONS = 7
 """Rows and columns of the places that are covered one by one, where an eye has no patches."""
+ROOM = 2.0
+"""Pixels a photograph may keep, over those a backbone takes: what is left for the second look and for showing it."""
+NARROWEST = 4.0
+"""Height over width, or width over height, beyond which a photograph is squeezed to this."""
+SQUEEZED = 1.1
+"""A photograph whose proportions are farther than this from a backbone's own is distorted, and looked at twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +43,31 @@ class Sight:
 
     Attributes:
         views: float32 `[N, d]` each, for a `mekiki.judging.Judge`.
-        places: float32 `[N, h, w]`, how far each place departs from the same place of OK parts; 1 is usual.
+        patches: by view and photograph, float32 `[h, w, d]`, what its items were made of; empty where an eye has none.
     """
 
     views: dict[str, Floats]
-    places: Floats | None
+    patches: dict[str, list[Floats]] = field(default_factory=dict)
 
 
 class Eye(Protocol):
     """What the rest of the room asks of an eye."""
 
     name: str
-    size: tuple[int, int]
     channels: int
+    fingerprint: str
 
-    def learn(self, blocks: Iterable[Pixels]) -> None:
-        """Learn from OK parts what each place looks like."""
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a photograph of this size is read at."""
 
-    def see(self, pixels: Pixels, score: Score | None = None) -> Sight:
-        """Look; with `score` given, say where as well."""
+    def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
+        """Learn from OK parts what there is to know beforehand."""
+
+    def see(self, images: Sequence[Pixels]) -> Sight:
+        """Look at photographs `[H, W]` or `[H, W, 3]`."""
+
+    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+        """How much each place brings to the score: float32 `[N, h, w]`."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
@@ -63,56 +77,74 @@ class Eye(Protocol):
 
 
 class BackboneEye:
-    """Two layers of a frozen backbone: mean and spread of each channel in each quarter of the photograph.
+    """Layers of a frozen backbone: mean and spread of each channel in each quarter of the photograph.
 
-    Where it departs: at every place of the first layer's grid, the Mahalanobis distance from the mean of the same
-    place in OK parts, with one covariance for all places (a light form of PaDiM, Defard et al. 2021,
-    doi 10.1007/978-3-030-68799-1_35, which has one a place).
+    Two layers see the photograph squeezed to the backbone's own size, which keeps things where they are. If the OK
+    photographs have other proportions than that, the first of the two looks once more, at as many pixels and with the
+    proportions kept, because squeezing changes what a texture is like.
+
+    Where a photograph departs: see `attributed`.
 
     Args:
         backbone: the pretrained encoder.
     """
 
+    channels = 3
+
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.name = f"hf:{backbone.place}"
         self.fingerprint = backbone.fingerprint
-        self.size, self.channels = backbone.input_size, 3
         self.layers = sorted({max(1, round(depth * (backbone.layers - 1))) for depth in DEPTHS})
-        self._local: _Local | None = None
+        self._twice = False
 
-    def learn(self, blocks: Iterable[Pixels]) -> None:
-        """Learn what each place of OK parts looks like, in one pass with flat memory."""
-        gathered = _Gathered()
-        for pixels in blocks:
-            for seen in self.backbone.look(pixels, [self.layers[0]]):
-                gathered.add(seen.patches[self.layers[0]])
-        self._local = gathered.local()
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """The photograph's own proportions, at most `ROOM` times the pixels of the backbone's size."""
+        return proportioned(height, width, ROOM * math.prod(self.backbone.input_size))
 
-    def see(self, pixels: Pixels, score: Score | None = None) -> Sight:
-        """Views of photographs `[N, H, W]` or `[N, H, W, 3]`; places too if `learn` was called."""
-        views: dict[str, list[Floats]] = {f"layer {layer}": [] for layer in self.layers}
-        places = []
-        for seen in self.backbone.look(pixels, self.layers):
-            for layer in self.layers:
-                views[f"layer {layer}"].append(quartered(seen.patches[layer]))
-            if self._local is not None:
-                places.append(self._local.distances(seen.patches[self.layers[0]]))
-        joined = {name: np.concatenate(parts) for name, parts in views.items()}
-        return Sight(joined, np.concatenate(places) if places else None)
+    def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
+        """See whether OK photographs have other proportions than the backbone."""
+        own = self.backbone.input_size[0] / self.backbone.input_size[1]
+        self._twice = any(
+            not 1 / SQUEEZED <= image.shape[0] / image.shape[1] / own <= SQUEEZED
+            for images in blocks
+            for image in images
+        )
+
+    def see(self, images: Sequence[Pixels]) -> Sight:
+        """Views of photographs, and the patches they were made of."""
+        patches: dict[str, list[Floats]] = {}
+        for seen in self.backbone.look(images, self.layers):
+            for layer, grids in seen.patches.items():
+                patches.setdefault(f"layer {layer}", []).extend(grids)
+        if self._twice:
+            first = self.layers[0]
+            name = f"layer {first}, proportions kept"
+            for seen in self.backbone.look(images, [first], size="proportions"):
+                patches.setdefault(name, []).extend(seen.patches[first])
+        views = {
+            name: np.concatenate([quartered(grid[None]) for grid in grids]) for name, grids in patches.items()
+        }
+        return Sight(views, patches)
+
+    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+        """What each place brings to D², all views together, on the grid of the first layer."""
+        slopes = judge.slopes(sight.views)
+        grid = sight.patches[f"layer {self.layers[0]}"]
+        places = np.zeros((len(images), *grid[0].shape[:2]), np.float32)
+        for name, patches in sight.patches.items():
+            for row, patch in enumerate(patches):
+                own = Slopes(slopes[name].centre, slopes[name].values[row : row + 1])
+                places[row] += _at(attributed(patch[None], own)[0], (places.shape[1], places.shape[2]))
+        return smoothed(np.maximum(places, 0))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
-        return (
-            {}
-            if self._local is None
-            else {f"local/{name}": value for name, value in vars(self._local).items()}
-        )
+        return {"twice": np.array([self._twice])}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `arrays` gave."""
-        if "local/means" in arrays:
-            self._local = _Local(arrays["local/means"], arrays["local/whitening"], arrays["local/usual"])
+        self._twice = bool(arrays["twice"][0])
 
 
 class EmbedderEye:
@@ -135,34 +167,39 @@ class EmbedderEye:
             )
         self.embedder = embedder
         self.name = "embedder"
-        self.channels, height, width = embedder.input_shape_
-        self.size = (height, width)
+        self.channels, *size = embedder.input_shape_
+        self.size = (size[0], size[1])
+        self.fingerprint = content_of(np.ascontiguousarray(embedder.reference_vectors_).view(np.uint8))
         self._mean: NDArray[np.uint8] | None = None
 
-    def learn(self, blocks: Iterable[Pixels]) -> None:
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """What the network learnt from, whatever the size of the photograph."""
+        return self.size
+
+    def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
         """Learn the mean photograph of OK parts."""
-        total, number = 0.0, 0
-        for pixels in blocks:
-            total = total + pixels.sum(axis=0, dtype=np.float64)
-            number += len(pixels)
+        total: Any = 0.0
+        number = 0
+        for images in blocks:
+            total = total + np.sum(images, axis=0, dtype=np.float64)
+            number += len(images)
         if number:
             self._mean = np.rint(total / number).astype(np.uint8)
 
-    def see(self, pixels: Pixels, score: Score | None = None) -> Sight:
-        """Views of photographs; places, at the cost of 49 more looks each, with `score`."""
-        views = {"embedding": self.embedder.transform(pixels)}
-        if score is None or self._mean is None:
-            return Sight(views, None)
-        scores = score(views)
-        return Sight(
-            views, np.stack([self._occluded(*each, score) for each in zip(pixels, scores, strict=True)])
-        )
+    def see(self, images: Sequence[Pixels]) -> Sight:
+        """Views of photographs."""
+        return Sight({"embedding": self.embedder.transform(np.stack(images))})
+
+    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+        """What the score loses when a place is covered, at the cost of 49 more looks a photograph."""
+        scores = judge.score(sight.views)
+        return np.stack([self._occluded(*each, judge) for each in zip(images, scores, strict=True)])
 
     def _occluded(
         self,
         image: NDArray[np.uint8],
         before: float,
-        score: Score,
+        judge: Judge,
     ) -> Floats:
         height, width = image.shape[:2]
         rows, columns = min(OCCLUSIONS, height), min(OCCLUSIONS, width)
@@ -175,7 +212,7 @@ class EmbedderEye:
             )
             if self._mean is not None:
                 covered[place][at] = self._mean[at]
-        lost = before - score({"embedding": self.embedder.transform(covered)})
+        lost = before - judge.score({"embedding": self.embedder.transform(covered)})
         return lost.reshape(rows, columns).astype(np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -209,59 +246,65 @@ def _cuts(length: int) -> list[slice]:
     return [slice(i * length // number, (i + 1) * length // number) for i in range(number)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Local:
-    """What each place looks like.
+def attributed(patches: Floats, slopes: Slopes) -> Floats:
+    """What each place brings to D² of the view that `quartered` made: `[N, h, w, d]` → `[N, h, w]`.
 
-    Attributes:
-        means: float32 `[h, w, d]`.
-        whitening: float32 `[d, d]`.
-        usual: float32 `[1]`, root mean square distance of the OK places it was learnt from.
+    D² = Σ slope·(item − centre), and each item is a mean over the places of a quarter: of a channel p, or, for its
+    spread, of (p − mean)²/spread. So D² is a sum over places, as it is a sum over items (`Judge.contributions`). Places
+    that bring less than nothing are more like good parts than these are among themselves.
+
+    Example:
+        >>> good = np.random.default_rng(0).normal(size=(99, 4, 4, 1)).astype(np.float32)
+        >>> part = good[:1].copy()
+        >>> part[0, 1, 2] = 9  # in row 1 and column 2
+        >>> slopes = Judge().fit({"view": quartered(good)}).slopes({"view": quartered(part)})["view"]
+        >>> divmod(int(attributed(part, slopes).argmax()), 4)
+        (1, 2)
     """
+    number, height, width, channels = patches.shape
+    parts = [(rows, columns) for rows in _cuts(height) for columns in _cuts(width)]
+    shape = (2, len(parts), channels)
+    centres = slopes.centre.reshape(shape)
+    pulls = slopes.values.reshape(number, *shape)
+    places = np.zeros((number, height, width), np.float32)
+    for part, (rows, columns) in enumerate(parts):
+        inside = patches[:, rows, columns].reshape(number, -1, channels)
+        mean, spread = inside.mean(axis=1), inside.std(axis=1)
+        pull, stretch = pulls[:, 0, part], pulls[:, 1, part] / np.maximum(spread, 1e-6)
+        level = np.einsum("npd,nd->np", inside - centres[0, part], pull)
+        level += np.einsum("npd,nd->np", (inside - mean[:, None]) ** 2, stretch)
+        level -= (pulls[:, 1, part] * centres[1, part]).sum(axis=1)[:, None]
+        target = places[:, rows, columns]
+        target[...] = (level / inside.shape[1]).reshape(target.shape)
+    return places
 
-    means: Floats
-    whitening: Floats
-    usual: Floats
 
-    def distances(self, patches: Floats) -> Floats:
-        """`[N, h, w, d]` → `[N, h, w]`, in units of what is usual."""
-        if patches.shape[1:] != self.means.shape:
-            raise InputError(
-                f"places {patches.shape[1:]} where {self.means.shape} were learnt; calibrate again"
-            )
-        apart = ((patches - self.means) @ self.whitening).reshape(-1, patches.shape[3])
-        length = np.sqrt(np.einsum("nd,nd->n", apart, apart)) / self.usual[0]
-        return np.asarray(length.reshape(patches.shape[:3]), np.float32)
+def smoothed(places: Floats) -> Floats:
+    """Each place and its neighbours, weighed 1 : 2 : 1 along both axes: `[N, h, w]` → `[N, h, w]`."""
+    for axis in (1, 2):
+        ends = [(0, 0)] * 3
+        ends[axis] = (1, 1)
+        padded = np.moveaxis(np.pad(places, ends, mode="edge"), axis, 0)
+        blurred = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+        places = np.ascontiguousarray(np.moveaxis(blurred, 0, axis), np.float32)
+    return places
 
 
-class _Gathered:
-    """Moments of places, added up block by block."""
+def proportioned(height: int, width: int, most: float) -> tuple[int, int]:
+    """The same proportions in at most so many pixels; once there, nothing changes any more.
 
-    def __init__(self) -> None:
-        self.number = 0
-        self.sums: NDArray[np.float64] | None = None
-        self.products: NDArray[np.float64] | None = None
+    Example:
+        >>> proportioned(3000, 4000, 50176), proportioned(100, 80, 50176), proportioned(1, 900, 50176)
+        ((193, 258), (100, 80), (1, 4))
+    """
+    shrink = min(1.0, math.sqrt(most / (height * width)))
+    height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
+    return min(height, int(NARROWEST * width)), min(width, int(NARROWEST * height))
 
-    def add(self, patches: Floats) -> None:
-        flat = patches.reshape(-1, patches.shape[3])
-        products = (flat.T @ flat).astype(np.float64)
-        sums = patches.sum(axis=0, dtype=np.float64)
-        if self.sums is None or self.products is None:
-            self.sums, self.products = sums, products
-        else:
-            self.sums += sums
-            self.products += products
-        self.number += len(patches)
 
-    def local(self) -> _Local | None:
-        if self.sums is None or self.products is None or self.number < 2:
-            return None
-        means = self.sums / self.number
-        flat = means.reshape(-1, means.shape[2])
-        covariance = (self.products - self.number * flat.T @ flat) / (self.number * len(flat))
-        items = len(covariance)
-        covariance += np.eye(items) * max(1e-2 * np.trace(covariance) / items, 1e-12)
-        values, directions = np.linalg.eigh(covariance)
-        whitening = directions / np.sqrt(values)
-        usual = np.sqrt(np.trace(whitening.T @ covariance @ whitening))
-        return _Local(means.astype(np.float32), whitening.astype(np.float32), np.asarray([usual], np.float32))
+def _at(places: Floats, shape: tuple[int, int]) -> Floats:
+    """A map on another grid, `[h, w]` → `[*shape]`, with the same sum."""
+    if places.shape == shape:
+        return places
+    drawn = Image.fromarray(places).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(drawn, np.float32) * (places.size / math.prod(shape))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mekiki.datasets.decoding import decode
+from mekiki.datasets.decoding import TWELVE_BITS, decode, read_header
 from mekiki.datasets.layout import image_files
 from mekiki.errors import InputError
 from mekiki.images import Pixels
@@ -28,16 +28,77 @@ class Photograph:
         path: the file.
         pixels: uint8 `[H, W]` or `[H, W, 3]`, or `None`.
         problem: why there are no pixels, in one line.
+        size: height and width of the photograph in the file.
+        coloured: whether it has colour.
+        dark: the highest value of a 16-bit photograph whose upper four bits are never used, else 0.
     """
 
     path: Path
     pixels: Pixels | None
     problem: str = ""
+    size: tuple[int, int] = (0, 0)
+    coloured: bool = False
+    dark: int = 0
 
     @property
     def content(self) -> str:
         """A hash of the pixels as the judge sees them, by which the same photograph is known again."""
         return content_of(self.pixels) if self.pixels is not None else ""
+
+
+SIZE_ROOM = 1.25
+"""A photograph larger or smaller than all those calibrated on by more than this is remarked on."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How OK parts were photographed, for a photograph of another kind to be told.
+
+    Attributes:
+        heights: lowest and highest, in pixels.
+        widths: lowest and highest.
+        coloured: whether any has colour.
+
+    Example:
+        >>> conditions = Conditions((300, 320), (400, 400), False)
+        >>> conditions.remark(Photograph(Path("a.png"), np.zeros((3, 4), np.uint8), size=(1200, 1600)))
+        'all pixels are equal; 1200×1600 pixels, where those calibrated on have 300…320×400'
+    """
+
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+    coloured: bool
+
+    @classmethod
+    def of(cls, photographs: Sequence[Photograph]) -> Conditions:
+        """Those of photographs that could be read."""
+        heights, widths = zip(*(one.size for one in photographs), strict=True)
+        return cls(
+            (min(heights), max(heights)),
+            (min(widths), max(widths)),
+            any(one.coloured for one in photographs),
+        )
+
+    def remark(self, one: Photograph) -> str:
+        """What sets a photograph apart before any judge has seen it; empty for nothing."""
+        said = []
+        if one.pixels is not None and one.pixels.min() == one.pixels.max():
+            said.append("all pixels are equal")
+        sides = zip(one.size, (self.heights, self.widths), strict=True)
+        if any(not low / SIZE_ROOM <= side <= high * SIZE_ROOM for side, (low, high) in sides):
+            said.append(
+                f"{one.size[0]}×{one.size[1]} pixels, where those calibrated on have {_span(self.heights)}×"
+                f"{_span(self.widths)}"
+            )
+        if one.coloured and not self.coloured:
+            said.append("has colour, where those calibrated on are grey")
+        if one.dark:
+            said.append(f"16 bits deep, but no value is above {one.dark}, so it is dark; scale it first")
+        return "; ".join(said)
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]}…{ends[1]}"
 
 
 def content_of(pixels: Pixels) -> str:
@@ -79,12 +140,14 @@ def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(files.values()), notes
 
 
-def photographs(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Iterator[list[Photograph]]:
+def photographs(
+    paths: Sequence[Path], frame: Callable[[int, int], tuple[int, int]], channels: int
+) -> Iterator[list[Photograph]]:
     """Read files in blocks, a few ahead of the caller; never raises for a file that cannot be read.
 
     Args:
         paths: the files.
-        size: height and width to squeeze them to.
+        frame: from height and width of a photograph to those it is read at.
         channels: 1 or 3.
 
     Yields:
@@ -93,10 +156,19 @@ def photographs(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
 
     def read(path: Path) -> Photograph:
         try:
-            return Photograph(path, decode(path, size, channels).pixels)
+            header = read_header(path)
+            decoded = decode(path, frame(header.height, header.width), channels)
         except InputError as error:
             said = str(error)
             return Photograph(path, None, said.removeprefix(f"{path}: "))
+        highest = decoded.highest_of_16_bit or 0
+        return Photograph(
+            path,
+            decoded.pixels,
+            size=(header.height, header.width),
+            coloured=decoded.coloured,
+            dark=highest if highest <= TWELVE_BITS else 0,
+        )
 
     with ThreadPoolExecutor(2, thread_name_prefix="mekiki-photographs") as threads:
         blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]

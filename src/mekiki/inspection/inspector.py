@@ -14,15 +14,16 @@ from safetensors.numpy import load_file, save_file
 
 from mekiki.errors import InputError
 from mekiki.files import replaced_folder, settle_folder
-from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye
-from mekiki.inspection.files import Photograph, content_of, photographs
+from mekiki.images import Pixels
+from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, Sight
+from mekiki.inspection.files import Conditions, Photograph, photographs
 from mekiki.inspection.lessons import LessonBook
 from mekiki.judging import Judge, TradeOff
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
 
 FOLDER = "judge"
-FORMAT = "mekiki-judge/1"
+FORMAT = "mekiki-judge/2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Verdict:
         like_ok: the OK example it resembles most.
         like_ng: the NG example it resembles most; empty where there is none.
         problem: why it could not be read.
+        note: what sets the photograph apart from those calibrated on, such as its size.
         pixels: as the judge saw it.
         places: float32 `[h, w]`, where it departs.
         views: what the eye saw, one row each.
@@ -55,6 +57,7 @@ class Verdict:
     like_ok: str = ""
     like_ng: str = ""
     problem: str = ""
+    note: str = ""
     pixels: NDArray[np.uint8] | None = None
     places: NDArray[np.float32] | None = None
     views: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -77,6 +80,7 @@ class Verdict:
             "like_ok": self.like_ok,
             "like_ng": self.like_ng,
             "problem": self.problem,
+            "note": self.note,
         }
 
 
@@ -89,7 +93,8 @@ class Examples:
         kinds: `"OK"`, or the kind of defect.
         vectors: float32 `[n, r]`, where they lie in the r directions in which they differ most.
         directions: float32 `[d, r]`, these directions in the judge's common space.
-        thumbnails: uint8 `[n, h, w]` or `[n, h, w, 3]`.
+        thumbnails: uint8 `[n, h, w]` or `[n, h, w, 3]`, each in the upper left corner of its square.
+        sizes: int64 `[n, 2]`, height and width of each there.
     """
 
     names: list[str]
@@ -97,6 +102,12 @@ class Examples:
     vectors: NDArray[np.float32]
     directions: NDArray[np.float32]
     thumbnails: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+    def thumbnail(self, row: int) -> NDArray[np.uint8]:
+        """One of them, uint8 `[h, w]` or `[h, w, 3]`."""
+        height, width = self.sizes[row]
+        return self.thumbnails[row, :height, :width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +137,14 @@ class Inspector:
         examples: OK and NG parts to compare with.
         lessons: what people taught.
         facts: how it was calibrated.
+        conditions: how the OK parts were photographed.
     """
 
     def __init__(
         self, folder: Path, eye: Eye, judge: Judge, examples: Examples, facts: dict[str, Any]
     ) -> None:
         self.folder, self.eye, self.judge, self.examples, self.facts = folder, eye, judge, examples, facts
+        self.conditions = Conditions(**{name: _fixed(value) for name, value in facts["conditions"].items()})
         self.lessons = LessonBook(folder)
         self.reload_lessons()
 
@@ -157,7 +170,7 @@ class Inspector:
                 f"{path}: is of format {facts.get('format')}, and this mekiki reads {FORMAT}; calibrate again"
             )
         eye = make_eye(folder, facts["eye"]["name"])
-        if eye_fingerprint(eye) != facts["eye"]["fingerprint"]:
+        if eye.fingerprint != facts["eye"]["fingerprint"]:
             raise InputError(
                 f"{folder}: its {'backbone' if isinstance(eye, BackboneEye) else 'network'} has changed since it was "
                 "calibrated; calibrate again"
@@ -170,6 +183,7 @@ class Inspector:
             arrays["examples/vectors"],
             arrays["examples/directions"],
             arrays["examples/thumbnails"],
+            arrays["examples/sizes"],
         )
         return cls(folder, eye, judge, examples, facts)
 
@@ -185,11 +199,11 @@ class Inspector:
 
         Args:
             paths: the files.
-            where: also say where each NG part departs, if that costs extra looks.
+            where: also say where each NG part departs.
             progress: told after each block.
         """
         done = 0
-        for block in photographs(paths, self.eye.size, self.eye.channels):
+        for block in photographs(paths, self.eye.frame, self.eye.channels):
             yield from self._judge_block(block, where)
             done += len(block)
             progress("judging", done, len(paths))
@@ -202,18 +216,9 @@ class Inspector:
         pixels = [one.pixels for one in block if one.pixels is not None]
         if not pixels:
             return [Verdict(one.path, "unreadable", problem=one.problem) for one in block]
-        stack = np.stack(pixels)
-        sight = self.eye.see(stack)
+        sight = self.eye.see(pixels)
         said = self.judge.judge(sight.views)
-        places = sight.places
-        if where and places is None:
-            places = np.zeros((len(stack), 1, 1), np.float32)
-            look = np.flatnonzero(said.ng)
-            if len(look):
-                seen = self.eye.see(stack[look], self.judge.score).places
-                if seen is not None:
-                    places = np.zeros((len(stack), *seen.shape[1:]), np.float32)
-                    places[look] = seen
+        places = self._where(pixels, sight, said.ng) if where else {}
         z = said.whitened @ self.examples.directions
         threshold = getattr(self.judge.threshold, "value", float("nan"))
         foremost = said.foremost()
@@ -244,13 +249,28 @@ class Inspector:
                     like_ok,
                     like_ng,
                     "",
+                    self.conditions.remark(one),
                     one.pixels,
-                    None if places is None else places[row],
+                    places.get(row),
                     {name: view[row] for name, view in sight.views.items()},
                 )
             )
             row += 1
         return verdicts
+
+    def _where(
+        self, pixels: Sequence[Pixels], sight: Sight, ng: NDArray[np.bool_]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Where those depart that are NG, by row."""
+        rows = np.flatnonzero(ng).tolist()
+        if not rows:
+            return {}
+        some = Sight(
+            {name: view[rows] for name, view in sight.views.items()},
+            {name: [grids[row] for row in rows] for name, grids in sight.patches.items()},
+        )
+        places = self.eye.where([pixels[row] for row in rows], some, self.judge)
+        return dict(zip(rows, places, strict=True))
 
     def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str, str]:
         """The nearest OK and NG examples, and the kind of the latter."""
@@ -272,7 +292,7 @@ class Inspector:
             "guarantee": calibration.guarantee,
             "notes": calibration.notes,
             "judge": facts,
-            "eye": {"name": self.eye.name, "fingerprint": eye_fingerprint(self.eye)},
+            "eye": {"name": self.eye.name, "fingerprint": self.eye.fingerprint},
             "examples": {"names": self.examples.names, "kinds": self.examples.kinds},
         }
         every = {f"judge/{name}": array for name, array in arrays.items()}
@@ -281,6 +301,7 @@ class Inspector:
             "examples/vectors": self.examples.vectors,
             "examples/directions": self.examples.directions,
             "examples/thumbnails": self.examples.thumbnails,
+            "examples/sizes": self.examples.sizes,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with replaced_folder(self.folder / FOLDER) as new:
@@ -306,14 +327,8 @@ def make_eye(folder: Path, encoder: str | None) -> Eye:
     return EmbedderEye(Run(folder).open().embedder())
 
 
-def eye_fingerprint(eye: Eye) -> str:
-    """What tells one eye from another that gives other numbers."""
-    if isinstance(eye, BackboneEye):
-        return eye.fingerprint
-    if isinstance(eye, EmbedderEye):
-        vectors = eye.embedder.reference_vectors_
-        return content_of(np.ascontiguousarray(vectors).view(np.uint8))
-    raise InputError(f"{eye.name}: is no eye that can be known again")
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,19 @@ from mekiki.progress import Progress, silent
 from mekiki.report.gallery import Card, Gallery, write_gallery
 
 SUFFIXES = (".csv", ".parquet", ".html")
-COLUMNS = ("file", "verdict", "score", "p", "threshold", "why", "kind", "like_ok", "like_ng", "problem")
+COLUMNS = (
+    "file",
+    "verdict",
+    "score",
+    "p",
+    "threshold",
+    "why",
+    "kind",
+    "like_ok",
+    "like_ng",
+    "problem",
+    "note",
+)
 MOST_CARDS = 300
 """Photographs on a page; beyond that the best of them are left out, and the page says so."""
 
@@ -175,7 +187,7 @@ def gallery(results: Results, inspector: Inspector) -> Gallery:
     place = {name: row for row, name in reversed(list(enumerate(examples.names)))}
 
     def example(name: str) -> Any:
-        return None if name not in place else examples.thumbnails[place[name]]
+        return None if name not in place else examples.thumbnail(place[name])
 
     cards = [
         Card(

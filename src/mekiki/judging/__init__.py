@@ -17,7 +17,7 @@ from mekiki.judging.calibration import (
 )
 from mekiki.judging.drift import Drift, DriftAlarm
 from mekiki.judging.items import HeldOutCheck, ItemSelection, orthogonal_array, select_items, sn_ratio
-from mekiki.judging.judge import Judge, Lesson, Verdicts, learn_share
+from mekiki.judging.judge import Judge, Lesson, Slopes, Verdicts, learn_share
 from mekiki.judging.taguchi import RT, T1, Ta, Tb
 from mekiki.judging.unit_space import MT, MTA, adjugate
 
@@ -35,6 +35,7 @@ __all__ = [
     "ItemSelection",
     "Judge",
     "Lesson",
+    "Slopes",
     "Ta",
     "Tb",
     "Threshold",

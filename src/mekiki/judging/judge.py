@@ -52,6 +52,21 @@ class Lesson:
 
 
 @dataclass(frozen=True, eq=False)
+class Slopes:
+    """Which way parts depart from good ones in a view.
+
+    (x − centre)·values is D², in units of the mean D² of the good parts learnt from.
+
+    Attributes:
+        centre: float64 `[d]`, the mean of the unit space.
+        values: float64 `[N, d]`, half the gradient of D².
+    """
+
+    centre: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Verdicts:
     """What a judge says of N parts.
 
@@ -282,6 +297,26 @@ class Judge:
             raise not_known("view of vectors", name, self._models[0].spaces)
         return self._models[0].spaces[name].contributions(checked[name])
 
+    def slopes(self, views: Mapping[str, ArrayLike]) -> dict[str, Slopes]:
+        """Along which way each view of vectors departs, for whoever knows what its items are made of.
+
+        Example:
+            >>> rng = np.random.default_rng(0)
+            >>> judge = Judge().fit({"colour": rng.normal(size=(200, 3))})
+            >>> slopes = judge.slopes({"colour": [[9.0, 0.0, 0.0]]})["colour"]
+            >>> int(np.argmax(np.abs(slopes.values * ([9.0, 0.0, 0.0] - slopes.centre))))
+            0
+        """
+        self._check_fitted()
+        model = self._models[0]
+        checked = _checked(views, model, some=True)
+        usual = dict(zip(model.names, model.ordinary.mean(axis=0), strict=True))
+        return {
+            name: Slopes(space.mean, space.slopes(checked[name]) / max(float(usual[name]), 1e-300))
+            for name, space in model.spaces.items()
+            if name in checked
+        }
+
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that was learnt, as arrays by name and facts for JSON; lessons are the caller's to keep."""
         self._check_fitted()
@@ -427,13 +462,18 @@ class _Space:
 
     def contributions(self, vectors: NDArray[Any]) -> Floats:
         """(x − m)ᵢ·(A(x − m))ᵢ, whose sum is D²."""
+        return np.asarray((vectors.astype(np.float64) - self.mean) * self.slopes(vectors), np.float64)
+
+    def slopes(self, vectors: NDArray[Any]) -> Floats:
+        """A(x − m), half the gradient of D²: `[N, k]`."""
         if not len(self.directions):
             centred = vectors.astype(np.float64) - self.mean
-            return np.asarray(centred * (centred @ self.whitening @ self.whitening.T), np.float64)
+            return np.asarray(centred @ self.whitening @ self.whitening.T, np.float64)
         z = _standardised(vectors, self.mean, self.scale)
         squares = (self.gains + self.gain) ** 2 - self.gain**2
-        along = (z @ self.directions.T.astype(np.float64)) * squares
-        return np.asarray(z * (self.gain**2 * z + along @ self.directions), np.float64)
+        along = (z.astype(np.float32) @ self.directions.T) * squares.astype(np.float32)
+        pulled = self.gain**2 * z + along @ self.directions
+        return _standardised(pulled, np.zeros(1), self.scale)
 
 
 def _standardised(vectors: NDArray[Any], mean: Floats, scale: Floats) -> Floats:
