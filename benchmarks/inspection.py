@@ -157,7 +157,8 @@ def main() -> dict[str, Any] | None:
     for rate, row in result["coverage"].items():
         print(
             f"stated {rate}: promised ≤ {row['promised']:.4f}, realised {row['mean']:.4f} ± "
-            f"{row['standard_error']:.4f} (95 % of splits {row['from']:.4f}…{row['to']:.4f}), missed {row['missed']:.3f}"
+            f"{row['standard_error']:.4f} (95 % of splits {row['from']:.4f}…{row['to']:.4f}), "
+            f"missed {row['missed']:.3f}"
         )
     del tiles
     result["latency"] = latency()

@@ -455,3 +455,31 @@ def test_drawing_leaves_global_settings_alone():
     before = dict(mpl.rcParams)
     pictures.loss_curve(HISTORY)
     assert dict(mpl.rcParams) == before
+
+
+def test_scores_of_any_scale_are_drawn_with_ticks_that_can_be_read():
+    for ok, ng in (([1e-9, 2e-9], []), ([-3.0, 0.0, 5.0], [1e6]), ([2.0], []), ([1.0, 1.1], [1.05, 90.0])):
+        axes = pictures.score_histogram(ok, ng, threshold=max(ok)).axes[0]
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert low <= min([*ok, *ng]) <= max([*ok, *ng]) <= high
+        assert len(ticks) <= 16
+    with pytest.raises(InputError, match="finite"):
+        pictures.score_histogram([1.0, np.nan])
+    with pytest.raises(InputError, match="at least one OK"):
+        pictures.score_histogram([], [1.0])
+
+
+def test_every_part_is_in_one_bin_of_its_kind():
+    axes = pictures.score_histogram([0.1, 0.5, 7.0], [7.0, 800.0]).axes[0]
+    filled = [patch for patch in axes.patches if patch.get_fill()]
+    assert [sum(patch.get_data().values) for patch in filled] == pytest.approx([1.0, 1.0])
+
+
+def test_factor_effects_and_trade_off_refuse_what_does_not_fit():
+    with pytest.raises(InputError, match="2 items"):
+        pictures.factor_effects(["a", "b"], [[1.0, 2.0]])
+    with pytest.raises(InputError, match="as many"):
+        pictures.trade_off_curve([0.1], [0.1, 0.2])
+    chart = pictures.factor_effects([f"item number {i}" for i in range(40)], np.full((40, 2), np.nan))
+    assert len(chart.axes[0].lines) == 40

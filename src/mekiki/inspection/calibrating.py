@@ -149,13 +149,15 @@ def calibrated(
         "seed": terms.seed,
         "how": terms.how,
     }
+    ng_scores = np.zeros(0)
     curve, pools = None, [(good, ["OK"] * len(good.paths), views)]
     if ng:
         bad = _usable(list(ng), eye, notes, progress)
         kinds = [ng[path] for path in bad.paths]
         ng_views = _seen(eye, bad, "looking at NG parts", progress)
         pools.append((bad, kinds, ng_views))
-        curve = trade_off(judge.calibration_scores, judge.judge(ng_views).score)
+        ng_scores = judge.score(ng_views)
+        curve = trade_off(judge.calibration_scores, ng_scores)
         if terms.costs is not None:
             threshold = _cheapest(judge, curve, terms.costs, facts, notes)
         missed = ~judge.judge(ng_views).ng
@@ -173,7 +175,7 @@ def calibrated(
     else:
         facts["proven_at_most"] = threshold.worst_case
     inspector = Inspector(folder, eye, judge, _examples(judge, pools), facts)
-    return inspector, Calibration(facts, threshold.guarantee, notes, curve)
+    return inspector, Calibration(facts, threshold.guarantee, notes, curve, ng_scores)
 
 
 def _learning(parts: int, terms: Terms) -> int:

@@ -19,6 +19,7 @@ from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, Sight
 from mekiki.inspection.files import Conditions, Photograph, photographs
 from mekiki.inspection.lessons import LessonBook
 from mekiki.judging import Judge, TradeOff
+from mekiki.pictures import save, score_histogram, trade_off_curve
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
 
@@ -119,12 +120,14 @@ class Calibration:
         guarantee: what is promised, in a sentence.
         notes: what is noteworthy.
         trade_off: both errors at every threshold, where NG parts were given.
+        ng_scores: float64 `[m]`, the scores of these.
     """
 
     facts: dict[str, Any]
     guarantee: str
     notes: list[str]
     trade_off: TradeOff | None
+    ng_scores: NDArray[np.float64]
 
 
 class Inspector:
@@ -310,6 +313,18 @@ class Inspector:
                 new / "judge.safetensors",
             )
             write_json(new / "judge.json", self.facts)
+            self._draw(new, calibration)
+
+    def _draw(self, folder: Path, calibration: Calibration) -> None:
+        """Pictures of the calibration: `scores.png`, and `trade_off.png` where there are NG parts."""
+        own = self.judge.calibration_scores
+        threshold = getattr(self.judge.threshold, "value", None)
+        save(score_histogram(own, calibration.ng_scores, threshold), folder / "scores.png")
+        curve = calibration.trade_off
+        if curve is not None:
+            errors = None if threshold is None else curve.at(threshold)
+            chosen = None if errors is None else (errors.false_reject, errors.miss)
+            save(trade_off_curve(curve.false_rejects, curve.misses, chosen), folder / "trade_off.png")
 
 
 def make_eye(folder: Path, encoder: str | None) -> Eye:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mekiki.pictures.charts import comparison, confused_pairs, overlap_matrix, save
 from mekiki.pictures.distances import pair_distances
 from mekiki.pictures.history import loss_curve
+from mekiki.pictures.judged import factor_effects, score_histogram, trade_off_curve
 from mekiki.pictures.palette import COLOURS, class_style
 from mekiki.pictures.points import scatter
 from mekiki.pictures.projection import Frame, Projection, check_method, frame, project
@@ -21,6 +22,7 @@ __all__ = [
     "class_style",
     "comparison",
     "confused_pairs",
+    "factor_effects",
     "frame",
     "loss_curve",
     "overlap_matrix",
@@ -28,4 +30,6 @@ __all__ = [
     "project",
     "save",
     "scatter",
+    "score_histogram",
+    "trade_off_curve",
 ]

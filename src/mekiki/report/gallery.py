@@ -29,7 +29,7 @@ header,main{max-width:1200px;margin:0 auto;padding:1rem}
 h1{margin:.2rem 0;font-size:1.6rem}
 .faint{color:var(--faint)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:1rem;list-style:none;
-  padding:0}
+  padding:0;align-items:start}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem;overflow:hidden}
 .shot{position:relative;display:block}
 .shot img{display:block;width:100%;height:auto;border-radius:4px}
