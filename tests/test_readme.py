@@ -30,6 +30,7 @@ def test_every_command_named_exists_and_every_link_leads_somewhere(name):
     commands = set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
     assert named <= commands
     assert named >= {"train", "compare", "evaluate", "embed", "distance", "doctor", "demo", "data"}
+    assert named >= {"calibrate", "judge", "watch", "teach", "retrain"}
     assert not re.search(r"@[A-Z]+@", text), "a figure is still to be filled in"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / link).exists(), link

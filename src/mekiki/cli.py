@@ -258,7 +258,8 @@ def calibrate(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="hf:NAME_OR_FOLDER, a pretrained network for photographs  [default: the network of RUN]"
+            help="hf:NAME_OR_FOLDER, a pretrained network for photographs; or filters, which need no weights  "
+            "[default: the network of RUN if it was trained, else filters]"
         ),
     ] = None,
     false_reject: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,

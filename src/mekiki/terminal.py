@@ -248,7 +248,7 @@ def calibration_lines(facts: Mapping[str, Any], guarantee: str) -> None:
     console = out()
     console.print(
         f"{facts['ok_parts']:,} OK parts: {facts['learnt_from']:,} taught what good looks like, "
-        f"{facts['calibrated_on']:,} set the threshold"
+        f"{facts['calibrated_on']:,} set the threshold; seen through {facts['eye']['name']}"
     )
     console.print(guarantee, style="green")
     if "realised_between" in facts:

@@ -1,7 +1,7 @@
 """Inspecting parts: an eye and a calibrated judge in a run folder, its lessons, and its life on the line."""
 
 from mekiki.inspection.calibrating import Costs, Terms, calibrate_run
-from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Sight
+from mekiki.inspection.eyes import BackboneEye, EmbedderEye, FilterEye, Sight
 from mekiki.inspection.inspector import Calibration, Inspector, Verdict
 from mekiki.inspection.lessons import Entry, LessonBook, lessons_of, parse_label
 from mekiki.inspection.results import judge_paths
@@ -14,6 +14,7 @@ __all__ = [
     "Costs",
     "EmbedderEye",
     "Entry",
+    "FilterEye",
     "Inspector",
     "LessonBook",
     "Sight",

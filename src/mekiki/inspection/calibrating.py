@@ -75,10 +75,10 @@ def calibrate_run(
     """Make or renew the calibrated judge of a run folder from photographs of OK parts.
 
     Args:
-        folder: a trained run; or, with `encoder`, a folder that may be new.
+        folder: a trained run, or a folder that may be new.
         ok: photographs of OK parts, or folders of them.
         ng: of NG parts; sub-folders are kinds of defects. They do not move the threshold: they show what it misses.
-        encoder: `hf:NAME_OR_FOLDER`; `None` takes the run's own network.
+        encoder: what to look with; see `make_eye`.
         terms: the rate and how it is held; by default 1 % on average.
         progress: told during long steps.
 
@@ -145,6 +145,7 @@ def calibrated(
         "confidence": terms.confidence,
         "ok": [str(path) for path in good.paths],
         "conditions": asdict(good.conditions),
+        "eye": {"name": eye.name, "fingerprint": eye.fingerprint},
         "ng": {str(path): kind for path, kind in ng.items()},
         "seed": terms.seed,
         "how": terms.how,

@@ -1,6 +1,7 @@
 """Eyes: what a judge looks through. Photographs in, views of them out, and where they depart.
 
-A trained run looks through its `Embedder`; `hf:NAME_OR_FOLDER` through layers of a pretrained backbone.
+A trained run looks through its `Embedder`; `hf:NAME_OR_FOLDER` through layers of a pretrained backbone; `filters`
+through filters fixed by formula, where there are neither weights nor labels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from mekiki.backbones import Backbone
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
+from mekiki.filters import FINGERPRINT, SIDE, look
 from mekiki.images import Pixels
 from mekiki.inspection.files import content_of
 from mekiki.judging import Judge, Slopes
@@ -129,14 +131,7 @@ class BackboneEye:
 
     def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
         """What each place brings to D², all views together, on the grid of the first layer."""
-        slopes = judge.slopes(sight.views)
-        grid = sight.patches[f"layer {self.layers[0]}"]
-        places = np.zeros((len(images), *grid[0].shape[:2]), np.float32)
-        for name, patches in sight.patches.items():
-            for row, patch in enumerate(patches):
-                own = Slopes(slopes[name].centre, slopes[name].values[row : row + 1])
-                places[row] += _at(attributed(patch[None], own)[0], (places.shape[1], places.shape[2]))
-        return smoothed(np.maximum(places, 0))
+        return taken_apart(sight, judge)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
@@ -145,6 +140,48 @@ class BackboneEye:
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `arrays` gave."""
         self._twice = bool(arrays["twice"][0])
+
+
+class FilterEye:
+    """The maps of `mekiki.filters`: mean and spread of each channel in each quarter of the photograph, as one view.
+
+    Both layers of filters stand in one view, because the Mahalanobis distance then knows how they go together: on the
+    magnetic tiles that tells OK from NG better than a sum of two distances (AUROC .979 against .965).
+
+    Where a photograph departs: see `attributed`.
+    """
+
+    name = "filters"
+    fingerprint = FINGERPRINT
+    channels = 3
+
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """The photograph's own proportions, at most `ROOM` times the pixels that the filters see."""
+        return proportioned(height, width, ROOM * SIDE**2)
+
+    def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
+        """There is nothing to learn."""
+
+    def see(self, images: Sequence[Pixels]) -> Sight:
+        """The view of photographs squeezed to a square, and the patches it was made of."""
+        squeezed = (
+            np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+            for image in images
+        )
+        patches = list(look(squeezed))
+        view = np.concatenate([quartered(grid[None]) for grid in patches])
+        return Sight({self.name: view}, {self.name: patches})
+
+    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+        """What each place brings to D²."""
+        return taken_apart(sight, judge)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Nothing was learnt."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """There is nothing to take back."""
 
 
 class EmbedderEye:
@@ -277,6 +314,19 @@ def attributed(patches: Floats, slopes: Slopes) -> Floats:
         target = places[:, rows, columns]
         target[...] = (level / inside.shape[1]).reshape(target.shape)
     return places
+
+
+def taken_apart(sight: Sight, judge: Judge) -> Floats:
+    """What each place brings to D², all views together, on the grid of the first: float32 `[N, h, w]`, from 0."""
+    slopes = judge.slopes(sight.views)
+    first = next(iter(sight.patches.values()))
+    height, width = first[0].shape[:2]
+    places = np.zeros((len(first), height, width), np.float32)
+    for name, patches in sight.patches.items():
+        for row, patch in enumerate(patches):
+            own = Slopes(slopes[name].centre, slopes[name].values[row : row + 1])
+            places[row] += _at(attributed(patch[None], own)[0], (height, width))
+    return smoothed(np.maximum(places, 0))
 
 
 def smoothed(places: Floats) -> Floats:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from mekiki.errors import InputError
 from mekiki.files import replaced_folder, settle_folder
 from mekiki.images import Pixels
-from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, Sight
+from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, FilterEye, Sight
 from mekiki.inspection.files import Conditions, Photograph, photographs
 from mekiki.inspection.lessons import LessonBook
 from mekiki.judging import Judge, TradeOff
@@ -175,8 +175,7 @@ class Inspector:
         eye = make_eye(folder, facts["eye"]["name"])
         if eye.fingerprint != facts["eye"]["fingerprint"]:
             raise InputError(
-                f"{folder}: its {'backbone' if isinstance(eye, BackboneEye) else 'network'} has changed since it was "
-                "calibrated; calibrate again"
+                f"{folder}: what it looks with ({eye.name}) has changed since it was calibrated; calibrate again"
             )
         eye.restore(_under(arrays, "eye/"))
         judge = Judge.from_state(_under(arrays, "judge/"), facts["judge"])
@@ -295,7 +294,6 @@ class Inspector:
             "guarantee": calibration.guarantee,
             "notes": calibration.notes,
             "judge": facts,
-            "eye": {"name": self.eye.name, "fingerprint": self.eye.fingerprint},
             "examples": {"names": self.examples.names, "kinds": self.examples.kinds},
         }
         every = {f"judge/{name}": array for name, array in arrays.items()}
@@ -328,7 +326,11 @@ class Inspector:
 
 
 def make_eye(folder: Path, encoder: str | None) -> Eye:
-    """The eye that a name means: `hf:…`, or the trained network of the run.
+    """The eye that a name means; left out, the trained network of the run, or the filters where there is none.
+
+    Args:
+        folder: the run folder.
+        encoder: `hf:NAME_OR_FOLDER`, `filters`, `embedder` (the network of the run), or `None`.
 
     Raises:
         InputError: there is no such backbone, or no trained run in the folder.
@@ -337,9 +339,14 @@ def make_eye(folder: Path, encoder: str | None) -> Eye:
         from mekiki.backbones import Backbone
 
         return BackboneEye(Backbone.load(encoder))
-    if encoder not in (None, "embedder"):
-        raise InputError(f"encoder {encoder}: give hf:NAME_OR_FOLDER, or a run that `mekiki train` made")
-    return EmbedderEye(Run(folder).open().embedder())
+    if encoder is None:
+        run = Run(folder)
+        encoder = "embedder" if run.complete or run.checkpoint.exists() else "filters"
+    if encoder == "filters":
+        return FilterEye()
+    if encoder == "embedder":
+        return EmbedderEye(Run(folder).open().embedder())
+    raise InputError(f"encoder {encoder}: give hf:NAME_OR_FOLDER, filters, or embedder, the network of RUN")
 
 
 def _fixed(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An eye that needs no weights: oriented filters of several scales, applied twice, fixed by formula.
+"""A network that needs no weights: oriented filters of several scales, applied twice, fixed by formula.
 
 A convolutional network without training. The first layer sees edges, lines and grain; the second sees how these are
 arranged: it looks at the first layer's maps as the first looks at the photograph. That is the scattering transform of
@@ -10,8 +10,8 @@ see no constant.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mekiki.errors import InputError
-from mekiki.inspection.eyes import Score, Sight, quartered
 from mekiki.threads import considerate_threads
 
 Floats = NDArray[np.float32]
@@ -39,8 +38,6 @@ DARK = 0.05
 """Of full brightness: what is added before its logarithm is taken, for noise in the dark to stay small."""
 FAINT = 1e-3
 """Energy below which the logarithm turns into a straight line: about what the rounding to 256 levels brings."""
-LEAST_DEVIATION = 0.05
-"""Of a channel at a place, in its logarithmic units: what OK parts all but share is taken to vary by 5 %."""
 COLOURS = 2
 """Channels of colour beside brightness."""
 CHANNELS = 1 + SCALES * ORIENTATIONS + COLOURS * (1 + (SCALES - 1) * ORIENTATIONS)
@@ -157,6 +154,11 @@ def _pooled(energies: Tensor, grid: tuple[int, int]) -> Tensor:
     return functional.adaptive_avg_pool2d(energies, grid).log1p_()
 
 
+@cache
+def _bank() -> FilterBank:
+    return FilterBank()
+
+
 def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
     """The map of each photograph through `FilterBank`, uint8 `[H, W]` or `[H, W, 3]` → float32 `[h, w, 441]`.
 
@@ -170,7 +172,7 @@ def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
         >>> [seen.shape for seen in look([np.zeros((64, 48), np.uint8), np.zeros((5, 7, 3), np.uint8)])]
         [(4, 3, 441), (1, 1, 441)]
     """
-    bank = FilterBank()
+    bank = _bank()
     with considerate_threads() as consider:
         for image in images:
             if (
@@ -188,76 +190,3 @@ def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
             with torch.inference_mode():
                 seen = bank(pixels[None])[0].numpy()
             yield seen
-
-
-class FilterEye:
-    """The maps of `FilterBank`: mean and spread of each channel in each quarter of the photograph, as one view.
-
-    Both layers stand in one view, because the Mahalanobis distance then knows how they go together: on the magnetic
-    tiles that tells OK from NG better than a sum of two distances (from 476 OK parts, dealt at random, AUROC .979
-    against .965; where no scene is both learnt from and judged, .78 against .75).
-
-    Where it departs: at every place, the root mean square over the channels of the departure from the mean of the
-    same place in OK parts, in standard deviations there.
-
-    Example:
-        >>> eye = FilterEye()
-        >>> good = np.random.default_rng(0).integers(90, 166, (9, *eye.size), dtype=np.uint8)
-        >>> eye.learn([good])
-        >>> bad = good[0].copy()
-        >>> bad[:16, -16:] = 90
-        >>> sight = eye.see([bad])
-        >>> sight.views["filters"].shape, np.unravel_index(sight.places[0].argmax(), (10, 10))
-        ((1, 3528), (np.int64(0), np.int64(9)))
-    """
-
-    name = "filters"
-    fingerprint = FINGERPRINT
-    size = (SIDE, SIDE)
-    channels = 3
-
-    def __init__(self) -> None:
-        self._means: Floats | None = None
-        self._deviations: Floats | None = None
-
-    def frame(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to squeeze a photograph of this height and width to: always the same."""
-        return self.size
-
-    def learn(self, blocks: Iterable[Iterable[NDArray[np.uint8]]]) -> None:
-        """Learn what each place of OK parts looks like, in one pass with flat memory."""
-        number, means, squares = 0, np.zeros(()), np.zeros(())
-        for block in blocks:
-            for seen in look(block):  # Welford's way, which keeps its digits where the spread is small
-                number += 1
-                apart = seen - means
-                means = means + apart / number
-                squares = squares + apart * (seen - means)
-        if number > 1:
-            self._means = means.astype(np.float32)
-            self._deviations = np.sqrt(squares / (number - 1)).astype(np.float32)
-
-    def see(self, pixels: Iterable[NDArray[np.uint8]], score: Score | None = None) -> Sight:
-        """The view of photographs of the eye's size; places too if `learn` was called."""
-        views, places = [], []
-        for seen in look(pixels):
-            views.append(quartered(seen[None]))
-            if self._means is not None and self._deviations is not None:
-                if seen.shape != self._means.shape:
-                    raise InputError(
-                        f"places {seen.shape} where {self._means.shape} were learnt; calibrate again"
-                    )
-                apart = (seen - self._means) / np.maximum(self._deviations, LEAST_DEVIATION)
-                places.append(np.sqrt(np.mean(apart**2, axis=2)))
-        joined = np.concatenate(views) if views else np.zeros((0, 8 * CHANNELS), np.float32)
-        return Sight({"filters": joined}, np.stack(places) if places else None)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learnt."""
-        if self._means is None or self._deviations is None:
-            return {}
-        return {"means": self._means, "deviations": self._deviations}
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `arrays` gave."""
-        self._means, self._deviations = arrays.get("means"), arrays.get("deviations")
