@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.judging import NONE, NearestClass
 from mekiki.judging import classes as module
 
@@ -242,6 +242,27 @@ def test_a_rate_that_cannot_be_kept_is_refused():
     with pytest.raises(InputError, match=r"4 examples .* none_of_these=0.05: it takes at least 19;"):
         NearestClass(none_of_these=0.05).fit(CROSS, NAMES)
     assert NearestClass(none_of_these=0.2).fit(CROSS, NAMES).predict([[900, 900]]).tolist() == [NONE]
+
+
+def test_small_classes_are_compared_with_each_other_and_not_with_the_many():
+    counts, rates = [200, 6, 6, 6, 6], []
+    for seed in range(30):
+        X, y = blobs(counts, 10, apart=6, seed=seed)
+        X[y == 0] *= 0.1  # parts so close together that beside them all others would be none of these
+        new, _ = blobs([0] + [50] * 4, 10, apart=6, seed=seed, draw=1)
+        found = NearestClass(none_of_these=0.1, metric="euclidean").fit(X, y).predict(new)
+        rates.append(np.mean(found == -1))
+    assert np.mean(rates) <= 0.1 + 3 * np.std(rates) / np.sqrt(len(rates))
+
+
+def test_where_even_these_are_too_few_it_is_said():
+    X, y = blobs([60, 60, 3], apart=6)
+    names = np.array(["ok", "dent", "scratch"])[y]
+    with pytest.warns(DataWarning, match="^scratch: fewer than 19 examples, so more of their parts than 5 %"):
+        NearestClass(none_of_these=0.05).fit(X, names)
+    nearest = NearestClass(none_of_these=0.05).fit(X[y < 2], names[y < 2])
+    with pytest.warns(DataWarning, match="^scratch: fewer than 19"):
+        nearest.add(X[y == 2], "scratch")
 
 
 def test_a_rate_changes_no_name_of_those_that_get_one():
