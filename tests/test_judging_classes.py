@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from benchmarks import few_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -347,3 +348,34 @@ def test_labels_that_cannot_be_told_apart_from_none_of_these():
         nearest.add([[5, 5]], -1)
     with pytest.raises(InputError, match="of another kind"):
         nearest.add([[5, 5]], "stain")
+
+
+# ---- spread, and the benchmark
+
+
+def test_the_class_named_weighs_distance_against_spread_as_said():
+    (X, y), (new, _) = blobs([600, 8, 8], 20, apart=1), blobs([100] * 3, 20, apart=1, draw=1)
+    nearest = NearestClass().fit(X, y)
+    u, n, squared = nearest.spread_, nearest.counts_, nearest.distances(new) ** 2
+    assert (nearest.predict(new) == ((squared - u / n) / u + np.log(u)).argmin(axis=1)).all()
+    assert abs(u[1] - u[2]) < abs(u[0] - u[1])  # few examples share one spread
+    # What it stands for: the mean square distance of parts not seen.
+    later, kinds = blobs([500] * 3, 20, apart=1, draw=2)
+    far = nearest.distances(later[kinds == 0])[:, 0] ** 2
+    assert u[0] == pytest.approx(far.mean(), rel=0.25)
+
+
+def test_the_benchmark_never_tests_a_photograph_that_was_shown():
+    labels = np.repeat(few_labels.CLASSES, [600, 40, 40, 40, 32, 40])
+    learn, aside, test = few_labels.split(labels, 20, seed=0)
+    assert sorted([*learn, *aside, *test]) == list(range(len(labels)))
+    assert (labels[aside] == "free").all()
+    assert len(aside) == few_labels.OK_PARTS
+    assert [np.sum(labels[learn] == label) for label in few_labels.CLASSES] == [20] * 6
+
+
+def test_the_benchmark_forgets_where_a_quarter_was():
+    quarters = np.arange(2 * 2 * 4 * 3.0).reshape(1, 2, 2, 4, 3)
+    found = few_labels.wherever(quarters.reshape(1, -1))
+    assert found == pytest.approx(few_labels.wherever(quarters[:, :, :, [2, 0, 3, 1]].reshape(1, -1)))
+    assert found.shape == (1, 2 * 2 * 2 * 3)
