@@ -15,6 +15,7 @@ from mekiki.judging.calibration import (
     parts_needed,
     trade_off,
 )
+from mekiki.judging.classes import NONE, NearestClass
 from mekiki.judging.drift import Drift, DriftAlarm
 from mekiki.judging.items import HeldOutCheck, ItemSelection, orthogonal_array, select_items, sn_ratio
 from mekiki.judging.judge import Judge, Lesson, Slopes, Verdicts, learn_share
@@ -24,6 +25,7 @@ from mekiki.judging.unit_space import MT, MTA, adjugate
 __all__ = [
     "MT",
     "MTA",
+    "NONE",
     "RT",
     "T1",
     "Cheapest",
@@ -35,6 +37,7 @@ __all__ = [
     "ItemSelection",
     "Judge",
     "Lesson",
+    "NearestClass",
     "Slopes",
     "Ta",
     "Tb",
