@@ -162,6 +162,8 @@ class Inspector:
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
             arrays = load_file(place / "judge.safetensors")
         except Exception as error:  # damaged files raise nearly anything
             raise InputError(f"{place}: cannot be read ({error}); calibrate again") from None
@@ -169,6 +171,16 @@ class Inspector:
             raise InputError(
                 f"{path}: is of format {facts.get('format')}, and this mekiki reads {FORMAT}; calibrate again"
             )
+        try:
+            return cls._assembled(folder, facts, arrays)
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{place}: does not hold all of a judge ({error}); calibrate again") from None
+
+    @classmethod
+    def _assembled(cls, folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Inspector:
+        """What the two files say, put together."""
         eye = make_eye(folder, facts["eye"]["name"])
         if eye.fingerprint != facts["eye"]["fingerprint"]:
             raise InputError(
