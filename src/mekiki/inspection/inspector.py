@@ -70,16 +70,16 @@ class Verdict:
     def row(self) -> dict[str, Any]:
         """The verdict as a row of a table."""
         return {
-            "file": str(self.path),
+            "file": writable(self.path),
             "verdict": self.verdict,
             "score": self.score,
             "p": self.p,
             "threshold": self.threshold,
             "why": self.why,
             "kind": self.kind,
-            "like_ok": self.like_ok,
-            "like_ng": self.like_ng,
-            "problem": self.problem,
+            "like_ok": writable(self.like_ok),
+            "like_ng": writable(self.like_ng),
+            "problem": writable(self.problem),
             "note": self.note,
         }
 
@@ -322,6 +322,16 @@ class Inspector:
                 new / "judge.safetensors",
             )
             write_json(new / "judge.json", self.facts)
+
+
+def writable(name: Path | str) -> str:
+    r"""A file name as any file can hold it: bytes in it that are no text become escapes.
+
+    Example:
+        >>> writable("bad\udcff.png")
+        'bad\\udcff.png'
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def make_eye(folder: Path, encoder: str | None) -> Eye:

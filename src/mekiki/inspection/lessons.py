@@ -111,6 +111,8 @@ class LessonBook:
                 facts = json.loads(line)
                 if "undo" in facts:
                     place = facts["undo"] - 1
+                    if place < 0:
+                        raise LookupError(place)
                     entries[place] = replace(entries[place], undone=True)
                 else:
                     entries.append(Entry(**facts))
@@ -194,12 +196,13 @@ class LessonBook:
             lessons.append(Lesson(entry.ng, known, entry.note))
         return lessons
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[bytes]:
         if not self.log.is_file():
             return []
-        text = self.log.read_text(encoding="utf-8")
+        # Bytes, because a crash may have cut a character in two.
+        content = self.log.read_bytes()
         # A line that a crash cut short has no end, and never held.
-        return [line for line in text[: text.rfind("\n") + 1].split("\n") if line.strip()]
+        return [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line.strip()]
 
     def _append(self, facts: Mapping[str, Any]) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +213,9 @@ class LessonBook:
                 if handle.read(1) != b"\n":  # of a line cut short: drop it
                     handle.seek(0)
                     handle.truncate(handle.read().rfind(b"\n") + 1)
-            handle.write(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+            # A file name may hold bytes that are no text; JSON has an escape for them.
+            line = json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            handle.write(line + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mekiki.datasets.layout import image_files
 from mekiki.errors import InputError
-from mekiki.inspection.inspector import Inspector, Verdict
+from mekiki.inspection.inspector import Inspector, Verdict, writable
 from mekiki.inspection.results import COLUMNS, csv_line
 from mekiki.judging import Drift, DriftAlarm
 
@@ -84,7 +84,7 @@ def watch(
                 handle.write(f"{state.size},{state.changed},{csv_line(verdict)}".encode())
                 handle.flush()
                 os.fsync(handle.fileno())
-                done.add((str(file), state.size, state.changed))
+                done.add((writable(file), state.size, state.changed))
                 seen.pop(file, None)
                 judged += 1
                 on_verdict(verdict)
@@ -104,7 +104,7 @@ def _look(
     waiting, ready = 0, []
     for file in image_files(folder)[0]:
         state = _state(file)
-        if state is None or (str(file), state.size, state.changed) in done or file == results:
+        if state is None or (writable(file), state.size, state.changed) in done or file == results:
             continue
         waiting += 1
         if seen.get(file) == state:
