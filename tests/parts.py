@@ -16,15 +16,19 @@ QUARTERS = ((16, 16), (16, 48), (48, 16), (48, 48))
 """Row and column of the middle of each quarter of a part of 64×64 pixels: where blots lie."""
 
 
-def part(seed, height=64, width=64, *, blot=None, scratch=None, size=14, shade=250):
-    """A grey surface with a soft texture and noise; bad with a bright blot, or a dark scratch, around a place."""
+def part(seed, height=64, width=64, *, blot=None, scratch=None, size=14, shade=250, lift=None):
+    """A grey surface with a soft texture and noise; bad with a bright blot, or a dark scratch, around a place.
+
+    With `lift` the blot is no more than so much brighter than what it lies on.
+    """
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.normal(size=(max(1, height // 8), max(1, width // 8))).astype(np.float32))
     waves = np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
     surface = 110 + 4 * waves + rng.normal(0, 8, (height, width))
     if blot is not None:
         row, column = blot
-        surface[row - size // 2 : row + size // 2, column - size // 2 : column + size // 2] = shade
+        spot = surface[row - size // 2 : row + size // 2, column - size // 2 : column + size // 2]
+        spot[...] = shade if lift is None else spot + lift
     if scratch is not None:
         row, column = scratch
         for step in range(-12, 13):
