@@ -124,7 +124,7 @@ def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     content = path.read_bytes()
     if not content.startswith(header):
         raise InputError(f"{path}: is not a file that watching wrote; give another --output")
-    whole = content.rfind(b"\r\n") + 2
+    whole = _whole(content)
     if whole < len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
@@ -133,6 +133,14 @@ def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
         if row["p"]:
             alarm.add(float(row["p"]))
     return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}, alarm
+
+
+def _whole(content: bytes) -> int:
+    """Length of the lines that have their end; a line break inside quotes belongs to the name of a file."""
+    place = content.rfind(b"\r\n")
+    while content.count(b'"', 0, place) % 2:
+        place = content.rfind(b"\r\n", 0, place)
+    return place + 2
 
 
 def _state(path: Path) -> _State | None:
