@@ -47,8 +47,12 @@ def rejected(run, files):
 # ---- teaching ----
 
 
-def test_a_missed_part_taught_as_ng_is_ng_at_once_and_so_are_more_like_it(run, dull, fresh):
-    missed = passed(run, dull)
+def test_a_missed_part_taught_as_ng_is_ng_at_once_and_so_are_more_like_it(run, fresh, tmp_path):
+    spots = [
+        save(tmp_path / "spots" / f"{seed}.png", part(seed, blot=(16, 48), lift=10))
+        for seed in range(4000, 4024)
+    ]
+    missed = passed(run, spots)
     assert len(missed) >= 6
     rejected_before = len(rejected(run, images(fresh)))
     entry, before, after = teach(run, missed[0], "NG:spot")
@@ -56,8 +60,7 @@ def test_a_missed_part_taught_as_ng_is_ng_at_once_and_so_are_more_like_it(run, d
     assert (after.kind, after.why) == ("spot", f"taught: {entry.note}")
     again = Inspector.open(run).judge_one(missed[0])
     assert same(after, again)
-    still = passed(run, missed[1:])
-    assert len(still) < len(missed) - 1
+    assert len(passed(run, missed[1:])) <= (len(missed) - 1) * 2 / 3
     like = [one for one in Inspector.open(run).judge_files(missed[1:]) if one.verdict == "NG"]
     assert any(one.why.startswith("like spot (lesson 1") for one in like)
     assert {one.kind for one in like if one.why.startswith("like spot")} == {"spot"}
