@@ -89,6 +89,8 @@ def calibrate_run(
     terms = terms or Terms()
     if terms.costs is not None and not ng:
         raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
+    if terms.seed < 0:
+        raise InputError(f"seed {terms.seed}: give 0 or more")
     parts_needed(terms.false_reject, terms.confidence)  # refuses a rate that is none, before anything is read
     ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
     # Absolute, for retraining to find them from any other folder.
