@@ -201,8 +201,14 @@ class Inspector:
 
     def reload_lessons(self) -> None:
         """Put what has been taught in force; called when the book has changed."""
-        self.judge.teach(self.lessons.in_force(self.judge.names))
+        self.judge.teach(self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of))
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
+
+    def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
+        (one,) = next(photographs([path], self.eye.frame, self.eye.channels))
+        if one.pixels is None:
+            raise InputError(f"{path}: {one.problem}")
+        return {name: view[0] for name, view in self.eye.see([one.pixels]).views.items()}
 
     def judge_files(
         self, paths: Sequence[Path], *, where: bool = False, progress: Progress = silent

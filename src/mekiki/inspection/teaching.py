@@ -51,6 +51,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
         before=before.verdict,
         pixels=before.pixels,
         views=before.views,
+        eye=inspector.eye.fingerprint,
     )
     inspector.reload_lessons()
     return entry, before, inspector.judge_one(image)
