@@ -170,14 +170,14 @@ def wait_until(true, command=None, seconds=60):
         time.sleep(0.01)
 
 
-def make_backbone(folder, side=64):
+def make_backbone(folder, side=64, width=0.25):
     """A tiny MobileNet whose late layers still tell textures apart and know where, as those of a trained one do."""
     import torch
     import transformers
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        settings = transformers.MobileNetV1Config(depth_multiplier=0.25, image_size=side)
+        settings = transformers.MobileNetV1Config(depth_multiplier=width, image_size=side)
         model = transformers.MobileNetV1Model(settings)
         middle, soft = torch.eye(3)[1], torch.tensor([0.25, 0.5, 0.25])
         for module in model.modules():

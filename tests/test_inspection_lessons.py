@@ -21,7 +21,7 @@ from mekiki.inspection import (
     teach,
     undo,
 )
-from parts import QUARTERS, contents, images, ng_folder, part, same, save
+from parts import QUARTERS, contents, images, make_backbone, ng_folder, part, same, save
 
 LIFT = 6
 """Grey levels of a spot too faint for the judge."""
@@ -270,7 +270,7 @@ def test_lessons_taught_at_the_same_time_are_all_there(run):
 
     def add(number):
         book.add(ng=True, kind=f"k{number}", file=Path(f"{number}.png"), content=str(number), before="OK",
-                 pixels=pixels, views={"layer 16": np.ones(1024, np.float32)})  # fmt: skip
+                 pixels=pixels, views={"layer 16": np.ones(1024, np.float32)}, eye="")  # fmt: skip
 
     for number in range(3):
         add(number)
@@ -280,6 +280,20 @@ def test_lessons_taught_at_the_same_time_are_all_there(run):
     for thread in threads:
         thread.join()
     assert [entry.undone for entry in lessons_of(run)] == [True] * 3
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5])
+def test_lessons_are_looked_at_anew_where_the_eye_is_another(run, dull, ok, tmp_path, width):
+    missed = passed(run, dull)[0]
+    teach(run, missed, "NG:spot")
+    other = make_backbone(tmp_path / "other", side=48, width=width)
+    calibrate_run(run, [ok], encoder=other, terms=Terms(0.1))
+    inspector = Inspector.open(run)
+    taught = inspector.judge_one(missed)
+    assert (taught.verdict, taught.kind) == ("NG", "spot")
+    (lesson,) = inspector.judge.lessons
+    assert lesson.vectors.keys() == taught.views.keys()
+    assert all(np.array_equal(lesson.vectors[name], taught.views[name]) for name in taught.views)
 
 
 # ---- folding in ----
