@@ -1,10 +1,14 @@
 """Small data shared by the tests; real data where MEKIKI_DATA is set."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from parts import Said, make_backbone, ng_folder, ok_folder
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +28,64 @@ def real_data():
     if not folder:
         pytest.skip("needs MEKIKI_DATA")
     return Path(folder)
+
+
+@pytest.fixture
+def mekiki(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, in an empty folder."""
+    from mekiki import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEKIKI_DATA", raising=False)
+    monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["mekiki", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return Said(stopped.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory):
+    """The name of a tiny backbone."""
+    pytest.importorskip("transformers")
+    return make_backbone(tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="session")
+def ok(tmp_path_factory):
+    """A folder of 60 OK parts."""
+    return ok_folder(tmp_path_factory.mktemp("parts") / "ok", 60)
+
+
+@pytest.fixture(scope="session")
+def ng(tmp_path_factory):
+    """A folder of 16 NG parts: blots and scratches."""
+    return ng_folder(tmp_path_factory.mktemp("parts") / "ng", 16, seed=2000)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """A folder of 24 OK parts that no judge has seen."""
+    return ok_folder(tmp_path_factory.mktemp("parts") / "fresh", 24, seed=1000)
+
+
+@pytest.fixture(scope="session")
+def calibrated_once(net, ok, ng, tmp_path_factory):
+    """A run calibrated on these parts at 10 %: it is never changed."""
+    from mekiki.inspection import Terms, calibrate_run
+
+    folder = tmp_path_factory.mktemp("line") / "run"
+    calibrate_run(folder, [ok], [ng], encoder=net, terms=Terms(0.1))
+    return folder
+
+
+@pytest.fixture
+def run(calibrated_once, tmp_path):
+    """A calibrated run of one's own."""
+    return Path(shutil.copytree(calibrated_once, tmp_path / "run"))

@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki import cli
 from mekiki.vectors import read_vectors
+from parts import process
 
 REQUIRED_FILES = {
     "model.safetensors",
@@ -42,50 +41,6 @@ REQUIRED_METRICS = {
     "versions",
     "data_fingerprint",
 }
-
-
-class Said:
-    """What a command printed, and its exit code."""
-
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self):
-        assert self.out.count("\n") == 1, "one line and nothing else belongs on standard output"
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def mekiki(monkeypatch, capsys, tmp_path):
-    """Run a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MEKIKI_DATA", raising=False)
-    monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["mekiki", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return Said(stopped.value.code, captured.out, captured.err)
-
-    return run
-
-
-def process(*arguments, **more):
-    environment = {k: v for k, v in os.environ.items() if k != "MEKIKI_DATA"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mekiki", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        # A suite that was started in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        **more,
-    )
 
 
 @pytest.fixture(scope="module")

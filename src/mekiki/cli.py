@@ -290,6 +290,8 @@ def calibrate(
     from mekiki import inspection, terminal
     from mekiki.runs import finite
 
+    if escape_cost is None and (ng_share is not None or overkill_cost != 1.0):
+        raise InputError("calibrate: --overkill-cost and --ng-share go with --escape-cost")
     costs = None if escape_cost is None else inspection.Costs(escape_cost, overkill_cost, ng_share)
     with terminal.progress_bar() as progress:
         _, calibration = inspection.calibrate_run(

@@ -182,7 +182,9 @@ def free_folder(base: Path, name: str) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON in one step; numbers that are not finite become null, for JSON has none."""
-    write_text(path, json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n"
+    # A file name may hold bytes that are no text; JSON has an escape for them.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def finite(value: Any) -> Any:

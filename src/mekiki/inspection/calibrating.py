@@ -89,9 +89,13 @@ def calibrate_run(
     terms = terms or Terms()
     if terms.costs is not None and not ng:
         raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
+    if terms.seed < 0:
+        raise InputError(f"seed {terms.seed}: give 0 or more")
     parts_needed(terms.false_reject, terms.confidence)  # refuses a rate that is none, before anything is read
     ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
-    kinds = dict(zip(ng_paths, _kinds(ng_paths, ng), strict=True))
+    # Absolute, for retraining to find them from any other folder.
+    kinds = dict(zip((path.absolute() for path in ng_paths), _kinds(ng_paths, ng), strict=True))
+    ok_paths = [path.absolute() for path in ok_paths]
     eye = make_eye(folder, encoder)
     inspector, calibration = calibrated(folder, eye, ok_paths, kinds, terms, progress)
     calibration.facts["places"] = [str(place) for place in ok]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
         else:
             raise InputError(f"{path}: does not exist; give photographs or folders of them")
         for file in found:
-            files.setdefault(file.resolve(), file)
+            # Not resolve(), which some versions of Python end with an error for a link to itself.
+            files.setdefault(Path(os.path.realpath(file)), file)
     if not files:
         raise InputError(
             f"{', '.join(map(str, places))}: no photograph here; give files or folders of png, jpg, bmp, tif or webp"

@@ -71,16 +71,16 @@ class Verdict:
     def row(self) -> dict[str, Any]:
         """The verdict as a row of a table."""
         return {
-            "file": str(self.path),
+            "file": writable(self.path),
             "verdict": self.verdict,
             "score": self.score,
             "p": self.p,
             "threshold": self.threshold,
             "why": self.why,
             "kind": self.kind,
-            "like_ok": self.like_ok,
-            "like_ng": self.like_ng,
-            "problem": self.problem,
+            "like_ok": writable(self.like_ok),
+            "like_ng": writable(self.like_ng),
+            "problem": writable(self.problem),
             "note": self.note,
         }
 
@@ -165,6 +165,8 @@ class Inspector:
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
             arrays = load_file(place / "judge.safetensors")
         except Exception as error:  # damaged files raise nearly anything
             raise InputError(f"{place}: cannot be read ({error}); calibrate again") from None
@@ -172,6 +174,16 @@ class Inspector:
             raise InputError(
                 f"{path}: is of format {facts.get('format')}, and this mekiki reads {FORMAT}; calibrate again"
             )
+        try:
+            return cls._assembled(folder, facts, arrays)
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{place}: does not hold all of a judge ({error}); calibrate again") from None
+
+    @classmethod
+    def _assembled(cls, folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Inspector:
+        """What the two files say, put together."""
         eye = make_eye(folder, facts["eye"]["name"])
         if eye.fingerprint != facts["eye"]["fingerprint"]:
             raise InputError(
@@ -191,8 +203,14 @@ class Inspector:
 
     def reload_lessons(self) -> None:
         """Put what has been taught in force; called when the book has changed."""
-        self.judge.teach(self.lessons.in_force(self.judge.names))
+        self.judge.teach(self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of))
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
+
+    def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
+        (one,) = next(photographs([path], self.eye.frame, self.eye.channels))
+        if one.pixels is None:
+            raise InputError(f"{path}: {one.problem}")
+        return {name: view[0] for name, view in self.eye.see([one.pixels]).views.items()}
 
     def judge_files(
         self, paths: Sequence[Path], *, where: bool = False, progress: Progress = silent
@@ -323,6 +341,16 @@ class Inspector:
             errors = None if threshold is None else curve.at(threshold)
             chosen = None if errors is None else (errors.false_reject, errors.miss)
             save(trade_off_curve(curve.false_rejects, curve.misses, chosen), folder / "trade_off.png")
+
+
+def writable(name: Path | str) -> str:
+    r"""A file name as any file can hold it: bytes in it that are no text become escapes.
+
+    Example:
+        >>> writable("bad\udcff.png")
+        'bad\\udcff.png'
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def make_eye(folder: Path, encoder: str | None) -> Eye:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from mekiki.errors import InputError
 from mekiki.files import replaced_file
@@ -111,6 +112,8 @@ class LessonBook:
                 facts = json.loads(line)
                 if "undo" in facts:
                     place = facts["undo"] - 1
+                    if place < 0:
+                        raise LookupError(place)
                     entries[place] = replace(entries[place], undone=True)
                 else:
                     entries.append(Entry(**facts))
@@ -130,6 +133,7 @@ class LessonBook:
         before: str,
         pixels: NDArray[np.uint8],
         views: Mapping[str, NDArray[np.float32]],
+        eye: str,
         who: str | None = None,
     ) -> Entry:
         """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
@@ -146,8 +150,7 @@ class LessonBook:
         self.kept.mkdir(parents=True, exist_ok=True)
         with replaced_file(self.kept / f"{entry.number}.png") as temporary:
             Image.fromarray(pixels).save(temporary)
-        with replaced_file(self.kept / f"{entry.number}.safetensors") as temporary:
-            save_file({name: np.ascontiguousarray(view) for name, view in views.items()}, temporary)
+        self._keep(entry.number, views, eye)
         facts = asdict(entry)
         del facts["undone"]
         self._append(facts)
@@ -174,8 +177,15 @@ class LessonBook:
         )
         return replace(entries[number - 1], undone=True)
 
-    def in_force(self, views: Sequence[str]) -> list[Lesson]:
+    def in_force(
+        self, views: Sequence[str], eye: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
+    ) -> list[Lesson]:
         """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
+
+        Args:
+            views: which of the vectors the judge knows.
+            eye: the fingerprint of the eye it looks through.
+            see: looks at a photograph with it, where a lesson was seen by another eye before.
 
         Raises:
             InputError: the vectors of one are missing.
@@ -185,7 +195,12 @@ class LessonBook:
         for entry in sorted(last.values(), key=lambda entry: entry.number):
             path = self.kept / f"{entry.number}.safetensors"
             try:
-                vectors = load_file(path)
+                with safe_open(path, framework="np") as file:
+                    seen_by = (file.metadata() or {}).get("eye")
+                    vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                if seen_by != eye:
+                    vectors = dict(see(self.kept / f"{entry.number}.png"))
+                    self._keep(entry.number, vectors, eye)
             except Exception as error:  # damaged files raise nearly anything
                 raise InputError(
                     f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
@@ -194,12 +209,18 @@ class LessonBook:
             lessons.append(Lesson(entry.ng, known, entry.note))
         return lessons
 
-    def _lines(self) -> list[str]:
+    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], eye: str) -> None:
+        with replaced_file(self.kept / f"{number}.safetensors") as temporary:
+            content = {name: np.ascontiguousarray(view) for name, view in views.items()}
+            save_file(content, temporary, metadata={"eye": eye})
+
+    def _lines(self) -> list[bytes]:
         if not self.log.is_file():
             return []
-        text = self.log.read_text(encoding="utf-8")
+        # Bytes, because a crash may have cut a character in two.
+        content = self.log.read_bytes()
         # A line that a crash cut short has no end, and never held.
-        return [line for line in text[: text.rfind("\n") + 1].split("\n") if line.strip()]
+        return [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line.strip()]
 
     def _append(self, facts: Mapping[str, Any]) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +231,9 @@ class LessonBook:
                 if handle.read(1) != b"\n":  # of a line cut short: drop it
                     handle.seek(0)
                     handle.truncate(handle.read().rfind(b"\n") + 1)
-            handle.write(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+            # A file name may hold bytes that are no text; JSON has an escape for them.
+            line = json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            handle.write(line + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
 

@@ -134,12 +134,14 @@ def check_output(path: Path) -> None:
     """Refuse a file that cannot be written, before anything is judged.
 
     Raises:
-        InputError: its ending is none of `SUFFIXES`, or its folder does not exist.
+        InputError: its ending is none of `SUFFIXES`, its folder does not exist, or it is a folder itself.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: give a file that ends in .csv, .parquet or .html")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file")
     if path.suffix == ".parquet":
         require("pyarrow", extra="parquet", purpose=f"writing {path.name}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
     before = inspector.judge_one(image)
     if before.pixels is None:
         raise InputError(f"{image}: {before.problem}")
-    if ng and str(image) in inspector.facts["ok"]:
+    if ng and any(os.path.realpath(name) == os.path.realpath(image) for name in inspector.facts["ok"]):
         raise InputError(
             f"{image}: was given to calibrate as OK; take it out of the OK photographs and calibrate again"
         )
@@ -50,6 +51,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
         before=before.verdict,
         pixels=before.pixels,
         views=before.views,
+        eye=inspector.eye.fingerprint,
     )
     inspector.reload_lessons()
     return entry, before, inspector.judge_one(image)
@@ -87,25 +89,28 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         InputError: nothing was taught, or photographs of the calibration are gone.
     """
     old = Inspector.open(folder)
-    entries = [entry for entry in old.lessons.entries() if not entry.undone]
+    # Of several lessons on one photograph the last.
+    entries = list({entry.content: entry for entry in old.lessons.entries() if not entry.undone}.values())
     if not entries:
         raise InputError(
             f"{folder}: nothing was taught, so there is nothing to fold in; `mekiki teach` does it"
         )
-    facts = old.facts
-    names = [Path(name) for name in facts["ok"]]
-    kinds = {Path(name): kind for name, kind in facts["ng"].items()}
+    facts, lessons = old.facts, old.lessons.kept.absolute()
+    # The old judge learnt from the first and set its threshold with the others; lessons folded in before come anew.
+    learnt = facts["learnt_from"] if facts["method"] == "split" else 0
+    every = [Path(name) for name in facts["ok"]]
+    own = [path for path in every[learnt:] if path.parent != lessons]
+    names = [path for path in every[:learnt] if path.parent != lessons] + own
+    kinds = {Path(name): kind for name, kind in facts["ng"].items() if Path(name).parent != lessons}
     gone = [path for path in [*names, *kinds] if not path.is_file()]
     if gone:
         raise InputError(
             f"{gone[0]}: is gone, with {len(gone) - 1} more of the calibration; calibrate again with --ok"
         )
-    # The old judge learnt from the first and set its threshold with the others. The last of these are held out.
-    own = names[facts["learnt_from"] :] if facts["method"] == "split" else names
     held = own[-max(1, len(own) // HELD_OUT) :]
     ok = [path for path in names if path not in set(held)]
     for entry in entries:
-        kept = old.lessons.kept / f"{entry.number}.png"
+        kept = lessons / f"{entry.number}.png"
         if entry.ng:
             kinds[kept] = entry.kind
         else:

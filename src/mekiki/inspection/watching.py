@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mekiki.datasets.layout import image_files
 from mekiki.errors import InputError
-from mekiki.inspection.inspector import Inspector, Verdict
+from mekiki.inspection.inspector import Inspector, Verdict, writable
 from mekiki.inspection.results import COLUMNS, csv_line
 from mekiki.judging import Drift, DriftAlarm
 
@@ -84,7 +84,7 @@ def watch(
                 handle.write(f"{state.size},{state.changed},{csv_line(verdict)}".encode())
                 handle.flush()
                 os.fsync(handle.fileno())
-                done.add((str(file), state.size, state.changed))
+                done.add((writable(file), state.size, state.changed))
                 seen.pop(file, None)
                 judged += 1
                 on_verdict(verdict)
@@ -104,7 +104,7 @@ def _look(
     waiting, ready = 0, []
     for file in image_files(folder)[0]:
         state = _state(file)
-        if state is None or (str(file), state.size, state.changed) in done or file == results:
+        if state is None or (writable(file), state.size, state.changed) in done or file == results:
             continue
         waiting += 1
         if seen.get(file) == state:
@@ -124,7 +124,7 @@ def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     content = path.read_bytes()
     if not content.startswith(header):
         raise InputError(f"{path}: is not a file that watching wrote; give another --output")
-    whole = content.rfind(b"\r\n") + 2
+    whole = _whole(content)
     if whole < len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
@@ -133,6 +133,14 @@ def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
         if row["p"]:
             alarm.add(float(row["p"]))
     return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}, alarm
+
+
+def _whole(content: bytes) -> int:
+    """Length of the lines that have their end; a line break inside quotes belongs to the name of a file."""
+    place = content.rfind(b"\r\n")
+    while content.count(b'"', 0, place) % 2:
+        place = content.rfind(b"\r\n", 0, place)
+    return place + 2
 
 
 def _state(path: Path) -> _State | None:
