@@ -373,7 +373,7 @@ def test_a_backbone_that_has_changed_is_refused(tmp_path, ok):
     first = next(name for name in sorted(weights) if name.endswith("weight"))
     weights[first] = weights[first] * np.float32(1.001)
     save_file(weights, tmp_path / "net" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="its backbone has changed since it was calibrated; calibrate again"):
+    with pytest.raises(InputError, match="has changed since it was calibrated; calibrate again"):
         Inspector.open(tmp_path / "made")
     shutil.rmtree(tmp_path / "net")
     with pytest.raises(InputError, match="net"):

@@ -22,7 +22,7 @@ from mekiki.report.thumbnails import fitted
 
 THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
-DIRECTIONS = 64
+DIRECTIONS = 256
 """In which examples are compared: enough to find the one that is alike, and little to keep."""
 MOST_EXAMPLES = 2000
 """OK parts that are kept to be compared with; NG parts are all kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.files import replaced_folder, settle_folder
 from mekiki.images import Pixels
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, FilterEye, Sight
 from mekiki.inspection.files import Conditions, Photograph, photographs
 from mekiki.inspection.lessons import LessonBook
-from mekiki.judging import Judge, TradeOff
+from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
 from mekiki.pictures import save, score_histogram, trade_off_curve
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
 
 FOLDER = "judge"
+NONE_OF_THESE = 0.05
+"""Share of the NG parts of known kinds that may be said to be of none of them."""
 FORMAT = "mekiki-judge/2"
 
 
@@ -38,7 +41,7 @@ class Verdict:
         p: how ordinary it would be as an OK part; NG means at most the stated rate.
         threshold: of the score; NaN where a p-value across models decides.
         why: the view that is most surprised, or the lesson that decided.
-        kind: the kind of defect it resembles most, for NG parts where NG examples were given or taught.
+        kind: the kind of defect it resembles, or "none of these", for NG parts where NG examples were given or taught.
         like_ok: the OK example it resembles most.
         like_ng: the NG example it resembles most; empty where there is none.
         problem: why it could not be read.
@@ -203,7 +206,9 @@ class Inspector:
 
     def reload_lessons(self) -> None:
         """Put what has been taught in force; called when the book has changed."""
-        self.judge.teach(self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of))
+        lessons = self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of)
+        self.judge.teach(lessons)
+        self._namer = self._learn_kinds(lessons)
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
 
     def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
@@ -240,6 +245,7 @@ class Inspector:
         said = self.judge.judge(sight.views)
         places = self._where(pixels, sight, said.ng) if where else {}
         z = said.whitened @ self.examples.directions
+        kinds = [""] * len(z) if self._namer is None else self._namer.predict(z).tolist()
         threshold = getattr(self.judge.threshold, "value", float("nan"))
         foremost = said.foremost()
         verdicts = []
@@ -248,12 +254,13 @@ class Inspector:
             if one.pixels is None:
                 verdicts.append(Verdict(one.path, "unreadable", problem=one.problem))
                 continue
-            like_ok, like_ng, kind = self._alike(z[row])
+            like_ok, like_ng = self._alike(z[row])
+            kind = kinds[row]
             verdict, why = ("NG" if said.ng[row] else "OK"), foremost[row]
             entry = self._taught.get(one.content)
             if why == "lessons" and said.ng[row]:
                 lesson = self.judge.lessons[said.lesson[row]]
-                why, kind = f"like {lesson.note}", lesson.note.partition(" (")[0]
+                why, kind = f"like {lesson.note}", kind_of(lesson)
             if entry is not None:
                 verdict, why = ("NG" if entry.ng else "OK"), f"taught: {entry.note}"
                 kind = entry.kind if entry.ng else ""
@@ -292,17 +299,29 @@ class Inspector:
         places = self.eye.where([pixels[row] for row in rows], some, self.judge)
         return dict(zip(rows, places, strict=True))
 
-    def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str, str]:
-        """The nearest OK and NG examples, and the kind of the latter."""
-        if not len(self.examples.names):
-            return "", "", ""
+    def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str]:
+        """The nearest OK and NG examples; empty where there is none."""
         apart = np.square(self.examples.vectors - vector).sum(axis=1)
         ng = np.array([kind != "OK" for kind in self.examples.kinds])
-        ok_place = int(np.argmin(np.where(ng, np.inf, apart)))
-        if not ng.any():
-            return self.examples.names[ok_place], "", ""
-        ng_place = int(np.argmin(np.where(ng, apart, np.inf)))
-        return self.examples.names[ok_place], self.examples.names[ng_place], self.examples.kinds[ng_place]
+        ok_name = self.examples.names[int(np.argmin(np.where(ng, np.inf, apart)))]
+        return ok_name, self.examples.names[int(np.argmin(np.where(ng, apart, np.inf)))] if ng.any() else ""
+
+    def _learn_kinds(self, lessons: Sequence[Lesson]) -> NearestClass | None:
+        """What names the kind of a defect: from the NG examples, and kinds taught since; `None` without examples."""
+        ng = np.flatnonzero([kind != "OK" for kind in self.examples.kinds])
+        if not len(ng):
+            return None
+        enough = len(ng) >= parts_needed(NONE_OF_THESE)
+        namer = NearestClass(none_of_these=NONE_OF_THESE if enough else None)
+        with warnings.catch_warnings():
+            # Kinds of few examples are compared together; docs/inspection.md says so, once.
+            warnings.simplefilter("ignore", DataWarning)
+            namer.fit(self.examples.vectors[ng], [self.examples.kinds[row] for row in ng])
+            for lesson in lessons:
+                if lesson.ng:
+                    vector = {name: view[None] for name, view in lesson.vectors.items()}
+                    namer.add(self.judge.whitened(vector) @ self.examples.directions, kind_of(lesson))
+        return namer
 
     def write(self, calibration: Calibration) -> None:
         """Write the judge into its run folder in one step; what was taught stays."""
@@ -351,6 +370,11 @@ def writable(name: Path | str) -> str:
         'bad\\udcff.png'
     """
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def kind_of(lesson: Lesson) -> str:
+    """The kind of defect that was taught, from the note that `Entry.note` made."""
+    return lesson.note.partition(" (lesson ")[0]
 
 
 def make_eye(folder: Path, encoder: str | None) -> Eye:
