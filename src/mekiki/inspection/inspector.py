@@ -212,7 +212,7 @@ class Inspector:
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
 
     def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
-        (one,) = next(photographs([path], self.eye.frame, self.eye.channels))
+        ((one,),) = photographs([path], self.eye.frame, self.eye.channels)
         if one.pixels is None:
             raise InputError(f"{path}: {one.problem}")
         return {name: view[0] for name, view in self.eye.see([one.pixels]).views.items()}
@@ -235,7 +235,9 @@ class Inspector:
 
     def judge_one(self, path: Path, *, where: bool = False) -> Verdict:
         """The verdict on one file."""
-        return next(self.judge_files([path], where=where))
+        # To its end: a Ctrl-C while a stream is put away by the collector of garbage would be lost.
+        (verdict,) = self.judge_files([path], where=where)
+        return verdict
 
     def _judge_block(self, block: Sequence[Photograph], where: bool) -> list[Verdict]:
         pixels = [one.pixels for one in block if one.pixels is not None]
