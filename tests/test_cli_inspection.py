@@ -314,7 +314,6 @@ BAD = {
         "sum, max",
     ),
     "seed below 0": ("calibrate new --ok OK --encoder NET --false-reject 0.1 --seed -1", "seed"),
-    "no run and no encoder": ("calibrate new --ok OK --false-reject 0.1", "new"),
     "no such backbone": ("calibrate new --ok OK --encoder hf:nowhere/at/all --false-reject 0.1", "nowhere"),
     "encoder that is none": ("calibrate new --ok OK --encoder vgg --false-reject 0.1", "hf:NAME_OR_FOLDER"),
     "RUN is a file": ("calibrate file --ok OK --encoder NET --false-reject 0.1", "file"),

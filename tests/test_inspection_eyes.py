@@ -209,7 +209,7 @@ def test_a_network_trained_anew_is_refused_until_it_is_calibrated_again(trained,
     other.save(tmp_path / "other")
     for file in (tmp_path / "other").iterdir():
         shutil.copy(file, folder / file.name)
-    with pytest.raises(InputError, match="its network has changed since it was calibrated; calibrate again"):
+    with pytest.raises(InputError, match="has changed since it was calibrated; calibrate again"):
         Inspector.open(folder)
 
 

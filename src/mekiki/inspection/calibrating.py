@@ -16,7 +16,7 @@ from mekiki.images import Pixels, content_hashes
 from mekiki.inspection.eyes import EmbedderEye, Eye
 from mekiki.inspection.files import BLOCK, Conditions, Photograph, gather, photographs
 from mekiki.inspection.inspector import Calibration, Examples, Inspector, make_eye
-from mekiki.judging import Judge, TradeOff, learn_share, parts_needed, trade_off
+from mekiki.judging import Judge, NearestClass, TradeOff, learn_share, parts_needed, trade_off
 from mekiki.progress import Progress, silent
 from mekiki.report.thumbnails import fitted
 
@@ -24,6 +24,8 @@ THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
 DIRECTIONS = 256
 """In which examples are compared: enough to find the one that is alike, and little to keep."""
+ANCHORS = ("mean", "each")
+_FIFTHS = 5
 MOST_EXAMPLES = 2000
 """OK parts that are kept to be compared with; NG parts are all kept."""
 
@@ -179,7 +181,9 @@ def calibrated(
         facts["realised_between"] = list(threshold.realised())
     else:
         facts["proven_at_most"] = threshold.worst_case
-    inspector = Inspector(folder, eye, judge, _examples(judge, pools), facts)
+    examples = _examples(judge, pools)
+    facts["kinds_by"] = kinds_by(examples)
+    inspector = Inspector(folder, eye, judge, examples, facts)
     return inspector, Calibration(facts, threshold.guarantee, notes, curve, ng_scores)
 
 
@@ -310,6 +314,26 @@ def _examples(
         without_idle_colour(drawn),
         np.array([small.shape[:2] for small in thumbnails], np.int64),
     )
+
+
+def kinds_by(examples: Examples) -> str:
+    """By what kinds of defects are named: the mean of each, or its single examples, whichever names more rightly.
+
+    Each fifth of the NG examples is named by the others in turn. Kinds that look alike wherever they lie are best known
+    by their mean, kinds that look different from place to place by their examples.
+    """
+    ng = np.flatnonzero([kind != "OK" for kind in examples.kinds])
+    vectors, kinds = examples.vectors[ng], np.array([examples.kinds[row] for row in ng], dtype=object)
+    # Within each kind in turn, so that every fifth has its share of all.
+    turn = np.array([np.sum(kinds[:row] == kind) for row, kind in enumerate(kinds)], np.int64) % _FIFTHS
+    rightly = dict.fromkeys(ANCHORS, 0.0)
+    for anchor in ANCHORS:
+        said = np.full(len(kinds), "", dtype=object)
+        for out in (turn == fifth for fifth in range(_FIFTHS)):
+            if out.any() and not out.all():
+                said[out] = NearestClass(anchor).fit(vectors[~out], kinds[~out]).predict(vectors[out])
+        rightly[anchor] = sum(float(np.mean(said[kinds == kind] == kind)) for kind in set(kinds))
+    return max(ANCHORS, key=lambda anchor: rightly[anchor])  # the first of equals
 
 
 def _kinds(paths: Sequence[Path], places: Sequence[Path]) -> list[str]:

@@ -314,7 +314,7 @@ class Inspector:
         if not len(ng):
             return None
         enough = len(ng) >= parts_needed(NONE_OF_THESE)
-        namer = NearestClass(none_of_these=NONE_OF_THESE if enough else None)
+        namer = NearestClass(self.facts["kinds_by"], none_of_these=NONE_OF_THESE if enough else None)
         with warnings.catch_warnings():
             # Kinds of few examples are compared together; docs/inspection.md says so, once.
             warnings.simplefilter("ignore", DataWarning)
