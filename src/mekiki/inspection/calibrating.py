@@ -14,8 +14,8 @@ from mekiki.datasets.decoding import has_colour
 from mekiki.errors import InputError
 from mekiki.images import Pixels, content_hashes
 from mekiki.inspection.eyes import EmbedderEye, Eye
-from mekiki.inspection.files import BLOCK, Conditions, Photograph, gather, photographs
-from mekiki.inspection.inspector import Calibration, Examples, Inspector, make_eye
+from mekiki.inspection.files import BLOCK, Conditions, Photograph, content_of, gather, photographs
+from mekiki.inspection.inspector import KINDS_BY, Calibration, Examples, Inspector, make_eye
 from mekiki.judging import Judge, NearestClass, TradeOff, learn_share, parts_needed, trade_off
 from mekiki.progress import Progress, silent
 from mekiki.report.thumbnails import fitted
@@ -24,7 +24,6 @@ THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
 DIRECTIONS = 256
 """In which examples are compared: enough to find the one that is alike, and little to keep."""
-ANCHORS = ("mean", "each")
 _FIFTHS = 5
 MOST_EXAMPLES = 2000
 """OK parts that are kept to be compared with; NG parts are all kept."""
@@ -160,6 +159,7 @@ def calibrated(
     curve, pools = None, [(good, ["OK"] * len(good.paths), views)]
     if ng:
         bad = _usable(list(ng), eye, notes, progress)
+        _refuse_both(good, bad)
         kinds = [ng[path] for path in bad.paths]
         ng_views = _seen(eye, bad, "looking at NG parts", progress)
         pools.append((bad, kinds, ng_views))
@@ -276,6 +276,20 @@ def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progres
     return _Pool(Conditions.of(kept), [one.path for one in kept], pixels)
 
 
+def _refuse_both(good: _Pool, bad: _Pool) -> None:
+    content = {content_of(pixels): path for path, pixels in zip(good.paths, good.pixels, strict=True)}
+    both = [
+        (content[said], path)
+        for path, pixels in zip(bad.paths, bad.pixels, strict=True)
+        if (said := content_of(pixels)) in content
+    ]
+    if both:
+        more = f", and {len(both) - 1} more" if len(both) > 1 else ""
+        raise InputError(
+            f"{both[0][1]}: is given as NG, and the same photograph as OK ({both[0][0]}){more}; take it out of one"
+        )
+
+
 def _seen(eye: Eye, pool: _Pool, label: str, progress: Progress) -> dict[str, NDArray[np.float32]]:
     parts: dict[str, list[NDArray[np.float32]]] = {}
     done = 0
@@ -326,14 +340,14 @@ def kinds_by(examples: Examples) -> str:
     vectors, kinds = examples.vectors[ng], np.array([examples.kinds[row] for row in ng], dtype=object)
     # Within each kind in turn, so that every fifth has its share of all.
     turn = np.array([np.sum(kinds[:row] == kind) for row, kind in enumerate(kinds)], np.int64) % _FIFTHS
-    rightly = dict.fromkeys(ANCHORS, 0.0)
-    for anchor in ANCHORS:
+    rightly = dict.fromkeys(KINDS_BY, 0.0)
+    for way, settings in KINDS_BY.items():
         said = np.full(len(kinds), "", dtype=object)
         for out in (turn == fifth for fifth in range(_FIFTHS)):
             if out.any() and not out.all():
-                said[out] = NearestClass(anchor).fit(vectors[~out], kinds[~out]).predict(vectors[out])
-        rightly[anchor] = sum(float(np.mean(said[kinds == kind] == kind)) for kind in set(kinds))
-    return max(ANCHORS, key=lambda anchor: rightly[anchor])  # the first of equals
+                said[out] = NearestClass(**settings).fit(vectors[~out], kinds[~out]).predict(vectors[out])
+        rightly[way] = sum(float(np.mean(said[kinds == kind] == kind)) for kind in set(kinds))
+    return max(KINDS_BY, key=lambda way: rightly[way])  # the first of equals
 
 
 def _kinds(paths: Sequence[Path], places: Sequence[Path]) -> list[str]:

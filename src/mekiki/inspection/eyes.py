@@ -51,6 +51,13 @@ class Sight:
     views: dict[str, Floats]
     patches: dict[str, list[Floats]] = field(default_factory=dict)
 
+    def only(self, row: int) -> Sight:
+        """What was seen of one photograph."""
+        return Sight(
+            {name: view[row : row + 1] for name, view in self.views.items()},
+            {name: [grids[row]] for name, grids in self.patches.items()},
+        )
+
 
 class Eye(Protocol):
     """What the rest of the room asks of an eye."""

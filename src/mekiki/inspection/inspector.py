@@ -25,6 +25,11 @@ from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
 
 FOLDER = "judge"
+KINDS_BY: dict[str, dict[str, Any]] = {
+    "mean": {"anchor": "mean"},
+    "examples": {"anchor": "each", "metric": "euclidean"},
+}
+"""How the kind of a defect may be told: `NearestClass` with these settings."""
 NONE_OF_THESE = 0.05
 """Share of the NG parts of known kinds that may be said to be of none of them."""
 FORMAT = "mekiki-judge/2"
@@ -239,67 +244,48 @@ class Inspector:
         (verdict,) = self.judge_files([path], where=where)
         return verdict
 
-    def _judge_block(self, block: Sequence[Photograph], where: bool) -> list[Verdict]:
+    def _judge_block(self, block: Sequence[Photograph], where: bool) -> Iterator[Verdict]:
         pixels = [one.pixels for one in block if one.pixels is not None]
-        if not pixels:
-            return [Verdict(one.path, "unreadable", problem=one.problem) for one in block]
-        sight = self.eye.see(pixels)
-        said = self.judge.judge(sight.views)
-        places = self._where(pixels, sight, said.ng) if where else {}
-        z = said.whitened @ self.examples.directions
-        kinds = [""] * len(z) if self._namer is None else self._namer.predict(z).tolist()
-        threshold = getattr(self.judge.threshold, "value", float("nan"))
-        foremost = said.foremost()
-        verdicts = []
+        sight = self.eye.see(pixels) if pixels else Sight({})
         row = 0
         for one in block:
             if one.pixels is None:
-                verdicts.append(Verdict(one.path, "unreadable", problem=one.problem))
-                continue
-            like_ok, like_ng = self._alike(z[row])
-            kind = kinds[row]
-            verdict, why = ("NG" if said.ng[row] else "OK"), foremost[row]
-            entry = self._taught.get(one.content)
-            if why == "lessons" and said.ng[row]:
-                lesson = self.judge.lessons[said.lesson[row]]
-                why, kind = f"like {lesson.note}", kind_of(lesson)
-            if entry is not None:
-                verdict, why = ("NG" if entry.ng else "OK"), f"taught: {entry.note}"
-                kind = entry.kind if entry.ng else ""
-            verdicts.append(
-                Verdict(
-                    one.path,
-                    verdict,
-                    float(said.score[row]),
-                    float(said.p[row]),
-                    float(threshold),
-                    why,
-                    kind if verdict == "NG" else "",
-                    like_ok,
-                    like_ng,
-                    "",
-                    self.conditions.remark(one),
-                    one.pixels,
-                    places.get(row),
-                    {name: view[row] for name, view in sight.views.items()},
-                )
-            )
-            row += 1
-        return verdicts
+                yield Verdict(one.path, "unreadable", problem=one.problem)
+            else:
+                # One by one: products of another shape round otherwise, and a verdict must not depend on what
+                # happened to be looked at together.
+                yield self._verdict(one, one.pixels, sight.only(row), where)
+                row += 1
 
-    def _where(
-        self, pixels: Sequence[Pixels], sight: Sight, ng: NDArray[np.bool_]
-    ) -> dict[int, NDArray[np.float32]]:
-        """Where those depart that are NG, by row."""
-        rows = np.flatnonzero(ng).tolist()
-        if not rows:
-            return {}
-        some = Sight(
-            {name: view[rows] for name, view in sight.views.items()},
-            {name: [grids[row] for row in rows] for name, grids in sight.patches.items()},
+    def _verdict(self, one: Photograph, pixels: Pixels, sight: Sight, where: bool) -> Verdict:
+        said = self.judge.judge(sight.views)
+        vector = (said.whitened @ self.examples.directions)[0]
+        ng, why, kind = bool(said.ng[0]), said.foremost()[0], ""
+        entry = self._taught.get(one.content)
+        if entry is not None:
+            ng, why, kind = entry.ng, f"taught: {entry.note}", entry.kind
+        elif ng and why == "lessons":
+            lesson = self.judge.lessons[said.lesson[0]]
+            why, kind = f"like {lesson.note}", kind_of(lesson)
+        elif ng and self._namer is not None:
+            kind = str(self._namer.predict(vector[None])[0])
+        like_ok, like_ng = self._alike(vector)
+        return Verdict(
+            one.path,
+            "NG" if ng else "OK",
+            float(said.score[0]),
+            float(said.p[0]),
+            float(getattr(self.judge.threshold, "value", float("nan"))),
+            why,
+            kind,
+            like_ok,
+            like_ng,
+            "",
+            self.conditions.remark(one),
+            pixels,
+            self.eye.where([pixels], sight, self.judge)[0] if where and ng else None,
+            {name: view[0] for name, view in sight.views.items()},
         )
-        places = self.eye.where([pixels[row] for row in rows], some, self.judge)
-        return dict(zip(rows, places, strict=True))
 
     def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str]:
         """The nearest OK and NG examples; empty where there is none."""
@@ -314,7 +300,9 @@ class Inspector:
         if not len(ng):
             return None
         enough = len(ng) >= parts_needed(NONE_OF_THESE)
-        namer = NearestClass(self.facts["kinds_by"], none_of_these=NONE_OF_THESE if enough else None)
+        namer = NearestClass(
+            **KINDS_BY[self.facts["kinds_by"]], none_of_these=NONE_OF_THESE if enough else None
+        )
         with warnings.catch_warnings():
             # Kinds of few examples are compared together; docs/inspection.md says so, once.
             warnings.simplefilter("ignore", DataWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from mekiki.errors import InputError
 from mekiki.inspection.calibrating import Terms, calibrated
-from mekiki.inspection.files import content_of
+from mekiki.inspection.eyes import Eye
+from mekiki.inspection.files import content_of, photographs
 from mekiki.inspection.inspector import Inspector, Verdict, make_eye
 from mekiki.inspection.lessons import Entry, LessonBook, parse_label
 from mekiki.progress import Progress, silent
@@ -108,16 +110,19 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             f"{gone[0]}: is gone, with {len(gone) - 1} more of the calibration; calibrate again with --ok"
         )
     held = own[-max(1, len(own) // HELD_OUT) :]
-    ok = [path for path in names if path not in set(held)]
+    eye = make_eye(folder, facts["eye"]["name"])
+    ok = _without([path for path in names if path not in set(held)], entries, True, eye)
+    left = set(_without(list(kinds), entries, False, eye))
+    kinds = {path: kind for path, kind in kinds.items() if path in left}
     for entry in entries:
         kept = lessons / f"{entry.number}.png"
         if entry.ng:
             kinds[kept] = entry.kind
         else:
             ok.append(kept)
-    # Lessons speak for themselves where they are in force; what is compared is the judges without them.
+    # Both are compared with the lessons in force, as they judge on the line and would.
     terms = Terms(facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1)
-    new, calibration = calibrated(folder, make_eye(folder, facts["eye"]["name"]), ok, kinds, terms, progress)
+    new, calibration = calibrated(folder, eye, ok, kinds, terms, progress)
     compared = {
         name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, list(kinds), "OK")}
         for name, judge in (("before", old), ("after", new))
@@ -136,6 +141,17 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         "ng": len(kinds),
         "lessons": len(entries),
     }
+
+
+def _without(paths: list[Path], entries: Sequence[Entry], ng: bool, eye: Eye) -> list[Path]:
+    """Those photographs that no lesson says the other of."""
+    other = {entry.content for entry in entries if entry.ng == ng}
+    return [
+        one.path
+        for block in photographs(paths, eye.frame, eye.channels)
+        for one in block
+        if one.content not in other
+    ]
 
 
 def _share(inspector: Inspector, paths: list[Path], verdict: str) -> float:
