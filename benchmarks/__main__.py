@@ -16,7 +16,9 @@ from benchmarks import (
     against_pml,
     embedding,
     evaluation,
+    few_labels,
     growth,
+    inspection,
     mt_distance,
     post_protocol,
     precision,
@@ -36,6 +38,8 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "evaluation": evaluation.main,
     "growth": growth.main,
     "mt_distance": mt_distance.main,
+    "inspection": inspection.main,
+    "few_labels": few_labels.main,
     "streaming": streaming.main,
     "precision": precision.main,
     "ablation": ablation.main,
@@ -166,6 +170,56 @@ def _precision(r: dict[str, Any]) -> Cells:
     return Cells("float32", f"{told} as long", None)
 
 
+def _told_apart(r: dict[str, Any]) -> Cells:
+    figures = r["backbone"]["told_apart"]
+    kinds = {name: mean for name, (mean, _) in figures.items() if name.startswith("image AUROC, ")}
+    kinds.pop("image AUROC, scenes apart")
+    weakest = min(kinds, key=lambda name: kinds[name])
+    mean, deviation = figures["image AUROC"]
+    return Cells(
+        f"filters {r['filters']['told_apart']['image AUROC'][0]:.4f}",
+        f"{mean:.4f} ± {deviation:.4f}; weakest {weakest.rpartition(' ')[2]} {kinds[weakest]:.4f}",
+        mean >= 0.985 and kinds[weakest] >= 0.96,
+    )
+
+
+def _maps(r: dict[str, Any]) -> Cells:
+    figures = r["backbone"]["told_apart"]
+    every, most = figures["pixel AUROC"][0], figures["pixel AUROC without uneven"][0]
+    return Cells(
+        "", f"{every:.3f} ({most:.3f} without uneven), PRO {figures['PRO to 30 %'][0]:.3f}", every >= 0.93
+    )
+
+
+def _coverage(r: dict[str, Any]) -> Cells:
+    rows = r["backbone"]["coverage"]
+    kept = all(row["mean"] <= row["promised"] + 2 * row["standard_error"] for row in rows.values())
+    return Cells("", ", ".join(f"{row['mean']:.2%} of {float(rate):.0%}" for rate, row in rows.items()), kept)
+
+
+def _latency(r: dict[str, Any]) -> Cells:
+    told = r["latency_ms"]
+    return Cells(
+        "",
+        ", ".join(f"{name} {milliseconds:.1f} ms" for name, milliseconds in told.items()),
+        told["backbone"] <= 25 and told["conv"] <= 3,
+    )
+
+
+def _few_labels(number: int, points: float) -> Callable[[dict[str, Any]], Cells]:
+    def read(r: dict[str, Any]) -> Cells:
+        rows = [row for row in r["rows"] if row["examples"] == number and row["ok_parts"]]
+        rivals = [row for row in rows if row["side"].startswith("logistic") and "wherever" not in row["side"]]
+        best = max(rivals, key=lambda row: row["mean"])
+        (ours,) = (row for row in rows if row["side"] == "ours, mean anchor")
+        more = 100 * (ours["mean"] - best["mean"])
+        return Cells(
+            f"{100 * best['mean']:.1f} %", f"{100 * ours['mean']:.1f} %: {more:+.1f}", more >= points
+        )
+
+    return read
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -185,6 +239,12 @@ ROWS = (
     Row("11 streaming a folder, time the network waits", "", "streaming", _streaming),
     Row("12 bfloat16 against float32", "", "precision", _precision),
     Row("13 MT distance of 1,000,000 × 64", "≥ 5×, error ≤ 1e-5", "mt_distance", _mt_distance),
+    Row("14 tiles judged from OK alone, image AUROC", "≥ .985, each kind ≥ .96", "inspection", _told_apart),
+    Row("15 where, pixel AUROC", "≥ .93", "inspection", _maps),
+    Row("16 false rejects realised of those stated", "within the promise", "inspection", _coverage),
+    Row("17 one photograph judged", "≤ 25 ms; conv ≤ 3 ms", "inspection", _latency),
+    Row("18 six classes, 20 a class and OK parts", "≥ +3 points", "few_labels", _few_labels(20, 3)),
+    Row("19 six classes, 5 a class and OK parts", "≥ +5 points", "few_labels", _few_labels(5, 5)),
 )
 
 

@@ -37,8 +37,11 @@ WHITENED = "logistic regression, C by CV, whitened by OK"
 STRENGTHS = tuple(float(strength) for strength in np.geomspace(1e-4, 10, 6))
 
 
-def main(examples: tuple[int, ...] = EXAMPLES, seeds: int = SEEDS) -> dict[str, Any]:
+def main(examples: tuple[int, ...] = EXAMPLES, seeds: int = SEEDS) -> dict[str, Any] | None:
     """Measure and print."""
+    if not (DATA / "magnetic_tile").is_dir():
+        print("few_labels: needs MEKIKI_DATA with magnetic_tile")
+        return None
     features, labels = _features(DATA)
     views = features["views"]
     sides: dict[str, tuple[str, Any]] = {

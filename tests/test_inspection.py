@@ -453,3 +453,23 @@ def test_thumbnails_of_examples_are_the_photographs_in_their_proportions(tmp_pat
                 photograph.height / photograph.width, abs=0.03
             )
         assert np.array_equal(small, inspector.examples.thumbnail(row))
+
+
+def test_a_photograph_given_as_ok_and_as_ng_is_refused_and_named(net, ok, tmp_path):
+    copy = save(tmp_path / "ng" / "copy.png", np.asarray(Image.open(images(ok)[3])))
+    with pytest.raises(
+        InputError, match=r"copy\.png: is given as NG, and the same photograph as OK .*003\.png"
+    ):
+        calibrate_run(tmp_path / "new", [ok], [copy.parent], encoder=net, terms=Terms(0.1))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_verdict_is_the_same_to_the_bit_alone_and_among_others(run, ok, ng):
+    inspector = Inspector.open(run)
+    paths = [*images(ok)[:20], *images(ng)]
+    together = list(inspector.judge_files(paths, where=True))
+    for path, one in list(zip(paths, together, strict=True))[::5]:
+        alone = inspector.judge_one(path, where=True)
+        assert same(alone, one)
+        assert (alone.places is None) == (one.places is None)
+        assert alone.places is None or (alone.places == one.places).all()
