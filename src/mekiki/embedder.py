@@ -299,17 +299,27 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self._learn_distances()
         return self
 
-    def transform(self, X: ArrayLike, progress: Progress = silent) -> NDArray[np.float32]:
+    def transform(
+        self, X: ArrayLike, progress: Progress = silent, *, one_by_one: bool = False
+    ) -> NDArray[np.float32]:
         """Vectors of examples: `[N, …]` as in `fit` → float32 `[N, dim]`.
 
         An example gets the same vector, to the bit, alone and among others.
+
+        Args:
+            X: the examples.
+            progress: told after each block.
+            one_by_one: each goes through the network by itself, which is sooner for one and later for many. The last
+                digits may differ from those of blocks.
 
         Raises:
             InputError: the examples are of another shape than those learnt from.
         """
         check_is_fitted(self)
         seen = self._seen(self._check_input(X), progress)
-        vectors: NDArray[np.float32] = embed(self.encoder_, seen, progress).numpy()
+        vectors: NDArray[np.float32] = embed(
+            self.encoder_, seen, progress, length=1 if one_by_one else None
+        ).numpy()
         return vectors
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:

@@ -317,7 +317,13 @@ def block_length(encoder: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress = silent) -> Tensor:
+def embed(
+    encoder: nn.Module,
+    stored: Tensor | NDArray[Any],
+    progress: Progress = silent,
+    *,
+    length: int | None = None,
+) -> Tensor:
     """Vectors of stored examples: `[N, …]` → float32 `[N, d]` on the processor, in blocks of fixed size.
 
     A last block that is not full is padded. The matrix products then have one shape whatever N is, so an image gets
@@ -327,6 +333,7 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
         encoder: takes `[B, …]` as stored; its own device is used.
         stored: tensor, array or memory map; only a block at a time is read.
         progress: called after each block.
+        length: examples a block; `None` is what is fastest for many. Another length may give other last digits.
 
     Example:
         >>> encoder = build_encoder("mlp", (1, 4, 4), 2, normalise=False, mean=[0.0], std=[255.0])
@@ -336,7 +343,7 @@ def embed(encoder: nn.Module, stored: Tensor | NDArray[Any], progress: Progress 
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    length = block_length(encoder)
+    length = length or block_length(encoder)
     # One array from the start: small results kept one by one would lie between the blocks and hold their memory.
     vectors = torch.empty(0)
     with considerate_threads() as consider:

@@ -22,7 +22,7 @@ from mekiki.report.thumbnails import fitted
 
 THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
-DIRECTIONS = 256
+DIRECTIONS = 128
 """In which examples are compared: enough to find the one that is alike, and little to keep."""
 _FIFTHS = 5
 MOST_EXAMPLES = 2000

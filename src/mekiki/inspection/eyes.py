@@ -232,7 +232,7 @@ class EmbedderEye:
 
     def see(self, images: Sequence[Pixels]) -> Sight:
         """Views of photographs."""
-        return Sight({"embedding": self.embedder.transform(np.stack(images))})
+        return Sight({"embedding": self.embedder.transform(np.stack(images), one_by_one=True)})
 
     def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
         """What the score loses when a place is covered, at the cost of 49 more looks a photograph."""
@@ -256,7 +256,7 @@ class EmbedderEye:
             )
             if self._mean is not None:
                 covered[place][at] = self._mean[at]
-        lost = before - judge.score({"embedding": self.embedder.transform(covered)})
+        lost = before - judge.score({"embedding": self.embedder.transform(covered, one_by_one=True)})
         return lost.reshape(rows, columns).astype(np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

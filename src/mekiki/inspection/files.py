@@ -172,6 +172,9 @@ def photographs(
             dark=highest if highest <= TWELVE_BITS else 0,
         )
 
+    if len(paths) == 1:  # threads cost more than there is to gain
+        yield [read(paths[0])]
+        return
     with ThreadPoolExecutor(2, thread_name_prefix="mekiki-photographs") as threads:
         blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
         waiting = [[threads.submit(read, path) for path in block] for block in blocks[:_AHEAD]]
