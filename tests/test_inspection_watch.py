@@ -195,7 +195,7 @@ def test_ctrl_c_is_not_lost_while_the_threads_that_read_are_put_away(run, ng, mo
     inspector = Inspector.open(run)
     monkeypatch.setattr("mekiki.inspection.files.ThreadPoolExecutor", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        inspector.judge_one(images(ng)[0])
+        list(inspector.judge_files(images(ng)[:2]))  # of a single one no thread reads
 
 
 # ---- what is remembered ----
