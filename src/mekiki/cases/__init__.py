@@ -1,0 +1,22 @@
+"""The memory of past cases: stores, search, and what people said of what was found."""
+
+from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.parquet import encoder_of, export_cases, import_cases
+from mekiki.cases.store import Found, Store, open_store, stats
+from mekiki.cases.where import Condition, matches, parse_where
+
+__all__ = [
+    "Case",
+    "Cases",
+    "Condition",
+    "Encoder",
+    "Found",
+    "Store",
+    "encoder_of",
+    "export_cases",
+    "import_cases",
+    "matches",
+    "open_store",
+    "parse_where",
+    "stats",
+]
