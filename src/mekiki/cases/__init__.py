@@ -1,6 +1,8 @@
 """The memory of past cases: stores, search, and what people said of what was found."""
 
 from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.feedback import FeedbackLog, Judgement
+from mekiki.cases.memory import Memory, Recalled, steered
 from mekiki.cases.parquet import encoder_of, export_cases, import_cases
 from mekiki.cases.store import Found, Store, open_store, stats
 from mekiki.cases.where import Condition, matches, parse_where
@@ -10,7 +12,11 @@ __all__ = [
     "Cases",
     "Condition",
     "Encoder",
+    "FeedbackLog",
     "Found",
+    "Judgement",
+    "Memory",
+    "Recalled",
     "Store",
     "encoder_of",
     "export_cases",
@@ -19,4 +25,5 @@ __all__ = [
     "open_store",
     "parse_where",
     "stats",
+    "steered",
 ]
