@@ -316,3 +316,71 @@ def retrained_lines(compared: Mapping[str, Any]) -> None:
         if compared["replaced"]
         else "The new judge is worse, so the old one stays; --accept replaces it all the same."
     )
+
+
+def remembered_lines(kept: Mapping[str, Any]) -> None:
+    """What was remembered."""
+    for note in kept["notes"]:
+        line("note", note, "yellow")
+    said = f"{kept['cases']:,} cases, {kept['new']:,} of them new"
+    if kept["embedded_notes"]:
+        said += f"; {kept['embedded_notes']:,} notes can be found by their text"
+    out().print(f"{said}: {kept['store']}")
+
+
+def cases_table(found: Sequence[Mapping[str, Any]]) -> None:
+    """Past cases, the foremost first."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "case", "distance", "feedback", "label", "note", "photograph", "who", "when"):
+        table.add_column(heading, justify="right" if heading in ("", "distance", "feedback") else "left")
+    for each in found:
+        table.add_row(
+            str(each["rank"]),
+            each["id"],
+            number(each["distance"]),
+            f"{each['shift']:+.3g}" if each["shift"] else "",
+            each["label"],
+            " ".join(each["note"].split()),
+            each["image"],
+            each["who"],
+            each["time"][:10],
+        )
+    out().print(table)
+
+
+def feedback_table(said: Sequence[Mapping[str, Any]]) -> None:
+    """What people said of cases that were found."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("feedback", "when", "who", "query", "case", "is", ""):
+        table.add_column(heading, justify="right" if heading == "feedback" else "left")
+    for each in said:
+        table.add_row(
+            str(each["go"]),
+            each["when"],
+            each["who"],
+            each["asked"],
+            each["case"],
+            "good" if each["good"] else "bad",
+            "taken back" if each["undone"] else "",
+        )
+    out().print(table)
+
+
+def case_stats_lines(told: Mapping[str, Any]) -> None:
+    """What the stores of a run hold."""
+    console = out()
+    for space in ("images", "notes"):
+        if space not in told:
+            continue
+        own = told[space]
+        console.print(
+            f"{space}: {own['cases']:,} cases, {own['notes']:,} with a note, in {own['place']}", style="bold"
+        )
+        console.print(f"  vectors of {own['encoder']['name']}, {own['encoder']['dimension']} dimensions")
+        if own["cases"]:
+            console.print(f"  from {own['from'][:10]} to {own['to'][:10]}")
+        for label, count in own["labels"].items():
+            console.print(f"  {label or '(no label)'}: {count:,}")
+    console.print(
+        f"feedback: {told['feedback']['in_force']:,} judgements in force of {told['feedback']['all']:,}"
+    )
