@@ -658,6 +658,24 @@ def feedback(
     undo: Annotated[bool, typer.Option("--undo", help="take back what was said last, or --go N")] = False,
     go: Annotated[int | None, typer.Option(min=1, metavar="N", help="which to take back")] = None,
     show: Annotated[bool, typer.Option("--list", help="show all that was said: who, when, what")] = False,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train", help="learn from all that was said how to compare; kept only if it is better"
+        ),
+    ] = False,
+    untrain: Annotated[bool, typer.Option("--untrain", help="take back what was learnt last")] = False,
+    triplets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="learn from anchor, positive, negative: .csv of case ids or texts, .npz or .parquet of vectors",
+        ),
+    ] = None,
+    adapter: Annotated[str, typer.Option(help="what learns: linear or mlp")] = "linear",
+    space: Annotated[
+        str | None, typer.Option(help="images or notes  [default: the one that was judged]")
+    ] = None,
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
@@ -665,10 +683,15 @@ def feedback(
     from mekiki import remembering, terminal
 
     asked = query is not None or text is not None
-    if show + undo + asked != 1 or (go and not undo) or (asked != bool(good or bad)):
+    alone = show + undo + train + untrain + asked == 1
+    if not alone or (go and not undo) or (asked != bool(good or bad)) or (triplets and not train):
         raise InputError(
-            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list"
+            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
+            "[--triplets FILE]; or --untrain"
         )
+    if train or untrain:
+        _train_memory(run, train, triplets, adapter, space, store, json)
+        return
     if show:
         said = [each.told() for each in remembering.feedback_of(run)]
         if json:
@@ -833,6 +856,41 @@ def main() -> None:
             raise
         sys.exit(_failed(f"{said()} (mekiki --help lists the commands)"))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _train_memory(
+    run: Path,
+    train: bool,
+    triplets: Path | None,
+    adapter: str,
+    space: str | None,
+    store: str | None,
+    json: bool,
+) -> None:
+    """Learn from feedback, or take back what was learnt."""
+    from mekiki import remembering, terminal
+    from mekiki.cases.adapter import Schooling
+
+    settings = remembering.Settings(store)
+    where = space or next(iter(remembering.spaces_judged(run)), "images")
+    if train:
+        with terminal.progress_bar() as progress:
+            told = remembering.train(
+                run,
+                space=where,
+                triplets=triplets,
+                schooling=Schooling(adapter),
+                settings=settings,
+                progress=progress,
+            )
+    else:
+        told = remembering.untrain(run, space=where, settings=settings)
+    if json:
+        terminal.print_json(told)
+    elif train:
+        terminal.taught_lines(told)
+    else:
+        terminal.out().print(f"no longer in force: {told['taken_back']}")
 
 
 def _failed(message: str) -> int:

@@ -366,6 +366,21 @@ def feedback_table(said: Sequence[Mapping[str, Any]]) -> None:
     out().print(table)
 
 
+def taught_lines(told: Mapping[str, Any]) -> None:
+    """What learning from feedback came to."""
+    console = out()
+    before, after, frozen = (number(told[name], 100, "%") for name in ("before", "after", "frozen"))
+    console.print(
+        f"{told['triplets']:,} triplets taught; of {told['held_out']:,} held out, {after} are in the right order "
+        f"({before} before, {frozen} as the encoder has them)"
+    )
+    console.print(
+        "The new comparison is in force."
+        if told["replaced"]
+        else "That is no better, so everything stays as it was."
+    )
+
+
 def case_stats_lines(told: Mapping[str, Any]) -> None:
     """What the stores of a run hold."""
     console = out()

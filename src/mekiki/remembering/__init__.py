@@ -13,6 +13,7 @@ from mekiki.remembering.searching import (
     search,
     undo_feedback,
 )
+from mekiki.remembering.teaching import spaces_judged, train, untrain
 from mekiki.remembering.views import JudgeView, RunView, TextView, view_of
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "import_run",
     "remember",
     "search",
+    "spaces_judged",
+    "train",
     "undo_feedback",
+    "untrain",
     "view_of",
 ]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mekiki.cases import Encoder, FeedbackLog, Memory, Store, open_store, parse_where
+from mekiki.cases.adapter import Shelf
 from mekiki.errors import InputError, not_known
 from mekiki.remembering.views import TextView, View, view_of
 from mekiki.runs import write_json
@@ -16,6 +17,7 @@ from mekiki.runs import write_json
 SPACES = ("images", "notes")
 SETTINGS = "memory.json"
 STORE = "cases"
+ADAPTERS = "adapters"
 SHORTEST = 4
 """Characters of an id that may stand for all of it, if no other begins so."""
 
@@ -98,7 +100,13 @@ class Room:
                 f"{store.place}: holds vectors of {store.encoder}, and {self.folder} makes those of {encoder}; "
                 "remember the photographs anew, with another --store"
             )
-        return Memory(store, self.log.in_force(space, encoder.fingerprint))
+        return Memory(
+            store, self.log.in_force(space, encoder.fingerprint), self.shelf(space, encoder).current()
+        )
+
+    def shelf(self, space: str, encoder: Encoder) -> Shelf:
+        """The adapters of a space."""
+        return Shelf(self.folder / ADAPTERS, space, encoder.fingerprint)
 
 
 def resolved(store: Store, ids: Sequence[str]) -> list[str]:
