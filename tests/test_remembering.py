@@ -194,7 +194,16 @@ def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
     assert kept["cases"] == told["cases"]
     assert "" not in told["labels"], "the judge's word is the label where nobody said"
     assert "judge of run" in told["encoder"]["name"]
-    assert len(mekiki("search", run, next(flat.iterdir()), "--json").json["found"]) == 10
+    one = sorted(flat.iterdir())[0]
+    assert len(mekiki("search", run, one, "--json").json["found"]) == 10
+    notes = notes_file(tmp_path / "notes.csv", [[file.name, "", "seen before"] for file in flat.iterdir()])
+    mekiki("remember", run, flat, "--notes", notes, "--json")
+    past = mekiki("judge", run, one, "--cases", 3, "--json").json["cases"][str(one)]
+    assert past == mekiki("search", run, one, "-k", 3, "--json").json["found"]
+    shown = mekiki("judge", run, one, "--cases", 3).out
+    assert shown.count("      like ") == 3
+    assert shown.count("seen before") == 3
+    assert "      like " not in mekiki("judge", run, one).out
     mekiki("calibrate", run, "--ok", made / "photos" / "ok", "--false-reject", 0.1, "--seed", 5, "--json")
     refused = mekiki("search", run, next(flat.iterdir()))
     assert refused.code == 2
@@ -314,6 +323,7 @@ def test_export_import_and_forget(mekiki, made, run, tmp_path):
         (["remember", "RUN", "nowhere"], "does not exist"),
         (["remember", "RUN", "PHOTO", "--notes", "missing.csv"], "no such file"),
         (["remember", "nowhere", "PHOTO"], "no such folder"),
+        (["judge", "RUN", "PHOTO", "--cases", "2"], "not calibrated"),
         (["cases", "export", "RUN", "-o", "a.csv"], "ends in .parquet"),
         (["cases", "export", "RUN", "-o", "a.parquet", "--space", "sounds"], "images, notes"),
         (["cases", "import", "RUN", "missing.parquet"], "no such file"),

@@ -348,21 +348,32 @@ def judge(
             "-o", "--output", help="results.csv, .parquet, or .html: a page of photographs, the worst first"
         ),
     ] = None,
+    cases: Annotated[
+        int, typer.Option(min=0, metavar="K", help="show the K nearest past cases of each, with their notes")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Judge photographs: OK or NG, how sure, why, and where."""
     from mekiki import inspection, terminal
 
+    recall = None
+    if cases:
+        from mekiki import remembering
+
+        recall = remembering.Recollection(run, cases).of
+    past: dict[str, Any] = {}
+    show = terminal.Verdicts(quiet=output is not None, recall=recall)
+
+    def told(verdict: Any) -> None:
+        if not json:
+            show(verdict)
+        elif recall is not None:
+            past[str(verdict.path)] = recall(verdict)
+
     with terminal.progress_bar() as progress:
-        judged = inspection.judge_paths(
-            run,
-            paths,
-            output,
-            on_verdict=None if json else terminal.Verdicts(quiet=output is not None),
-            progress=progress,
-        )
+        judged = inspection.judge_paths(run, paths, output, on_verdict=told, progress=progress)
     if json:
-        terminal.print_json(judged)
+        terminal.print_json(judged | ({"cases": past} if cases else {}))
         return
     terminal.judged_lines(judged)
 

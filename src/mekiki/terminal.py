@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -220,13 +220,19 @@ def number(value: float | None, factor: float = 1.0, unit: str = "") -> str:
 class Verdicts:
     """Prints a line for each verdict, or with `quiet` only counts them.
 
+    Args:
+        quiet: print nothing.
+        recall: gives past cases of a verdict, which are printed below it.
+
     Attributes:
         count: how many it was told.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(
+        self, *, quiet: bool, recall: Callable[[Verdict], list[dict[str, Any]]] | None = None
+    ) -> None:
         self.count = 0
-        self._quiet, self._console = quiet, out()
+        self._quiet, self._recall, self._console = quiet, recall, out()
 
     def __call__(self, verdict: Verdict) -> None:
         """Take one."""
@@ -241,6 +247,12 @@ class Verdicts:
             text.append(f"  p {number(verdict.p)}, score {number(verdict.score)}")
             text.append(f", {verdict.kind}" if verdict.kind else "")
         self._console.print(text)
+        for case in self._recall(verdict) if self._recall is not None else ():
+            note = f": {' '.join(case['note'].split())}" if case["note"] else ""
+            self._console.print(
+                f"      like {case['image'] or case['id']}, {case['label'] or 'no label'}, {case['time'][:10]}{note}",
+                style="dim",
+            )
 
 
 def calibration_lines(facts: Mapping[str, Any], guarantee: str) -> None:

@@ -200,8 +200,9 @@ class Cases(Sequence[Case]):
 
     def last_of_each(self) -> Cases:
         """Each id once: where one occurs again, the last counts."""
-        place = {id_: row for row, id_ in enumerate(self.ids)}
-        return self if len(place) == len(self) else self.rows(sorted(place.values()))
+        if len(self.table["id"].unique()) == len(self):
+            return self
+        return self.rows(sorted({id_: row for row, id_ in enumerate(self.ids)}.values()))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -112,16 +112,23 @@ class LanceStore:
         table = cases.last_of_each().table.cast(_inside(cases.table.schema))
         with self._writing():
             self._table.checkout_latest()
-            before = self._table.count_rows()
-            if before == 0:  # faster than looking which of them are known
+            known = self._known(table["id"])
+            if known == 0:  # which is faster than to look for each where it belongs
                 self._table.add(table)
             else:
                 merge = self._table.merge_insert("id")
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
-            new = self._table.count_rows() - before
             if self._table.version % TIDY_AFTER == 0:
                 self._table.optimize()
-        return int(new)
+        return int(table.num_rows - known)
+
+    def _known(self, ids: Any) -> int:
+        """How many of these ids, each given once, are there."""
+        if len(ids) <= BATCH:
+            return int(self._table.count_rows(to_sql(OneOf("id", tuple(ids.to_pylist())))))
+        compute = require("pyarrow.compute", extra="cases", purpose="a store of cases")
+        there = self._table.search().select(["id"]).to_arrow()["id"]
+        return int(compute.sum(compute.is_in(ids, value_set=there)).as_py() or 0)
 
     def get(self, ids: Sequence[str]) -> Cases:
         """See `Store.get`."""

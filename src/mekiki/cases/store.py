@@ -84,7 +84,7 @@ def check_fit(encoder: Encoder, cases: Cases, place: str) -> None:
         InputError: with both names.
     """
     width = cases.vectors.shape[1]
-    others = sorted(set(cases.texts("encoder")) - {encoder.fingerprint})
+    others = sorted(set(cases.table["encoder"].unique().to_pylist()) - {encoder.fingerprint})
     if others:
         raise InputError(
             f"{place}: holds vectors of {encoder}, and these are of {others[0] or 'an encoder without a name'}; "

@@ -23,9 +23,11 @@ from mekiki.cases import (
     steered,
 )
 from mekiki.errors import InputError
+from mekiki.inspection import Verdict
 from mekiki.inspection.files import content_of
 from mekiki.remembering.remembering import ID
 from mekiki.remembering.room import SPACES, Room, Settings, resolved
+from mekiki.remembering.views import JudgeView
 
 Floats = NDArray[np.float32]
 
@@ -211,16 +213,24 @@ class Recollection:
     Args:
         folder: a calibrated run that remembers.
         k: how many.
+
+    Raises:
+        InputError: it remembers nothing, is not calibrated, or remembers in another space.
     """
 
     def __init__(self, folder: Path, k: int) -> None:
-        self._room, self._k = Room(folder), k
-        self._memory: Memory = self._room.memory("images")
+        room = Room(folder)
+        self._memory: Memory = room.memory("images")
+        if not isinstance(room.view, JudgeView):
+            raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
+        self._view, self._k = room.view, k
 
-    def of(self, path: Path) -> list[dict[str, Any]]:
-        """The nearest past cases of a photograph, as in `search`."""
-        query, own = _query(self._room, path, None)
-        return rows_of(self._memory.search(query, self._k, without=[own]))
+    def of(self, verdict: Verdict) -> list[dict[str, Any]]:
+        """The nearest past cases of a photograph that was judged, as in `search`; none if it could not be read."""
+        if verdict.pixels is None:
+            return []
+        own = content_of(verdict.pixels)[:ID]
+        return rows_of(self._memory.search(self._view.vector(verdict), self._k, without=[own]))
 
 
 def _log(folder: Path) -> FeedbackLog:

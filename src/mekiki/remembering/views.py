@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from mekiki.cases import Encoder
 from mekiki.errors import InputError
 from mekiki.images import Pixels
-from mekiki.inspection import EmbedderEye, Inspector
+from mekiki.inspection import EmbedderEye, Inspector, Verdict
 from mekiki.inspection.files import photographs
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.inspector import make_eye
@@ -76,15 +77,18 @@ class JudgeView:
 
     def see(self, paths: Sequence[Path]) -> Iterator[Seen]:
         """See `View.see`."""
-        directions = self.inspector.examples.directions
         for verdict in self.inspector.judge_files(paths):
             if verdict.pixels is None:
                 yield Seen(verdict.path, None, None, "", verdict.problem)
                 continue
-            views = {name: view[None] for name, view in verdict.views.items()}
-            vector = (self.inspector.judge.whitened(views) @ directions)[0]
             said = verdict.verdict if verdict.verdict == "OK" else verdict.kind or "NG"
-            yield Seen(verdict.path, verdict.pixels, vector, said)
+            yield Seen(verdict.path, verdict.pixels, self.vector(verdict), said)
+
+    def vector(self, verdict: Verdict) -> Floats:
+        """Where a photograph that was judged lies, float32 `[d]`."""
+        views = {name: view[None] for name, view in verdict.views.items()}
+        placed: Floats = (self.inspector.judge.whitened(views) @ self.inspector.examples.directions)[0]
+        return placed
 
 
 class RunView:
@@ -143,7 +147,8 @@ class TextView:
         library = require("sentence_transformers", extra="text", purpose="searching notes by text")
         name = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
         try:
-            self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
+            with _quiet():
+                self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
         except Exception as error:  # of the network, of the hub, of the files
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
@@ -163,3 +168,18 @@ class TextView:
             list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
         )
         return vectors.astype(np.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and warnings of the library that loads weights."""
+    logging = require("transformers.utils.logging", extra="text", purpose="searching notes by text")
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
