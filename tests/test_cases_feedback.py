@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient
 from mekiki.cases import Cases, Encoder, FeedbackLog, Memory, matches, parse_where, steered
 from mekiki.cases import memory as memory_module
 from mekiki.cases.feedback import DEPTH, REACH, active, reach_of, scales, shifts
+from mekiki.cases.index import CellIndex
 from mekiki.cases.lance import LanceStore
 from mekiki.cases.qdrant import QdrantStore
 from mekiki.cases.store import distances_to
@@ -202,10 +203,14 @@ def test_feedback_of_another_encoder_or_space_is_silent(store, log):
     assert log.in_force("notes", ENCODER.fingerprint) == []
 
 
-@pytest.mark.parametrize("held", [10**6, 0])
+@pytest.mark.parametrize("way", ["in memory", "indexed", "by the store"])
 @pytest.mark.parametrize("words", [0, 12])
-def test_both_ways_of_searching_agree_with_the_formula(store, log, monkeypatch, held, words):
-    monkeypatch.setattr(memory_module, "HELD", held)
+def test_all_ways_of_searching_agree_with_the_formula(store, log, monkeypatch, way, words):
+    if way == "indexed":  # into all cells, so that nothing is missed
+        monkeypatch.setattr(memory_module, "INDEXED", 100)
+        monkeypatch.setattr("mekiki.cases.index.RECALL", 1.0)
+    if way == "by the store":
+        monkeypatch.setattr(LanceStore, "version", lambda self: None)
     rng = np.random.default_rng(8)
     for _ in range(words):
         query = QUERY + rng.normal(scale=0.3, size=6).astype(np.float32)
@@ -226,6 +231,22 @@ def test_both_ways_of_searching_agree_with_the_formula(store, log, monkeypatch, 
             assert found.cases.ids == [f"{row:04}" for row in rows[1:6]]
     assert len(memory.search(QUERY, 5, parse_where("label = 'nothing'")).cases) == 0
     assert len(memory.search(QUERY, 5000).cases) == N
+
+
+def test_an_index_finds_nearly_all_and_what_it_finds_is_right():
+    rng = np.random.default_rng(11)
+    centres = rng.normal(size=(60, 16)) * 2 + 30
+    vectors = (centres[rng.integers(60, size=20_000)] + rng.normal(size=(20_000, 16))).astype(np.float32)
+    queries = (centres[rng.integers(60, size=100)] + rng.normal(size=(100, 16))).astype(np.float32)
+    index = CellIndex.of(vectors)
+    assert index.probes < len(index.centres) / 2
+    found = 0
+    for query in queries:
+        apart = distances_to(vectors, query)
+        near = index.nearest(query, 10)
+        assert (np.diff(apart[near]) > -1e-4).all()
+        found += len(set(near.tolist()) & set(np.argsort(apart)[:10].tolist()))
+    assert found >= 980
 
 
 def test_a_memory_sees_what_was_added_since(tmp_path):

@@ -360,19 +360,6 @@ def test_a_table_that_a_crash_left_half_made_is_made_anew(tmp_path):
     assert LanceStore(tmp_path / "cases", "images", ENCODER).count() == 0
 
 
-def test_an_index_finds_nearly_the_same(tmp_path):
-    store = LanceStore(tmp_path / "cases", "images", ENCODER)
-    with pytest.raises(InputError, match="too few"):
-        store.index()
-    rng = np.random.default_rng(4)
-    vectors = rng.normal(size=(2000, 4)).astype(np.float32)
-    fields = {"id": [f"{i:04}" for i in range(2000)], "encoder": [ENCODER.fingerprint] * 2000}
-    store.add(Cases.columns(vectors, np.zeros(2000, np.int64), **fields))
-    before = store.search(vectors[0] + 0.1, 10).cases.ids
-    store.index()
-    assert len(set(before) & set(store.search(vectors[0] + 0.1, 10).cases.ids)) >= 8
-
-
 WRITER = """
 import sys, numpy as np
 from pathlib import Path

@@ -24,8 +24,6 @@ PATIENCE = 30.0
 """Seconds that a writer waits for another."""
 TIDY_AFTER = 64
 """Additions after which what they left in pieces is put together."""
-INDEX_FROM = 256
-"""Cases that an index takes at least."""
 _ENCODER = b"mekiki.encoder"
 
 
@@ -192,20 +190,6 @@ class LanceStore:
         """See `Store.version`."""
         self._table.checkout_latest()
         return self._table.version
-
-    def index(self) -> None:
-        """Build an index, with which a search among very many is fast and no longer exact.
-
-        Raises:
-            InputError: there are too few cases for one.
-        """
-        with self._writing():
-            self._table.checkout_latest()
-            count = self._table.count_rows()
-            if count < INDEX_FROM:
-                raise InputError(f"{self.place}: {count} cases are too few for an index, and need none")
-            kind = require("lancedb.index", extra="cases", purpose="an index").IvfFlat(distance_type="l2")
-            self._table.create_index("vector", config=kind)
 
     @property
     def _outside(self) -> Any:

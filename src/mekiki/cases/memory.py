@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases
 from mekiki.cases.feedback import Judgement, active, shifts
-from mekiki.cases.store import Store, by_distance, check_query, distances_to
+from mekiki.cases.index import CellIndex
+from mekiki.cases.store import Found, Store, by_distance, check_query, distances_to
 from mekiki.cases.where import Condition
 from mekiki.errors import InputError
 
-HELD = 300_000
-"""Up to so many cases their vectors are held in memory, where to compare with all of them is fastest."""
+INDEXED = 300_000
+"""Above so many cases a query is compared with those in its neighbourhood only."""
 _SINGLE = 1e-6
 """Share of the squared distances by which single precision may be wrong."""
 TOWARDS, AWAY = 0.75, 0.25
@@ -59,6 +60,7 @@ class _Snapshot:
         centre: the mean of these.
         centred: these less their mean: fewer digits cancel.
         squares: squared lengths of the centred ones.
+        index: where there are very many.
     """
 
     version: object
@@ -68,6 +70,7 @@ class _Snapshot:
     centre: Floats
     centred: Floats
     squares: Floats
+    index: CellIndex | None
 
 
 class Memory:
@@ -102,7 +105,11 @@ class Memory:
     def search(
         self, vector: Floats, k: int, where: Condition | None = None, *, without: Sequence[str] = ()
     ) -> Recalled:
-        """The k foremost cases; exact, unless the store has an index and more than `HELD` cases.
+        """The k foremost cases; exact, unless there are more than `INDEXED`.
+
+        Vectors are held in memory from the first search on, and read again when the store has changed; a server's are
+        not, unless an adapter needs them. Of more than `INDEXED` those in the neighbourhood of the query are looked at,
+        by an index that finds about `mekiki.cases.index.RECALL` of the nearest; with a condition, all of them.
 
         Args:
             vector: the query, float32 `[d]`.
@@ -112,17 +119,23 @@ class Memory:
         """
         query = check_query(self.store.encoder, vector, k, self.store.place)
         kept = self._held()
-        if kept is not None:
+        if kept is not None and (kept.index is None or where is not None):
             return self._among_all(kept, query, k, where, set(without))
-        return self._among_near(query, k, where, set(without))
+        return self._among_near(kept, query, k, where, set(without))
 
-    def _among_near(self, query: Floats, k: int, where: Condition | None, without: set[str]) -> Recalled:
-        """By the store's own search: so many of the nearest that none beyond can come before them."""
+    def _among_near(
+        self, kept: _Snapshot | None, query: Floats, k: int, where: Condition | None, without: set[str]
+    ) -> Recalled:
+        """By an index or the store's own search: so many of the nearest that none beyond can come before them."""
         heard = active(self.judgements, query)
         most = sum(each.step * weight for each, weight in heard if each.good)
-        fetched = k + len(without) + (len(heard) * 10)
+        fetched = k + len(without) + 8 + len(heard) * 10
         while True:
-            near = self.store.search(query, fetched, where)
+            near = (
+                self.store.search(query, fetched, where)
+                if kept is None
+                else self._indexed(kept, query, fetched)
+            )
             moved = shifts(self.judgements, query, near.cases.vectors)
             rows = [row for row, id_ in enumerate(near.cases.ids) if id_ not in without]
             order = by_distance(near.distances[rows] + moved[rows], [near.cases.ids[row] for row in rows])[:k]
@@ -130,10 +143,17 @@ class Memory:
             everything = len(near.cases) < fetched
             if everything or (
                 len(chosen) == k
-                and near.distances[-1] - most > near.distances[chosen[-1]] + moved[chosen[-1]]
+                and near.distances[-1] - most >= near.distances[chosen[-1]] + moved[chosen[-1]]
             ):
                 return Recalled(near.cases.rows(chosen), near.distances[chosen], moved[chosen])
             fetched *= 4
+
+    def _indexed(self, kept: _Snapshot, query: Floats, k: int) -> Found:
+        """About the k nearest, by the index."""
+        assert kept.index is not None
+        mapped = self._mapped(query[None])[0]
+        rows = kept.index.nearest(mapped, k)
+        return Found(kept.cases.rows(rows), distances_to(kept.mapped[rows], mapped))
 
     def _among_all(
         self, kept: _Snapshot, query: Floats, k: int, where: Condition | None, without: set[str]
@@ -173,11 +193,11 @@ class Memory:
         return vectors if self.adapter is None or not len(vectors) else self.adapter(vectors)
 
     def _held(self) -> _Snapshot | None:
-        """All cases in memory, or `None` if that is not worth while: the adapter needs it, and few cases allow it."""
+        """All cases in memory, or `None` if they lie on a server and no adapter needs them."""
         version = self.store.version()
         if self._snapshot is not None and version is not None and self._snapshot.version == version:
             return self._snapshot
-        if self.adapter is None and (version is None or self.store.count() > HELD):
+        if self.adapter is None and version is None:
             return None
         parts = list(self.store.read(whole=False))
         cases = Cases.joined(parts) if parts else Cases.none(self.store.encoder.dimension)
@@ -187,7 +207,8 @@ class Memory:
         centre = mapped.mean(axis=0) if len(mapped) else np.zeros(mapped.shape[1], np.float32)
         centred = mapped - centre
         squares = np.einsum("nd,nd->n", centred, centred)
-        self._snapshot = _Snapshot(version, cases, vectors, mapped, centre, centred, squares)
+        index = CellIndex.of(mapped) if len(mapped) > INDEXED else None
+        self._snapshot = _Snapshot(version, cases, vectors, mapped, centre, centred, squares, index)
         return self._snapshot
 
 

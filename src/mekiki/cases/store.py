@@ -62,7 +62,7 @@ class Store(Protocol):
         """Those of these ids that there are, in this order."""
 
     def search(self, vector: NDArray[np.float32], k: int, where: Condition | None = None) -> Found:
-        """The k nearest of those meant. Exact, unless an index was built."""
+        """The k nearest of those meant, exactly."""
 
     def forget(self, ids: Sequence[str]) -> int:
         """Remove cases; how many there were."""
