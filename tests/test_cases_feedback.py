@@ -60,7 +60,7 @@ VECTORS = many()[0]
 QUERY = VECTORS[100] + np.float32(0.1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(place=st.integers(0, N - 1), case=st.integers(0, N - 1), good=st.booleans())
 def test_one_word_moves_few_cases_and_only_so_far(store, tmp_path_factory, place, case, good):
     log = FeedbackLog(tmp_path_factory.mktemp("log"))
@@ -77,7 +77,7 @@ def test_one_word_moves_few_cases_and_only_so_far(store, tmp_path_factory, place
     assert moved[case] == (-said.step if good else said.step)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     place=st.integers(0, N - 1),
     case=st.integers(0, N - 1),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 
 Floats = NDArray[np.float32]
 
@@ -57,6 +56,8 @@ class CellIndex:
             >>> int(index.nearest(vectors[7].astype(np.float32), 3)[0])
             7
         """
+        from sklearn.cluster import MiniBatchKMeans  # slow to import, and seldom needed
+
         rng = np.random.default_rng(seed)
         number = max(1, math.isqrt(len(vectors)))
         mean = vectors.mean(axis=0)
