@@ -292,6 +292,7 @@ def speed_figures(count: int = 100_000, width: int = 64) -> dict[str, Any]:
             return best[np.argsort(apart[best])]
 
         memory.search(queries[0], 10)
+        time.sleep(1.5)  # a store counts as changing until a second after the last addition
         exact = all(
             memory.search(query, 10).cases.ids == [ids[row] for row in plain(query)] for query in queries[:20]
         )
@@ -338,6 +339,7 @@ def index_figures(count: int = 1_000_000, width: int = 64) -> dict[str, Any]:
             )
         memory = Memory(store)
         building = _seconds(lambda: memory.search(queries[0], 10))
+        time.sleep(1.5)  # as above
         hits, ours, numpy_ms = 0, [], []
         for query in queries:
             start_at = time.perf_counter()

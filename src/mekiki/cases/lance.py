@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ PATIENCE = 30.0
 """Seconds that a writer waits for another."""
 TIDY_AFTER = 64
 """Additions after which what they left in pieces is put together."""
+SETTLED = 1_000_000_000
+"""Nanoseconds after which another change would have another time, on the clocks of all file systems."""
 _ENCODER = b"mekiki.encoder"
 
 
@@ -66,6 +69,7 @@ class LanceStore:
             with self._writing():
                 self._begin(encoder)
         self._table = self._opened()
+        self._settled: tuple[int, object] = (0, None)
         facts = (self._table.schema.metadata or {}).get(_ENCODER)
         if facts is None:
             raise InputError(f"{folder}: is not a store that mekiki made; give another folder")
@@ -187,9 +191,15 @@ class LanceStore:
             yield Cases(table.select(self._outside.names).cast(self._outside))
 
     def version(self) -> object:
-        """See `Store.version`."""
+        """See `Store.version`; while the folder of versions stands untouched, it is the one of last time."""
+        changed = (self._folder / f"{self._name}.lance" / "_versions").stat().st_mtime_ns
+        if changed == self._settled[0]:
+            return self._settled[1]
         self._table.checkout_latest()
-        return self._table.version
+        version = self._table.version
+        if time.time_ns() - changed > SETTLED:
+            self._settled = (changed, version)
+        return version
 
     @property
     def _outside(self) -> Any:
