@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets known by name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+cases_app = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cases_app, name="cases")
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -35,6 +37,32 @@ LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote")]
 JudgeFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki calibrate` wrote")]
+MemoryFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` or `mekiki calibrate` wrote")
+]
+StorePlace = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="DIR|URL",
+        help="where cases are: a folder, or qdrant+http://HOST:PORT/NAME with the API key in MEKIKI_QDRANT_KEY  "
+        "[default: RUN/cases, or as remembered]",
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="which cases are meant, such as \"label = 'crack' and not note like '%oil%'\"; fields: id, label, note, "
+        "image, who, run, time",
+    ),
+]
+Space = Annotated[
+    str, typer.Option(help="images, or notes, which are embedded by their text", show_default=True)
+]
+Ids = Annotated[
+    list[str] | None, typer.Option(metavar="ID", help="a case, or how its id begins; may be repeated")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")
 ]
@@ -323,21 +351,32 @@ def judge(
             "-o", "--output", help="results.csv, .parquet, or .html: a page of photographs, the worst first"
         ),
     ] = None,
+    cases: Annotated[
+        int, typer.Option(min=0, metavar="K", help="show the K nearest past cases of each, with their notes")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Judge photographs: OK or NG, how sure, why, and where."""
     from mekiki import inspection, terminal
 
+    recall = None
+    if cases:
+        from mekiki import remembering
+
+        recall = remembering.Recollection(run, cases).of
+    past: dict[str, Any] = {}
+    show = terminal.Verdicts(quiet=output is not None, recall=recall)
+
+    def told(verdict: Any) -> None:
+        if not json:
+            show(verdict)
+        elif recall is not None:
+            past[str(verdict.path)] = recall(verdict)
+
     with terminal.progress_bar() as progress:
-        judged = inspection.judge_paths(
-            run,
-            paths,
-            output,
-            on_verdict=None if json else terminal.Verdicts(quiet=output is not None),
-            progress=progress,
-        )
+        judged = inspection.judge_paths(run, paths, output, on_verdict=told, progress=progress)
     if json:
-        terminal.print_json(judged)
+        terminal.print_json(judged | ({"cases": past} if cases else {}))
         return
     terminal.judged_lines(judged)
 
@@ -552,6 +591,215 @@ def demo(
         terminal.out().print(f"report: {report}")
 
 
+@app.command()
+def remember(
+    run: MemoryFolder,
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA…", help="photographs, folders of them, or a .csv file of notes alone"),
+    ],
+    notes: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="what people wrote: a .csv file with the columns file, label, note"),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="sentence-transformers model by which notes are found"),
+    ] = None,
+    text_dim: Annotated[
+        int | None, typer.Option(min=2, help="keep so many of its dimensions (Matryoshka models)")
+    ] = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Keep photographs and notes as cases, to be found again."""
+    from mekiki import remembering, terminal
+
+    with terminal.progress_bar() as progress:
+        kept = remembering.remember(
+            run,
+            data,
+            notes,
+            settings=remembering.Settings(store, text_model, text_dim),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(kept)
+        return
+    terminal.remembered_lines(kept)
+
+
+@app.command()
+def search(
+    run: MemoryFolder,
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="a photograph")] = None,
+    text: Annotated[str | None, typer.Option(help="or what notes should say")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="how many cases")] = 10,
+    where: Where = None,
+    like: Ids = None,
+    unlike: Ids = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Find the past cases that are most like a photograph or a text, as people judged what was found before."""
+    from mekiki import remembering, terminal
+
+    found = remembering.search(
+        run,
+        image,
+        text,
+        k=k,
+        where=where,
+        like=like or (),
+        unlike=unlike or (),
+        settings=remembering.Settings(store),
+    )
+    if json:
+        terminal.print_json(found)
+        return
+    terminal.cases_table(found["found"])
+
+
+@app.command()
+def feedback(
+    run: MemoryFolder,
+    query: Annotated[
+        Path | None, typer.Argument(metavar="[QUERY]", help="the photograph that was searched for")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="or the text")] = None,
+    good: Ids = None,
+    bad: Ids = None,
+    undo: Annotated[bool, typer.Option("--undo", help="take back what was said last, or --go N")] = False,
+    go: Annotated[int | None, typer.Option(min=1, metavar="N", help="which to take back")] = None,
+    show: Annotated[bool, typer.Option("--list", help="show all that was said: who, when, what")] = False,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train", help="learn from all that was said how to compare; kept only if it is better"
+        ),
+    ] = False,
+    untrain: Annotated[bool, typer.Option("--untrain", help="take back what was learnt last")] = False,
+    triplets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="learn from anchor, positive, negative: .csv of case ids or texts, .npz or .parquet of vectors",
+        ),
+    ] = None,
+    adapter: Annotated[str, typer.Option(help="what learns: linear or mlp")] = "linear",
+    space: Annotated[
+        str | None, typer.Option(help="images or notes  [default: the one that was judged]")
+    ] = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Say which cases a search should have found and which not; it holds from the next search on."""
+    from mekiki import remembering, terminal
+
+    asked = query is not None or text is not None
+    alone = show + undo + train + untrain + asked == 1
+    if not alone or (go and not undo) or (asked != bool(good or bad)) or (triplets and not train):
+        raise InputError(
+            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
+            "[--triplets FILE]; or --untrain"
+        )
+    if train or untrain:
+        _train_memory(run, train, triplets, adapter, space, store, json)
+        return
+    if show:
+        said = [each.told() for each in remembering.feedback_of(run)]
+        if json:
+            terminal.print_json({"feedback": said})
+            return
+        terminal.feedback_table(said)
+        return
+    if undo:
+        taken = [each.told() for each in remembering.undo_feedback(run, go)]
+        if json:
+            terminal.print_json({"undone": taken})
+            return
+        terminal.out().print(f"feedback {taken[0]['go']} is taken back: {len(taken)} judgement(s)")
+        return
+    added = remembering.give_feedback(
+        run, query, text, good=good or (), bad=bad or (), settings=remembering.Settings(store)
+    )
+    if json:
+        terminal.print_json({"feedback": [each.told() for each in added]})
+        return
+    terminal.out().print(f"feedback {added[0].go}: {len(added)} judgement(s), in force from now on")
+    terminal.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
+
+
+@cases_app.command("stats")
+def cases_stats(run: MemoryFolder, store: StorePlace = None, json: Json = False) -> None:
+    """How many cases there are, of what, by whom, and since when."""
+    from mekiki import remembering, terminal
+
+    told = remembering.case_stats(run, remembering.Settings(store))
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.case_stats_lines(told)
+
+
+@cases_app.command("export")
+def cases_export(
+    run: MemoryFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", help="cases.parquet")],
+    space: Space = "images",
+    where: Where = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Write cases to a Parquet file, with nothing lost."""
+    from mekiki import remembering, terminal
+
+    told = remembering.export_run(run, output, space=space, where=where, settings=remembering.Settings(store))
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.out().print(f"{told['cases']:,} cases: {output}")
+
+
+@cases_app.command("import")
+def cases_import(
+    run: MemoryFolder,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="what `mekiki cases export` wrote")],
+    space: Space = "images",
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Add the cases of a Parquet file."""
+    from mekiki import remembering, terminal
+
+    told = remembering.import_run(run, path, space=space, settings=remembering.Settings(store))
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.out().print(f"{told['cases']:,} cases, {told['new']:,} of them new: {told['store']}")
+
+
+@cases_app.command("forget")
+def cases_forget(
+    run: MemoryFolder,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID…]", help="cases, or how their ids begin")
+    ] = None,
+    where: Where = None,
+    space: Space = "images",
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Remove cases, by id or by a condition."""
+    from mekiki import remembering, terminal
+
+    told = remembering.forget(run, ids or (), space=space, where=where, settings=remembering.Settings(store))
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.out().print(f"{told['forgotten']:,} cases are forgotten")
+
+
 @data_app.command("list")
 def data_list(root: Root = None, json: Json = False) -> None:
     """The data sets known by name, and where they are."""
@@ -622,6 +870,41 @@ def main() -> None:
             raise
         sys.exit(_failed(f"{said()} (mekiki --help lists the commands)"))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _train_memory(
+    run: Path,
+    train: bool,
+    triplets: Path | None,
+    adapter: str,
+    space: str | None,
+    store: str | None,
+    json: bool,
+) -> None:
+    """Learn from feedback, or take back what was learnt."""
+    from mekiki import remembering, terminal
+    from mekiki.cases.adapter import Schooling
+
+    settings = remembering.Settings(store)
+    where = space or next(iter(remembering.spaces_judged(run)), "images")
+    if train:
+        with terminal.progress_bar() as progress:
+            told = remembering.train(
+                run,
+                space=where,
+                triplets=triplets,
+                schooling=Schooling(adapter),
+                settings=settings,
+                progress=progress,
+            )
+    else:
+        told = remembering.untrain(run, space=where, settings=settings)
+    if json:
+        terminal.print_json(told)
+    elif train:
+        terminal.taught_lines(told)
+    else:
+        terminal.out().print(f"no longer in force: {told['taken_back']}")
 
 
 def _failed(message: str) -> int:

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -220,13 +220,19 @@ def number(value: float | None, factor: float = 1.0, unit: str = "") -> str:
 class Verdicts:
     """Prints a line for each verdict, or with `quiet` only counts them.
 
+    Args:
+        quiet: print nothing.
+        recall: gives past cases of a verdict, which are printed below it.
+
     Attributes:
         count: how many it was told.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(
+        self, *, quiet: bool, recall: Callable[[Verdict], list[dict[str, Any]]] | None = None
+    ) -> None:
         self.count = 0
-        self._quiet, self._console = quiet, out()
+        self._quiet, self._recall, self._console = quiet, recall, out()
 
     def __call__(self, verdict: Verdict) -> None:
         """Take one."""
@@ -241,6 +247,12 @@ class Verdicts:
             text.append(f"  p {number(verdict.p)}, score {number(verdict.score)}")
             text.append(f", {verdict.kind}" if verdict.kind else "")
         self._console.print(text)
+        for case in self._recall(verdict) if self._recall is not None else ():
+            note = f": {' '.join(case['note'].split())}" if case["note"] else ""
+            self._console.print(
+                f"      like {case['image'] or case['id']}, {case['label'] or 'no label'}, {case['time'][:10]}{note}",
+                style="dim",
+            )
 
 
 def calibration_lines(facts: Mapping[str, Any], guarantee: str) -> None:
@@ -315,4 +327,87 @@ def retrained_lines(compared: Mapping[str, Any]) -> None:
         "The new judge is in place."
         if compared["replaced"]
         else "The new judge is worse, so the old one stays; --accept replaces it all the same."
+    )
+
+
+def remembered_lines(kept: Mapping[str, Any]) -> None:
+    """What was remembered."""
+    for note in kept["notes"]:
+        line("note", note, "yellow")
+    said = f"{kept['cases']:,} cases, {kept['new']:,} of them new"
+    if kept["embedded_notes"]:
+        said += f"; {kept['embedded_notes']:,} notes can be found by their text"
+    out().print(f"{said}: {kept['store']}")
+
+
+def cases_table(found: Sequence[Mapping[str, Any]]) -> None:
+    """Past cases, the foremost first."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "case", "distance", "feedback", "label", "note", "photograph", "who", "when"):
+        table.add_column(heading, justify="right" if heading in ("", "distance", "feedback") else "left")
+    for each in found:
+        table.add_row(
+            str(each["rank"]),
+            each["id"],
+            number(each["distance"]),
+            f"{each['shift']:+.3g}" if each["shift"] else "",
+            each["label"],
+            " ".join(each["note"].split()),
+            each["image"],
+            each["who"],
+            each["time"][:10],
+        )
+    out().print(table)
+
+
+def feedback_table(said: Sequence[Mapping[str, Any]]) -> None:
+    """What people said of cases that were found."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("feedback", "when", "who", "query", "case", "is", ""):
+        table.add_column(heading, justify="right" if heading == "feedback" else "left")
+    for each in said:
+        table.add_row(
+            str(each["go"]),
+            each["when"],
+            each["who"],
+            each["asked"],
+            each["case"],
+            "good" if each["good"] else "bad",
+            "taken back" if each["undone"] else "",
+        )
+    out().print(table)
+
+
+def taught_lines(told: Mapping[str, Any]) -> None:
+    """What learning from feedback came to."""
+    console = out()
+    before, after, frozen = (number(told[name], 100, "%") for name in ("before", "after", "frozen"))
+    console.print(
+        f"{told['triplets']:,} triplets taught; of {told['held_out']:,} held out, {after} are in the right order "
+        f"({before} before, {frozen} as the encoder has them)"
+    )
+    console.print(
+        "The new comparison is in force."
+        if told["replaced"]
+        else "That is no better, so everything stays as it was."
+    )
+
+
+def case_stats_lines(told: Mapping[str, Any]) -> None:
+    """What the stores of a run hold."""
+    console = out()
+    for space in ("images", "notes"):
+        if space not in told:
+            continue
+        own = told[space]
+        console.print(
+            f"{space}: {own['cases']:,} cases, {own['notes']:,} with a note, in {own['place']}", style="bold"
+        )
+        console.print(f"  vectors of {own['encoder']['name']}, {own['encoder']['dimension']} dimensions")
+        if own["cases"]:
+            console.print(f"  from {own['from'][:10]} to {own['to'][:10]}")
+        for label, count in own["labels"].items():
+            console.print(f"  {label or '(no label)'}: {count:,}")
+    console.print(
+        f"feedback: {told['feedback']['in_force']:,} judgements in force of {told['feedback']['all']:,}"
     )

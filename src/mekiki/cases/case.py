@@ -1,0 +1,262 @@
+"""What a case is, and many of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.errors import InputError
+from mekiki.optional import require
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TEXTS = ("id", "label", "note", "image", "who", "run", "encoder")
+"""Fields of a case that are text."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What makes vectors; vectors of two encoders cannot be compared.
+
+    Attributes:
+        name: for people.
+        fingerprint: the same if, and only if, it makes the same vectors.
+        dimension: of a vector.
+    """
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.fingerprint[:12]}, {self.dimension} dimensions)"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One judged part or one note.
+
+    Attributes:
+        id: the same case has the same.
+        vector: float32 `[d]`.
+        label: what it was judged to be.
+        note: what people wrote of it.
+        image: where the photograph is.
+        thumbnail: a small PNG of it; empty for none.
+        time: when it happened or was remembered, UTC.
+        who: whose word it is.
+        run: the run that made the vector.
+        encoder: fingerprint of what made the vector.
+
+    Example:
+        >>> Case("part 7", np.zeros(2, np.float32), label="crack").dimension
+        2
+    """
+
+    id: str
+    vector: NDArray[np.float32]
+    label: str = ""
+    note: str = ""
+    image: str = ""
+    thumbnail: bytes = b""
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    who: str = ""
+    run: str = ""
+    encoder: str = ""
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector."""
+        return len(self.vector)
+
+    def told(self) -> dict[str, Any]:
+        """What there is to say of it in JSON: everything but vector and thumbnail."""
+        return {name: getattr(self, name) for name in TEXTS} | {"time": self.time.isoformat()}
+
+
+class Cases(Sequence[Case]):
+    """Many cases, column by column, in an Arrow table.
+
+    Args:
+        table: with the columns of `schema`.
+
+    Example:
+        >>> cases = Cases.of([Case("a", np.zeros(2, np.float32)), Case("b", np.ones(2, np.float32), note="割れ")])
+        >>> cases.vectors
+        array([[0., 0.],
+               [1., 1.]], dtype=float32)
+        >>> cases[1].note
+        '割れ'
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    @classmethod
+    def of(cls, cases: Iterable[Case]) -> Cases:
+        """From single ones.
+
+        Raises:
+            InputError: there is none, vectors differ in length or hold NaN, or a time has no time zone.
+        """
+        rows = list(cases)
+        if not rows:
+            raise InputError("no cases given; give at least one")
+        lengths = sorted({case.dimension for case in rows})
+        if len(lengths) > 1:
+            raise InputError(
+                f"cases of {' and '.join(map(str, lengths))} dimensions; give vectors of one length"
+            )
+        columns = {name: [getattr(case, name) for case in rows] for name in (*TEXTS, "thumbnail")}
+        vectors = np.stack([np.asarray(case.vector, np.float32) for case in rows])
+        return cls.columns(vectors, [microseconds(case.time) for case in rows], **columns)
+
+    @classmethod
+    def columns(
+        cls, vectors: NDArray[np.float32], times: Sequence[int] | NDArray[np.int64], **columns: Sequence[Any]
+    ) -> Cases:
+        """From columns; those left out are empty.
+
+        Args:
+            vectors: float32 `[N, d]`.
+            times: microseconds since 1970, UTC, `[N]`.
+            columns: `id`, `label`, `note`, `image`, `thumbnail`, `who`, `run`, `encoder`.
+
+        Raises:
+            InputError: a vector holds NaN or infinity, an id is empty, or a text cannot be written as UTF-8.
+        """
+        pa = arrow()
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if vectors.ndim != 2 or 0 in vectors.shape:
+            raise InputError(f"vectors must be [N, d], not {list(vectors.shape)}")
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"case {bad[0]} of {len(vectors)}: its vector holds NaN or infinity; leave it out"
+            )
+        empty = {"thumbnail": b""}
+        form = schema(vectors.shape[1])
+        given: list[Any] = []
+        for name in form.names:
+            if name == "vector":
+                flat = pa.array(vectors.reshape(-1))
+                given.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+            elif name == "time":
+                given.append(pa.array(np.asarray(times, np.int64)).cast(form.field("time").type))
+            else:
+                values = columns.get(name) or [empty.get(name, "")] * len(vectors)
+                try:
+                    given.append(pa.array(values, form.field(name).type))
+                except (UnicodeEncodeError, pa.ArrowException, TypeError) as error:
+                    raise InputError(f"{name} of a case cannot be kept ({error}); give text") from None
+        made = cls(pa.table(given, schema=form))
+        if "" in made.ids:
+            raise InputError("a case has no id; give each one of its own")
+        return made
+
+    @classmethod
+    def none(cls, dimension: int) -> Cases:
+        """No case at all."""
+        return cls(schema(dimension).empty_table())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cases]) -> Cases:
+        """One after the other."""
+        return cls(arrow().concat_tables([part.table for part in parts]))
+
+    @property
+    def ids(self) -> list[str]:
+        """Their ids."""
+        return self.texts("id")
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """Float32 `[N, d]`, without a copy where Arrow allows it."""
+        column = self.table["vector"]
+        width = column.type.list_size
+        if not len(self):
+            return np.zeros((0, width), np.float32)
+        flat: NDArray[np.float32] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(self), width)
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """Microseconds since 1970, `[N]`."""
+        times: NDArray[np.int64] = self.table["time"].cast("int64").to_numpy()
+        return times
+
+    def texts(self, name: str) -> list[str]:
+        """One column of text."""
+        column: list[str] = self.table[name].to_pylist()
+        return column
+
+    def rows(self, which: Sequence[int] | NDArray[np.integer[Any]]) -> Cases:
+        """Some of them, in this order."""
+        return Cases(self.table.take(arrow().array(np.asarray(which, np.int64))))
+
+    def last_of_each(self) -> Cases:
+        """Each id once: where one occurs again, the last counts."""
+        if len(self.table["id"].unique()) == len(self):
+            return self
+        return self.rows(sorted({id_: row for row, id_ in enumerate(self.ids)}.values()))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return self.rows(range(*row.indices(len(self))))
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        return next(iter(Cases(self.table.slice(row % len(self), 1))))
+
+    def __iter__(self) -> Iterator[Case]:
+        names = [each.name for each in fields(Case) if each.name not in ("vector", "time")]
+        columns = [self.table[name].to_pylist() for name in names]
+        for row, (vector, time) in enumerate(zip(self.vectors, self.times, strict=True)):
+            texts = {name: column[row] for name, column in zip(names, columns, strict=True)}
+            yield Case(vector=vector, time=moment(int(time)), **texts)
+
+
+def schema(dimension: int) -> Any:
+    """The columns of cases, as Arrow has them."""
+    pa = arrow()
+    texts = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
+    return pa.schema(
+        [
+            texts[0],
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+            *texts[1:],
+            pa.field("thumbnail", pa.binary(), nullable=False),
+            pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
+        ]
+    )
+
+
+def arrow() -> Any:
+    """The library that tables of cases are made of."""
+    return require("pyarrow", extra="cases", purpose="a store of cases")
+
+
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970.
+
+    Raises:
+        InputError: the time does not say in which time zone it is.
+
+    Example:
+        >>> microseconds(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+        1000000
+    """
+    if time.tzinfo is None:
+        raise InputError(f"time {time}: says no time zone; give it in UTC")
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(since: int) -> datetime:
+    """The time so many microseconds after 1970, UTC."""
+    return EPOCH + timedelta(microseconds=since)

@@ -1,0 +1,82 @@
+"""A store to and from one Parquet file, with nothing lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mekiki.cases.case import Cases, Encoder, schema
+from mekiki.cases.store import BATCH, Store
+from mekiki.cases.where import Condition
+from mekiki.errors import InputError
+from mekiki.files import replaced_file
+from mekiki.optional import require
+
+_ENCODER = b"mekiki.encoder"
+
+
+def export_cases(store: Store, path: Path, where: Condition | None = None) -> int:
+    """Write cases and whose vectors they are, in one step, and return how many.
+
+    Raises:
+        InputError: the file cannot be written or its ending is not .parquet.
+    """
+    parquet = _parquet()
+    if path.suffix.lower() != ".parquet":
+        raise InputError(f"{path}: cases are written as Parquet; give a file that ends in .parquet")
+    facts = {_ENCODER: json.dumps(vars(store.encoder), ensure_ascii=False).encode()}
+    columns = schema(store.encoder.dimension).with_metadata(facts)
+    count = 0
+    with replaced_file(path) as temporary, parquet.ParquetWriter(temporary, columns) as writer:
+        for cases in store.read(where):
+            writer.write_table(cases.table.replace_schema_metadata(facts))
+            count += len(cases)
+    return count
+
+
+def encoder_of(path: Path) -> Encoder:
+    """Whose vectors an exported file holds.
+
+    Raises:
+        InputError: there is no such file, or none that `export_cases` wrote.
+    """
+    return Encoder(**json.loads(_opened(path).schema_arrow.metadata[_ENCODER]))
+
+
+def import_cases(store: Store, path: Path) -> tuple[int, int]:
+    """Add exported cases to a store of the same encoder: how many there are, and how many of them are new.
+
+    Raises:
+        InputError: see `encoder_of`; or they are of another encoder.
+    """
+    count = new = 0
+    for cases in _read(path):
+        count += len(cases)
+        new += store.add(cases)
+    return count, new
+
+
+def _read(path: Path) -> Iterator[Cases]:
+    file = _opened(path)
+    columns = schema(encoder_of(path).dimension)
+    arrow = require("pyarrow", extra="cases", purpose="a file of cases")
+    for batch in file.iter_batches(BATCH):
+        yield Cases(arrow.Table.from_batches([batch]).select(columns.names).cast(columns))
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give one that `mekiki cases export` wrote")
+    try:
+        file = _parquet().ParquetFile(path)
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if _ENCODER not in (file.schema_arrow.metadata or {}):
+        raise InputError(f"{path}: holds no cases; give a file that `mekiki cases export` wrote")
+    return file
+
+
+def _parquet() -> Any:
+    return require("pyarrow.parquet", extra="cases", purpose="a file of cases")

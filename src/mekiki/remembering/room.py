@@ -1,0 +1,142 @@
+"""What of a run folder belongs to its memory: stores, encoders, the log, what was learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from mekiki.cases import Encoder, FeedbackLog, Memory, Store, open_store, parse_where
+from mekiki.cases.adapter import Shelf
+from mekiki.errors import InputError, not_known
+from mekiki.remembering.views import TextView, View, view_of
+from mekiki.runs import write_json
+
+SPACES = ("images", "notes")
+SETTINGS = "memory.json"
+STORE = "cases"
+ADAPTERS = "adapters"
+SHORTEST = 4
+"""Characters of an id that may stand for all of it, if no other begins so."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run remembers.
+
+    Attributes:
+        store: a folder or an address; `None` is `cases` in the run folder.
+        text: the model that notes are embedded by, a name or a folder; `None` if notes are not.
+        dimensions: of its vectors, where fewer than it has.
+    """
+
+    store: str | None = None
+    text: str | None = None
+    dimensions: int | None = None
+
+
+class Room:
+    """The memory of a run folder.
+
+    Args:
+        folder: the run folder.
+        given: settings that are named now; what they leave open is as it was before.
+    """
+
+    def __init__(self, folder: Path, given: Settings | None = None) -> None:
+        self.folder, self.log = folder, FeedbackLog(folder)
+        kept = _read(folder / SETTINGS)
+        named = {name: value for name, value in vars(given or Settings()).items() if value is not None}
+        self.settings = replace(kept, **named)
+
+    def keep_settings(self) -> None:
+        """Write down how this run remembers, for the commands to come."""
+        if _read(self.folder / SETTINGS) != self.settings:
+            write_json(self.folder / SETTINGS, vars(self.settings))
+
+    @property
+    def place(self) -> str:
+        """Where its stores are."""
+        return self.settings.store or str(self.folder / STORE)
+
+    @cached_property
+    def view(self) -> View:
+        """What it looks at photographs with."""
+        return view_of(self.folder)
+
+    @cached_property
+    def texts(self) -> TextView:
+        """What it reads notes with.
+
+        Raises:
+            InputError: no text model was named when the notes were remembered.
+        """
+        if self.settings.text is None:
+            raise InputError(
+                f"{self.folder}: its notes are not embedded; `mekiki remember … --text-model NAME` does it"
+            )
+        return TextView(self.settings.text, self.settings.dimensions)
+
+    def encoder(self, space: str) -> Encoder:
+        """Who makes the vectors of a space."""
+        return self.view.encoder if space == "images" else self.texts.encoder
+
+    def store(self, space: str, encoder: Encoder | None = None) -> Store:
+        """The store of a space; an encoder makes it, or must be its own."""
+        if space not in SPACES:
+            raise not_known("space", space, SPACES)
+        return open_store(self.place, space, encoder)
+
+    def memory(self, space: str) -> Memory:
+        """The store of a space as people judged what it found; refused if it is of another encoder."""
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder}: no such folder; give a run that remembers")
+        encoder = self.encoder(space)
+        store = self.store(space)
+        if (store.encoder.fingerprint, store.encoder.dimension) != (encoder.fingerprint, encoder.dimension):
+            raise InputError(
+                f"{store.place}: holds vectors of {store.encoder}, and {self.folder} makes those of {encoder}; "
+                "remember the photographs anew, with another --store"
+            )
+        return Memory(
+            store, self.log.in_force(space, encoder.fingerprint), self.shelf(space, encoder).current()
+        )
+
+    def shelf(self, space: str, encoder: Encoder) -> Shelf:
+        """The adapters of a space."""
+        return Shelf(self.folder / ADAPTERS, space, encoder.fingerprint)
+
+
+def resolved(store: Store, ids: Sequence[str]) -> list[str]:
+    """Whole ids for ids or their beginnings.
+
+    Raises:
+        InputError: none or several begin so.
+    """
+    whole = set(store.get(list(ids)).ids)
+    found = []
+    for id_ in ids:
+        if id_ in whole:
+            found.append(id_)
+            continue
+        begins: list[str] = []
+        if len(id_) >= SHORTEST:
+            pattern = "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in id_)
+            condition = parse_where("id like '" + pattern.replace("'", "''") + "%'")
+            begins = [each for part in store.read(condition, whole=False) for each in part.ids]
+        if len(begins) != 1:
+            said = "there is none" if not begins else f"{len(begins)} cases begin so"
+            raise InputError(f"case {id_}: {said} in {store.place}; `mekiki search` shows their ids")
+        found += begins
+    return found
+
+
+def _read(path: Path) -> Settings:
+    if not path.is_file():
+        return Settings()
+    try:
+        return Settings(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); mend it or remove it") from None
