@@ -6,9 +6,10 @@
 its rank is low where there are few queries for many dimensions (Hu et al. 2021 do so with weights of networks).
 
 It learns by the triplet loss of this project: of a query, what was judged good should lie nearer than what was judged
-bad, by a margin. Beside the negatives that people named, the store itself gives hard ones: cases that lie as near as
-the positive and bear the label of a case judged bad, or any label but that of the good ones where none is named. Of
-the queries a share is held out. One half of it says after each epoch how it goes: it stops when these no longer gain,
+bad, by a margin. Beside the negatives that people named, the store itself gives hard ones: of the cases that bear the
+label of one that this query had judged bad, and of none judged good, one of the ten nearest.
+
+Of the queries a share is held out. One half says after each epoch how it goes: it stops when these no longer gain,
 and keeps the epoch at which they did best. The other half, which had no part in that, says whether the new adapter is
 better than the old one.
 """
@@ -41,6 +42,8 @@ LEAST = 10
 """Queries that it takes at least, to hold some out."""
 BATCH = 64
 """Triplets in one step."""
+POOL = 20_000
+"""Cases among which hard negatives are looked for, at most."""
 
 
 @dataclass(frozen=True)
@@ -300,11 +303,14 @@ class _HardNegatives:
         ]
         if not rows:
             return None
-        allowed = np.stack([names == bad[row] for row in rows])
+        some = np.flatnonzero(np.isin(names, [bad[row] for row in rows]))
+        if len(some) > POOL:
+            some = np.sort(np.random.default_rng(0).permutation(some)[:POOL])
+        allowed = np.stack([names[some] == bad[row] for row in rows])
         return cls(
             torch.from_numpy(triplets.anchors[rows]),
             torch.from_numpy(triplets.positives[rows]),
-            torch.from_numpy(np.ascontiguousarray(pool)),
+            torch.from_numpy(pool[some]),
             torch.from_numpy(allowed.astype(np.bool_)),
         )
 

@@ -60,6 +60,7 @@ class _Snapshot:
         centre: the mean of these.
         centred: these less their mean: fewer digits cancel.
         squares: squared lengths of the centred ones.
+        longest: the greatest of these.
         index: where there are very many.
     """
 
@@ -70,6 +71,7 @@ class _Snapshot:
     centre: Floats
     centred: Floats
     squares: Floats
+    longest: float
     index: CellIndex | None
 
 
@@ -161,9 +163,11 @@ class Memory:
         """By comparing with every case."""
         mapped = self._mapped(query[None])[0]
         aim = mapped - kept.centre
-        rough = kept.squares - 2 * (kept.centred @ aim)
+        rough = kept.centred @ aim
+        rough *= -2
+        rough += kept.squares
         # Single precision sorts out those that may come in question; their order is settled in double precision.
-        loose = _SINGLE * max(float(kept.squares.max(initial=0)), float(aim @ aim))
+        loose = _SINGLE * max(kept.longest, float(aim @ aim))
         moved = None
         if active(self.judgements, query):
             moved = shifts(self.judgements, query, kept.vectors)
@@ -171,7 +175,7 @@ class Memory:
             rough, loose = (apart + moved).astype(np.float32), loose**0.5
         if where is not None or without:
             rough[~self._meant(kept, where, without)] = np.inf
-        number = min(k, int(np.isfinite(rough).sum()))
+        number = min(k, len(rough) if where is None and not without else int(np.isfinite(rough).sum()))
         if number == 0:
             return Recalled(kept.cases.rows([]), np.zeros(0), np.zeros(0))
         last = np.partition(rough, number - 1)[number - 1]
@@ -208,7 +212,8 @@ class Memory:
         centred = mapped - centre
         squares = np.einsum("nd,nd->n", centred, centred)
         index = CellIndex.of(mapped) if len(mapped) > INDEXED else None
-        self._snapshot = _Snapshot(version, cases, vectors, mapped, centre, centred, squares, index)
+        longest = float(squares.max(initial=0))
+        self._snapshot = _Snapshot(version, cases, vectors, mapped, centre, centred, squares, longest, index)
         return self._snapshot
 
 
