@@ -88,8 +88,10 @@ def test_files_are_judged_as_they_arrive_until_ctrl_c(run, tmp_path, forked):
     command.send(signal.SIGINT)
     done = command.wait()
     assert done.code == 0
-    assert done.err.splitlines() == ["watch: stopped; 3 judged; the same command goes on from here"]
-    assert len(done.out.splitlines()) == 3
+    # The line is on disk before it is said, so Ctrl-C may come in between.
+    told = len(done.out.splitlines())
+    assert told in (2, 3)
+    assert done.err.splitlines() == [f"watch: stopped; {told} judged; the same command goes on from here"]
     assert rows(said)[0]["file"] == str(arrivals / "a.png")
     by_name = {row["file"].rpartition("/")[2]: row["verdict"] for row in rows(said)}
     assert by_name.keys() == {"a.png", "b.png", "部品.png"}

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 LOOK_EVERY = 0.5
 """Seconds between two looks; the kernel counts in hundredths."""
@@ -25,6 +29,7 @@ USER_TIMES = slice(1, 4)
 
 _STAT = Path("/proc/stat")
 
+Result = TypeVar("Result")
 _Look = tuple[float, float, float]
 _last: _Look | None = None
 
@@ -66,7 +71,56 @@ def considerate_threads() -> Iterator[Callable[[], None]]:
         consider()
         yield consider
     finally:
-        torch.set_num_threads(most)
+        if (
+            torch.get_num_threads() != most
+        ):  # setting it, even to what it is, makes oneDNN prepare layers anew
+            torch.set_num_threads(most)
+
+
+def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Do pieces of work at once, each with a single computing thread; their results in order.
+
+    For small pieces, such as one photograph through a small network: there OpenMP's threads wait for each other longer
+    than they compute. Results do not depend on how many threads there are, for every piece has one. As many pieces run
+    at once as torch has threads (`OMP_NUM_THREADS`).
+
+    Example:
+        >>> side_by_side([lambda: torch.get_num_threads(), lambda: 7])
+        [1, 7]
+    """
+    # Never by setting the number here and back: each change throws away what oneDNN has prepared for the layers.
+    return list(_workers(torch.get_num_threads()).map(lambda each: each(), work))
+
+
+@contextmanager
+def one_product_thread() -> Iterator[None]:
+    """Let NumPy's matrix products inside have a single thread.
+
+    For small ones between looks through a network: OpenBLAS's other threads spin for tens of milliseconds after a
+    product, on the processor that the network is about to need.
+
+    Example:
+        >>> with one_product_thread():
+        ...     pass
+    """
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@cache
+def _workers(number: int) -> ThreadPoolExecutor:
+    """Threads that are kept: a new one has to prepare the layers for itself, which takes as long as they do."""
+    # Told in each thread, for libraries below torch ask OpenMP, whose number is a thread's own.
+    return ThreadPoolExecutor(number, "mekiki-work", initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 def free_processors(processors: int, *, busy: float, own: float) -> int:

@@ -23,6 +23,7 @@ from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
 from mekiki.pictures import save, score_histogram, trade_off_curve
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
+from mekiki.threads import one_product_thread
 
 FOLDER = "judge"
 KINDS_BY: dict[str, dict[str, Any]] = {
@@ -254,7 +255,9 @@ class Inspector:
             else:
                 # One by one: products of another shape round otherwise, and a verdict must not depend on what
                 # happened to be looked at together.
-                yield self._verdict(one, one.pixels, sight.only(row), where)
+                with one_product_thread():
+                    verdict = self._verdict(one, one.pixels, sight.only(row), where)
+                yield verdict
                 row += 1
 
     def _verdict(self, one: Photograph, pixels: Pixels, sight: Sight, where: bool) -> Verdict:
