@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import sys
@@ -58,6 +59,39 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file in one step (see `replaced_file`)."""
     with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a log that only grows; a last one that a crash cut short has no end, and never held.
+
+    Bytes, because a crash may have cut a character in two. A file that is not there has no lines.
+    """
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    return [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line.strip()]
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a log that only grows, and see it on disk; a last line that was cut short is dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as handle:
+        if handle.seek(0, os.SEEK_END):
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                handle.seek(0)
+                handle.truncate(handle.read().rfind(b"\n") + 1)
+        handle.write(line + b"\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def user() -> str:
+    """Who is at work, for a log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in the system's list
+        return "unknown"
 
 
 @contextmanager

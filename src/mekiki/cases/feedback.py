@@ -28,9 +28,7 @@ quartic kernel of density estimation, which unlike the Gaussian ends.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +41,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.store import Store
 from mekiki.errors import InputError
+from mekiki.files import append_line, user, whole_lines
 
 LOG = "feedback.jsonl"
 DEPTH = 50
@@ -120,7 +119,7 @@ class FeedbackLog:
         found: list[Judgement] = []
         undone: set[int] = set()
         goes = 0
-        for row, line in enumerate(self._lines()):
+        for row, line in enumerate(whole_lines(self.path)):
             try:
                 facts = json.loads(line)
                 if "undo" in facts:
@@ -189,7 +188,7 @@ class FeedbackLog:
             "query": query.tolist(),
             "step": step,
             "similar": similar,
-            "who": who or _user(),
+            "who": who or user(),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "said": said,
         }
@@ -219,33 +218,17 @@ class FeedbackLog:
             if taken[0].undone:
                 raise InputError(f"feedback {chosen}: was taken back before")
             when = datetime.now(UTC).isoformat(timespec="seconds")
-            return {"undo": chosen, "who": who or _user(), "when": when}
+            return {"undo": chosen, "who": who or user(), "when": when}
 
         self._append(facts)
         return taken
-
-    def _lines(self) -> list[str]:
-        if not self.path.is_file():
-            return []
-        text = self.path.read_text(encoding="utf-8")
-        # A line that a crash cut short has no end, and never held.
-        return [line for line in text[: text.rfind("\n") + 1].split("\n") if line.strip()]
 
     def _append(self, facts: Callable[[], dict[str, Any]]) -> None:
         """Write one line, made when nobody else writes."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._lock).acquire(timeout=PATIENCE):
-                row = json.dumps(facts(), ensure_ascii=False).encode() + b"\n"
-                with self.path.open("a+b") as handle:
-                    handle.seek(0)
-                    content = handle.read()
-                    whole = content.rfind(b"\n") + 1
-                    if whole < len(content):  # of a line cut short: drop it
-                        handle.truncate(whole)
-                    handle.write(row)
-                    handle.flush()
-                    os.fsync(handle.fileno())
+                append_line(self.path, json.dumps(facts(), ensure_ascii=False).encode())
         except Timeout:
             raise InputError(f"{self.path}: another process is writing there; try again") from None
 
@@ -345,10 +328,3 @@ def _judgements(facts: dict[str, Any], go: int, before: int) -> list[Judgement]:
         )
         for place, said in enumerate(facts["said"])
     ]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in the system's list
-        return "unknown"

@@ -6,9 +6,7 @@ the judge saw it and the vectors of it, so that the original may go.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mekiki.errors import InputError
-from mekiki.files import replaced_file
+from mekiki.files import append_line, replaced_file, user, whole_lines
 from mekiki.judging import Lesson
 
 LOG = "lessons.jsonl"
@@ -107,7 +105,7 @@ class LessonBook:
             InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
         """
         entries: list[Entry] = []
-        for number, line in enumerate(self._lines()):
+        for number, line in enumerate(whole_lines(self.log)):
             try:
                 facts = json.loads(line)
                 if "undo" in facts:
@@ -143,7 +141,7 @@ class LessonBook:
             kind,
             str(file),
             content,
-            who or _user(),
+            who or user(),
             datetime.now(UTC).isoformat(timespec="seconds"),
             before,
         )
@@ -173,7 +171,7 @@ class LessonBook:
         if entries[number - 1].undone:
             raise InputError(f"lesson {number}: was taken back before")
         self._append(
-            {"undo": number, "who": who or _user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+            {"undo": number, "who": who or user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         )
         return replace(entries[number - 1], undone=True)
 
@@ -214,32 +212,6 @@ class LessonBook:
             content = {name: np.ascontiguousarray(view) for name, view in views.items()}
             save_file(content, temporary, metadata={"eye": eye})
 
-    def _lines(self) -> list[bytes]:
-        if not self.log.is_file():
-            return []
-        # Bytes, because a crash may have cut a character in two.
-        content = self.log.read_bytes()
-        # A line that a crash cut short has no end, and never held.
-        return [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line.strip()]
-
     def _append(self, facts: Mapping[str, Any]) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a+b") as handle:
-            handle.seek(0, os.SEEK_END)
-            if handle.tell():
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":  # of a line cut short: drop it
-                    handle.seek(0)
-                    handle.truncate(handle.read().rfind(b"\n") + 1)
-            # A file name may hold bytes that are no text; JSON has an escape for them.
-            line = json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            handle.write(line + b"\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in the system's list
-        return "unknown"
+        # A file name may hold bytes that are no text; JSON has an escape for them.
+        append_line(self.log, json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace"))

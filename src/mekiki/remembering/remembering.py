@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 
 from mekiki.cases import Case, Cases, Store
 from mekiki.errors import InputError
+from mekiki.files import user
 from mekiki.images import Pixels
 from mekiki.inspection.files import content_of, gather_noting
 from mekiki.progress import Progress, silent
@@ -119,7 +119,7 @@ def _seen(
     judged: dict[str, str],
 ) -> Iterator[Case]:
     """A case a photograph; what cannot be read goes on a list, and what the judge says into a dictionary by id."""
-    who = _user()
+    who = user()
     for seen in room.view.see(files):
         if seen.pixels is None or seen.vector is None:
             unread.append(f"{seen.path} ({seen.problem})")
@@ -164,7 +164,7 @@ def _kept(store: Store, cases: Sequence[Case], judged: dict[str, str]) -> list[C
 
 def _of_note(note: Note, folder: Path) -> Case:
     digest = hashlib.sha256(f"{note.file}\0{note.note}".encode()).hexdigest()[:ID]
-    return Case(digest, _NOWHERE, note.label, note.note, note.file, who=_user(), run=str(folder))
+    return Case(digest, _NOWHERE, note.label, note.note, note.file, who=user(), run=str(folder))
 
 
 def _embed(room: Room, cases: Sequence[Case], progress: Progress) -> int:
@@ -200,10 +200,3 @@ def _folder_label(path: Path, places: Sequence[Path]) -> str:
             inside = path.relative_to(place).parts
             return inside[0] if len(inside) > 1 else ""
     return ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in the system's list
-        return "unknown"
