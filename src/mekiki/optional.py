@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from mekiki.errors import MissingExtraError
 
@@ -32,3 +35,18 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         if error.name is not None and error.name != module.partition(".")[0] and error.name != module:
             raise  # the library is there, something it needs is not: its own message is the better one
         raise MissingExtraError(f"{purpose} needs {module}: pip install 'mekiki[{extra}]'") from None
+
+
+@contextmanager
+def quiet_transformers(transformers: Any) -> Iterator[None]:
+    """Without the library's bars and reports: a command has one line for each thing it says."""
+    logging = transformers.utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

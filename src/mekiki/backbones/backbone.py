@@ -11,7 +11,7 @@ import re
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mekiki.backbones.prepare import FILES, Preparation
 from mekiki.backbones.store import FeatureStore, content_key
 from mekiki.errors import InputError, not_known
-from mekiki.optional import require
+from mekiki.optional import quiet_transformers, require
 from mekiki.progress import Progress, silent
 from mekiki.threads import considerate_threads
 
@@ -198,7 +198,7 @@ class Backbone:
                 "give a model that was saved by save_pretrained"
             )
         # Forked, because layers that the file has not, such as a head that is not used, are drawn at random.
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(transformers), torch.random.fork_rng(devices=[]):
             try:
                 model, said = transformers.AutoModel.from_pretrained(
                     str(folder),
@@ -235,7 +235,7 @@ class Backbone:
 
     def save(self, folder: Path) -> None:
         """Write the model as it is now, with its preparation, for `Backbone.load` to read; the folder is there."""
-        with _quiet(require("transformers", extra="backbones", purpose="saving a backbone")):
+        with quiet_transformers(require("transformers", extra="backbones", purpose="saving a backbone")):
             self.model.save_pretrained(folder)  # type: ignore[operator]
         weights = folder / "model.safetensors"
         if weights.is_file():  # its writer makes files that no one else may read
@@ -724,18 +724,3 @@ def _pair(value: Any) -> tuple[int, int] | None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the library's bars and reports: a command has one line for each thing it says."""
-    logging = transformers.utils.logging
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

@@ -336,7 +336,7 @@ def kinds_by(examples: Examples) -> str:
     Each fifth of the NG examples is named by the others in turn. Kinds that look alike wherever they lie are best known
     by their mean, kinds that look different from place to place by their examples.
     """
-    ng = np.flatnonzero([kind != "OK" for kind in examples.kinds])
+    ng = np.flatnonzero(examples.ng)
     vectors, kinds = examples.vectors[ng], np.array([examples.kinds[row] for row in ng], dtype=object)
     # Within each kind in turn, so that every fifth has its share of all.
     turn = np.array([np.sum(kinds[:row] == kind) for row, kind in enumerate(kinds)], np.int64) % _FIFTHS

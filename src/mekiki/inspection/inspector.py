@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ class Examples:
     directions: NDArray[np.float32]
     thumbnails: NDArray[np.uint8]
     sizes: NDArray[np.int64]
+
+    @cached_property
+    def ng(self) -> NDArray[np.bool_]:
+        """Which of them are NG, bool `[n]`."""
+        return np.array([kind != "OK" for kind in self.kinds])
 
     def thumbnail(self, row: int) -> NDArray[np.uint8]:
         """One of them, uint8 `[h, w]` or `[h, w, 3]`."""
@@ -293,13 +299,13 @@ class Inspector:
     def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str]:
         """The nearest OK and NG examples; empty where there is none."""
         apart = np.square(self.examples.vectors - vector).sum(axis=1)
-        ng = np.array([kind != "OK" for kind in self.examples.kinds])
+        ng = self.examples.ng
         ok_name = self.examples.names[int(np.argmin(np.where(ng, np.inf, apart)))]
         return ok_name, self.examples.names[int(np.argmin(np.where(ng, apart, np.inf)))] if ng.any() else ""
 
     def _learn_kinds(self, lessons: Sequence[Lesson]) -> NearestClass | None:
         """What names the kind of a defect: from the NG examples, and kinds taught since; `None` without examples."""
-        ng = np.flatnonzero([kind != "OK" for kind in self.examples.kinds])
+        ng = np.flatnonzero(self.examples.ng)
         if not len(ng):
             return None
         enough = len(ng) >= parts_needed(NONE_OF_THESE)

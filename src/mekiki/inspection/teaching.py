@@ -146,6 +146,8 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
 def _without(paths: list[Path], entries: Sequence[Entry], ng: bool, eye: Eye) -> list[Path]:
     """Those photographs that no lesson says the other of."""
     other = {entry.content for entry in entries if entry.ng == ng}
+    if not other:  # nothing to look for in the photographs
+        return paths
     return [
         one.path
         for block in photographs(paths, eye.frame, eye.channels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from mekiki.inspection import EmbedderEye, Inspector, Verdict
 from mekiki.inspection.files import photographs
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.inspector import make_eye
-from mekiki.optional import require
+from mekiki.optional import quiet_transformers, require
 
 Floats = NDArray[np.float32]
 
@@ -147,7 +146,7 @@ class TextView:
         library = require("sentence_transformers", extra="text", purpose="searching notes by text")
         name = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
         try:
-            with _quiet():
+            with quiet_transformers(require("transformers", extra="text", purpose="searching notes by text")):
                 self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
         except Exception as error:  # of the network, of the hub, of the files
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -168,18 +167,3 @@ class TextView:
             list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
         )
         return vectors.astype(np.float32)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars and warnings of the library that loads weights."""
-    logging = require("transformers.utils.logging", extra="text", purpose="searching notes by text")
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
