@@ -1,0 +1,1 @@
+"""The page on one's own PC, and its JSON API."""

@@ -1,0 +1,1 @@
+"""Explaining: a run folder that describes photographs in words, with the past cases it rests on."""
