@@ -363,6 +363,48 @@ def embed(
     return vectors
 
 
+LEAST_PLACES = 6
+"""Rows and columns that the maps of `place_maps` have at least, where the network has any as large."""
+
+
+def has_place_maps(encoder: nn.Module) -> bool:
+    """Whether an encoder has convolutions of its own, which see place by place."""
+    return isinstance(encoder, nn.Sequential) and isinstance(encoder[-1], ConvEmbeddingNet | VGGEmbeddingNet)
+
+
+@torch.inference_mode()
+def place_maps(encoder: nn.Module, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """What a convolutional encoder sees place by place: its deepest maps of at least `LEAST_PLACES` rows and columns.
+
+    Args:
+        encoder: as `build_encoder` makes it; one of `has_place_maps`.
+        stored: images as stored, `[N, …]`.
+
+    Returns:
+        Float32 `[N, h, w, c]`.
+
+    Example:
+        >>> encoder = build_encoder("vgg", (1, 64, 64), 8, normalise=False, mean=[0.0], std=[255.0])
+        >>> place_maps(encoder, np.zeros((2, 64, 64), np.uint8)).shape
+        (2, 8, 8, 64)
+    """
+    assert isinstance(encoder, nn.Sequential)
+    prepare, net = encoder[0], encoder[-1]
+    assert isinstance(prepare, Standardise) and isinstance(net, ConvEmbeddingNet | VGGEmbeddingNet)
+    encoder.eval()
+    found = []
+    for image in stored:  # one by one: an image has the same maps alone and among others
+        x = prepare(torch.from_numpy(np.array(image[None])).to(next(encoder.parameters()).device))
+        deepest = x = x.contiguous(memory_format=torch.channels_last)
+        for layer in net.convolutions:
+            x = layer(x)
+            if min(x.shape[2:]) < LEAST_PLACES and deepest.shape[1] > prepare.input_shape[0]:
+                break
+            deepest = x
+        found.append(deepest[0].permute(1, 2, 0).float().cpu().numpy())
+    return np.stack(found)
+
+
 class SiameseNet(nn.Module):
     """Two batches through one embedding network.
 
