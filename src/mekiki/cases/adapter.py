@@ -257,14 +257,31 @@ def dealt(triplets: Triplets, share: float, seed: int) -> tuple[Triplets, Triple
         InputError: there are fewer than `LEAST` queries.
     """
     _, query = np.unique(triplets.anchors, axis=0, return_inverse=True)
-    query = query.reshape(-1)
-    number = int(query.max()) + 1 if len(query) else 0
-    if number < LEAST:
-        raise InputError(f"{number} judged queries are too few to learn from; judge at least {LEAST}")
-    order = np.random.default_rng(seed).permutation(number)
-    each = max(2, round(share * number / 2))
+    teach, stop, judge = dealt_queries(query.reshape(-1).tolist(), share, seed)
+    return triplets.rows(teach), triplets.rows(stop), triplets.rows(judge)
+
+
+def dealt_queries(
+    queries: Sequence[Any], share: float, seed: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The same for any queries, a triplet each: which triplets teach, which stop and which judge, bool `[T]` each.
+
+    Raises:
+        InputError: there are fewer than `LEAST` different ones.
+
+    Example:
+        >>> teach, stop, judge = dealt_queries([f"query {i // 2}" for i in range(40)], 0.3, 0)
+        >>> int(teach.sum()), int(stop.sum()), int(judge.sum())
+        (28, 6, 6)
+    """
+    names = {query: number for number, query in enumerate(sorted(set(queries)))}
+    if len(names) < LEAST:
+        raise InputError(f"{len(names)} judged queries are too few to learn from; judge at least {LEAST}")
+    query = np.array([names[each] for each in queries])
+    order = np.random.default_rng(seed).permutation(len(names))
+    each = max(2, round(share * len(names) / 2))
     stop, judge = np.isin(query, order[:each]), np.isin(query, order[each : 2 * each])
-    return triplets.rows(~stop & ~judge), triplets.rows(stop), triplets.rows(judge)
+    return ~stop & ~judge, stop, judge
 
 
 @dataclass(frozen=True, eq=False)

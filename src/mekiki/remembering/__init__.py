@@ -14,6 +14,7 @@ from mekiki.remembering.searching import (
     undo_feedback,
 )
 from mekiki.remembering.teaching import spaces_judged, train, untrain
+from mekiki.remembering.tuning import Tuning, tune, untune
 from mekiki.remembering.views import JudgeView, RunView, TextView, view_of
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RunView",
     "Settings",
     "TextView",
+    "Tuning",
     "case_stats",
     "export_run",
     "feedback_of",
@@ -34,7 +36,9 @@ __all__ = [
     "search",
     "spaces_judged",
     "train",
+    "tune",
     "undo_feedback",
     "untrain",
+    "untune",
     "view_of",
 ]

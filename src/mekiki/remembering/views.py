@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from mekiki.inspection.files import photographs
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.inspector import make_eye
 from mekiki.optional import quiet_transformers, require
+from mekiki.threads import one_product_thread
 
 Floats = NDArray[np.float32]
 
@@ -85,9 +86,14 @@ class JudgeView:
 
     def vector(self, verdict: Verdict) -> Floats:
         """Where a photograph that was judged lies, float32 `[d]`."""
-        views = {name: view[None] for name, view in verdict.views.items()}
-        placed: Floats = (self.inspector.judge.whitened(views) @ self.inspector.examples.directions)[0]
-        return placed
+        (row,) = self.placed({name: view[None] for name, view in verdict.views.items()})
+        return np.asarray(row, np.float32)
+
+    def placed(self, views: Mapping[str, Floats]) -> Floats:
+        """The same from what the eye saw of photographs: float32 `[N, d]`."""
+        with one_product_thread():  # a vector must not depend on what it was made with
+            placed = self.inspector.judge.whitened(views) @ self.inspector.examples.directions
+        return np.asarray(placed, np.float32)
 
 
 class RunView:
@@ -156,6 +162,7 @@ class TextView:
         digest = hashlib.sha256(str(dimensions).encode())
         for key, weights in sorted(self._model.state_dict().items()):
             digest.update(key.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        self.dimensions = dimensions
         width = self.embed(["a"]).shape[1]
         if dimensions is not None and width != dimensions:
             raise InputError(f"text model {model}: has {width} dimensions, fewer than {dimensions}")
