@@ -341,6 +341,7 @@ ROWS = (
         _described("surfaces", defect=0.95, place=0.85, severity=0.8),
     ),
     Row("27 tiles described", "defect ≥ 85 %", "describing", _described("tiles", defect=0.85)),
+    Row("27b the same, parts apart", "", "describing", _described("tiles, parts apart", defect=0.85)),
     Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
 )
 

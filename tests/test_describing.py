@@ -173,6 +173,14 @@ def test_parts_are_dealt_and_never_their_texts():
     assert min(map(len, sides)) >= 8
 
 
+def test_photographs_of_one_part_are_on_one_side():
+    texts = [Text(row, "a", "en", {}, group=f"part {row // 3}") for row in range(150)]
+    deal = dealt(texts, Schooling())
+    groups = [{row // 3 for row in each.tolist()} for each in (deal.teach, deal.stop, deal.prove)]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 50
+    assert sum(map(len, (deal.teach, deal.stop, deal.prove))) == 150
+
+
 def test_too_few_parts_are_refused_with_the_number_it_takes():
     with pytest.raises(InputError, match=r"12 parts .* 40"):
         dealt([Text(part, "a", "en", {}) for part in range(12)], Schooling())

@@ -31,6 +31,7 @@ class Text:
         text: in full.
         language: `en` or `ja`.
         fields: those of `FIELDS` that are known; an answer in fields is learnt where all of `ATTRIBUTES` are.
+        group: what is held out together, such as all photographs of one part; `None` is the part by itself.
 
     Raises:
         InputError: the language is another.
@@ -40,6 +41,7 @@ class Text:
     text: str
     language: str
     fields: Mapping[str, str]
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.language not in LANGUAGES:

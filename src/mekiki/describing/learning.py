@@ -93,15 +93,23 @@ def dealt(texts: Sequence[Text], schooling: Schooling) -> Deal:
         >>> len(deal.teach), len(deal.stop), len(deal.prove)
         (80, 10, 10)
     """
-    parts = np.unique([text.part for text in texts])
-    if len(parts) < LEAST:
+    group_of = {text.part: text.group if text.group is not None else f"\0{text.part}" for text in texts}
+    groups: dict[str, list[int]] = {}
+    for part in sorted(group_of):
+        groups.setdefault(group_of[part], []).append(part)
+    if len(groups) < LEAST:
         raise InputError(
-            f"{len(parts)} parts with a text are too few to learn from; it takes {LEAST}. Till then "
+            f"{len(groups)} parts with a text are too few to learn from; it takes {LEAST}. Till then "
             "`mekiki describe` answers from the nearest past cases"
         )
-    order = np.random.default_rng(schooling.seed).permutation(parts)
-    each = max(8, round(schooling.held_out * len(parts)))
-    return Deal(order[2 * each :], order[:each], order[each : 2 * each])
+    order = np.random.default_rng(schooling.seed).permutation(len(groups))
+    each = max(8, round(schooling.held_out * len(groups)))
+    names = list(groups)
+
+    def of(chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.array([part for number in chosen for part in groups[names[number]]], np.intp)
+
+    return Deal(of(order[2 * each :]), of(order[:each]), of(order[each : 2 * each]))
 
 
 def learn(

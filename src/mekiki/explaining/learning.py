@@ -98,7 +98,10 @@ def describe_train(
     schooling = schooling or Schooling()
     rows = read_texts(texts)
     parts, which, names, eye = _parts(run, rows, texts, vectors, progress)
-    said = [Text(part, row.text, row.language, row.fields) for part, row in zip(which, rows, strict=True)]
+    said = [
+        Text(part, row.text, row.language, row.fields, row.part)
+        for part, row in zip(which, rows, strict=True)
+    ]
     lm = speaker.load()
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / CHECKPOINT

@@ -24,8 +24,8 @@ from mekiki.remembering.views import JudgeView, RunView, View, view_of
 
 Floats = NDArray[np.float32]
 
-GRID = 6
-"""Rows and columns of patches at most: two for each third of a part."""
+GRID = 8
+"""Rows and columns of patches at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +115,8 @@ def pooled(patches: Floats) -> Floats:
     """Patches on a grid of at most `GRID` × `GRID`, of each item the largest in a cell: `[h, w, c]` → `[H, W, c]`.
 
     Example:
-        >>> pooled(np.arange(49, dtype=np.float32).reshape(7, 7, 1))[0, :, 0]
-        array([ 8.,  9., 10., 11., 12., 13.], dtype=float32)
+        >>> pooled(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
+        array([ 1.,  3.,  5.,  7.,  9., 11., 13., 15.], dtype=float32)
     """
     for axis in (0, 1):
         length = patches.shape[axis]

@@ -13,7 +13,7 @@ from mekiki.describing.answer import FIELDS, LANGUAGES
 from mekiki.errors import InputError, nearest
 from mekiki.files import read_text
 
-COLUMNS = ("file", "text", "language", *FIELDS)
+COLUMNS = ("file", "text", "language", *FIELDS, "part")
 _JAPANESE = re.compile(r"[぀-ヿ㐀-鿿]")
 
 
@@ -26,12 +26,14 @@ class Row:
         text: what was written.
         language: `en` or `ja`.
         fields: those of `mekiki.describing.answer.FIELDS` that are filled in.
+        part: which part is seen, where a part has several photographs; `None` is one a photograph.
     """
 
     file: str
     text: str
     language: str
     fields: Mapping[str, str]
+    part: str | None = None
 
 
 def read_texts(path: Path) -> list[Row]:
@@ -47,7 +49,7 @@ def read_texts(path: Path) -> list[Row]:
         >>> path = Path(tempfile.mkdtemp()) / "texts.csv"
         >>> _ = path.write_text("file,text,defect\na.png,左上に傷,scratch\n", encoding="utf-8")
         >>> read_texts(path)
-        [Row(file='a.png', text='左上に傷', language='ja', fields={'defect': 'scratch'})]
+        [Row(file='a.png', text='左上に傷', language='ja', fields={'defect': 'scratch'}, part=None)]
     """
     reader = csv.DictReader(
         io.StringIO(read_text(path, "the columns file and text"), newline=""), skipinitialspace=True
@@ -72,7 +74,9 @@ def read_texts(path: Path) -> list[Row]:
                     "or nothing"
                 )
             fields = {name: cells[name] for name in FIELDS if cells.get(name)}
-            rows.append(Row(cells.get("file", ""), cells["text"], language, fields))
+            rows.append(
+                Row(cells.get("file", ""), cells["text"], language, fields, cells.get("part") or None)
+            )
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
     if not rows:
