@@ -68,7 +68,7 @@ class Look:
                 FilterEye()
             )  # a perceptron has no places of its own; filters have, and need no weights
         self.name = view.encoder.name + (", places by filters" if self._filters else "")
-        self.fingerprint = view.encoder.fingerprint
+        self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
 
     def see(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
         """Look at files, in order; one that cannot be read is told."""
