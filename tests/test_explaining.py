@@ -181,6 +181,7 @@ def test_vectors_of_ones_own_are_described(mekiki, tmp_path):
     assert "nobody is no name" in lost.error
 
 
+@pytest.mark.slow
 def test_a_killed_learning_leaves_the_old_describer_and_goes_on(speaking, described_parts):
     before = (speaking / "describer" / "describer.json").read_text()
     arguments = [
@@ -206,6 +207,7 @@ def test_a_killed_learning_leaves_the_old_describer_and_goes_on(speaking, descri
     assert (speaking / "describer" / "describer.json").read_text() != before
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(speaking, described_parts):
     command = process(
         "describe-train",

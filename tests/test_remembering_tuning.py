@@ -96,6 +96,7 @@ def test_a_model_that_is_no_better_is_not_put_in_force(memo, tmp_path):
     assert ranking(memo) == before
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_old_model_or_the_new_one(memo):
     before = ranking(memo)
     command = process("feedback", memo, "--train", "--tune-text")
