@@ -281,6 +281,7 @@ def refused(match, *arguments, **named):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow  # the hub is tried again and again before it is given up
 def test_what_cannot_be_loaded_is_refused_in_one_line(folder_of, tmp_path, monkeypatch):
     good = folder_of("llama")
 

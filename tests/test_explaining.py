@@ -148,11 +148,11 @@ def test_strict_tells_a_script_that_it_guesses(mekiki, run, described_parts, tmp
 
 def test_vectors_of_ones_own_are_described(mekiki, tmp_path):
     rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 2, 120)
-    vectors = rng.normal(0, 0.2, (120, 5)).astype(np.float32)
-    vectors[np.arange(120), kinds] += 3
-    names = [f"part-{number}" for number in range(120)]
-    np.savez(tmp_path / "v.npz", vectors=vectors, names=names, labels=np.array([""] * 120))
+    kinds = rng.integers(0, 2, 240)
+    vectors = rng.normal(0, 0.2, (240, 5)).astype(np.float32)
+    vectors[np.arange(240), kinds] += 3
+    names = [f"part-{number}" for number in range(240)]
+    np.savez(tmp_path / "v.npz", vectors=vectors, names=names, labels=np.array([""] * 240))
     rows = [
         [
             name,
@@ -169,7 +169,7 @@ def test_vectors_of_ones_own_are_described(mekiki, tmp_path):
     texts = write_texts(tmp_path / "texts.csv", rows)
     run = tmp_path / "own"
     given = ("--texts", texts, "--vectors", tmp_path / "v.npz")
-    said = mekiki("describe-train", run, *given, "--epochs", "7", *FEW, "--json")
+    said = mekiki("describe-train", run, *given, "--epochs", "5", *FEW, "--json")
     assert said.json["proof"]["reads"]
     asked = mekiki("describe", run, "--vectors", tmp_path / "v.npz", "--format", "json")
     told = [json.loads(line) for line in asked.out.splitlines()]
