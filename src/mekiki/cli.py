@@ -873,8 +873,8 @@ def describe(
         return
     speaks = remote or explainer
     if output is not None:
-        explaining.write_descriptions(explainer, speaks, subjects, output, ask)
-        _report_path(output)
+        number = explaining.write_descriptions(explainer, speaks, subjects, output, ask)
+        terminal.out().print(f"{number} described: {output}")
         return
     speaks.check(ask)
     for subject in subjects:
