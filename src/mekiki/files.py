@@ -84,17 +84,14 @@ def read_text(path: Path, wanted: str = "a .csv file") -> str:
         raise InputError(f"{path}: no such file; give {wanted}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    for encoding in (
-        "utf-8-sig",
-        "cp932",
-    ):  # in this order: CP932 takes most of what is UTF-8 for other characters
+    # In this order: CP932 takes most of what is UTF-8 for other characters.
+    for encoding in ("utf-8-sig", "cp932"):
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if not any(
-            "\uf8f0" <= letter <= "\uf8f3" for letter in text
-        ):  # Python's names for bytes CP932 has not
+        # Python's names for bytes that CP932 has not.
+        if not any("\uf8f0" <= letter <= "\uf8f3" for letter in text):
             return text
     raise InputError(f"{path}: is neither UTF-8 nor Shift-JIS; save it as .csv in UTF-8")
 

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from mekiki.inspection import Verdict
     from mekiki.progress import Progress
 
-PROOF_ROWS = {
-    "true": "its own vector",
-    "shuffled": "another part's vector",
-    "zeros": "zeros",
-    "none": "no vector",
-}
-"""What parts are described from in a proof, and how it is called."""
-
 DRAW_AFTER = 0.5
 """Seconds that work may take before it gets a progress bar."""
 
@@ -446,12 +438,14 @@ def describing_epoch(row: Mapping[str, float], epochs: int) -> None:
 
 def proof_lines(proof: Mapping[str, Any]) -> None:
     """What a describer gets right with vectors that are a part's own, and with others."""
+    from mekiki.report.described import ROWS
+
     columns = list(proof["most"])
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("described from", no_wrap=True)
     for name in ("loss", *columns):
         table.add_column(name, justify="right")
-    for vectors, said in PROOF_ROWS.items():
+    for vectors, said in ROWS.items():
         own = [number(proof["right"][vectors][name], 100, "%") for name in columns]
         table.add_row(said, f"{proof['loss'][vectors]:.3f}", *own)
     if columns:

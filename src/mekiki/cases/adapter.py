@@ -209,7 +209,7 @@ def train_adapter(
         apart = (named[0] - named[2]).norm(dim=1)
     loss = TripletLoss(schooling.margin * float(apart.median()))
     optimiser = torch.optim.AdamW(adapter.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
-    best, best_state, since, epoch = _held_loss(adapter, stop, loss), _state(adapter), 0, 0
+    best, best_state, since, epoch = _held_loss(adapter, stop, loss), state_of(adapter), 0, 0
     for epoch in range(1, schooling.epochs + 1):
         anchors, positives, negatives = named
         if hard is not None:
@@ -228,7 +228,7 @@ def train_adapter(
         now = _held_loss(adapter, stop, loss)
         since += 1
         if now < best:
-            best, best_state, since = now, _state(adapter), 0
+            best, best_state, since = now, state_of(adapter), 0
         progress("teaching", epoch, schooling.epochs)
         if since >= schooling.patience:
             break
@@ -350,8 +350,9 @@ def _held_loss(adapter: Adapter, held: Triplets, loss: TripletLoss) -> float:
         return float(loss(*parts))
 
 
-def _state(adapter: Adapter) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in adapter.state_dict().items()}
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Weights as they are now, which further learning leaves alone."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 class Shelf:
@@ -408,7 +409,7 @@ def save_adapter(path: Path, adapter: Adapter, lesson: Lesson) -> None:
     facts = {"format": FORMAT, "kind": adapter.kind, "rank": adapter.rank, "dimension": adapter.dimension}
     said = {"facts": json.dumps(facts), "lesson": json.dumps(vars(lesson))}
     with replaced_file(path) as temporary:
-        save_file(_state(adapter), temporary, said)
+        save_file(state_of(adapter), temporary, said)
 
 
 def load_adapter(path: Path) -> Adapter:

@@ -255,9 +255,8 @@ def _free_tokens(lm: LanguageModel, width: int) -> Tensor:
     if lm not in _free:
         _free[lm] = torch.tensor(list(_may_stand(lm)))
     known = _free[lm][:width]
-    return functional.pad(
-        known, (0, width - len(known))
-    )  # scores often have room for more tokens than there are
+    # Scores often have room for more tokens than there are.
+    return functional.pad(known, (0, width - len(known)))
 
 
 def _may_stand(lm: LanguageModel) -> Iterator[bool]:

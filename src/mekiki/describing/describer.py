@@ -23,7 +23,7 @@ from mekiki.describing.constrained import Choice, Free, Literal, Schema
 from mekiki.describing.language_models import LanguageModel
 from mekiki.describing.parts import PartVectors
 from mekiki.describing.projector import Projector, tensors
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.optional import require
 
 FORMAT = "mekiki-describer/1"
@@ -44,16 +44,12 @@ class Example:
         prompt: token ids up to where the answer begins.
         blind: the same without room for a vector.
         answer: token ids of the answer, to its end.
-        fields: whether it is one in fields.
-        language: of the answer.
     """
 
     part: int
     prompt: list[int]
     blind: list[int]
     answer: list[int]
-    fields: bool
-    language: str
 
 
 class Describer:
@@ -69,18 +65,14 @@ class Describer:
         self.lm, self.projector = lm, projector
         self.values = {name: list(each) for name, each in values.items()}
 
-    def schema(self, defects: Sequence[str] = ()) -> Schema:
-        """The form of an answer in fields.
-
-        Args:
-            defects: what a defect may be called, where none were learnt.
-        """
+    def schema(self) -> Schema:
+        """The form of an answer in fields."""
         pieces: list[Literal | Choice | Free] = []
         before = "{"
         for name in FIELDS:
             pieces.append(Literal(f'{before}"{name}": "'))
-            values = self.values.get(name) or (list(defects) if name == "defect" else [])
-            pieces.append(Choice(values) if name in ATTRIBUTES and values else Free(FREE_WORDS))
+            values = self.values.get(name)
+            pieces.append(Choice(values) if values else Free(FREE_WORDS))
             before = '", '
         pieces.append(Literal('"}'))
         return Schema(pieces, self.lm)
@@ -133,34 +125,31 @@ class Describer:
         loss: Tensor = (each * there).sum(dim=1)
         return loss
 
-    def prompt(self, ask: str, *, soft: bool = True, system: str = "") -> list[int]:
+    def prompt(self, ask: str, *, soft: bool = True) -> list[int]:
         """Token ids of a question, with room for the vector or without."""
-        return self.lm.prompt_ids(ask, self.projector.length if soft else 0, system)
+        return self.lm.prompt_ids(ask, self.projector.length if soft else 0)
 
     @torch.inference_mode()
-    def prompt_rows(
-        self, parts: PartVectors, ask: str, *, system: str = "", vectors: str = "true"
-    ) -> tuple[Tensor, Tensor]:
+    def prompt_rows(self, parts: PartVectors, ask: str, *, vectors: str = "true") -> tuple[Tensor, Tensor]:
         """Rows that the language model reads, `[B, L, hidden]`, and which of them there are, `[B, L]`."""
         soft = None
         if vectors != "none":
             given = tensors(parts) if vectors == "true" else self.projector.nothing(len(parts.whole))
             whole, places = (None if each is None else each.to(self.lm.device) for each in given)
             soft = self.projector(whole, places)
-        prompt = self.prompt(ask, soft=soft is not None, system=system)
+        prompt = self.prompt(ask, soft=soft is not None)
         rows, mask = self.lm.embed([prompt] * len(parts.whole), soft)
         return rows, mask
 
-    def stream(self, part: PartVectors, ask: str, *, system: str = "") -> Iterator[str]:
+    def stream(self, part: PartVectors, ask: str) -> Iterator[str]:
         """An answer in words about one part, piece by piece as it comes.
 
         Args:
             part: one part.
             ask: the question.
-            system: what a language model is told beforehand.
         """
         transformers = require("transformers", extra="describe", purpose="describing parts")
-        rows, mask = self.prompt_rows(part, ask, system=system)
+        rows, mask = self.prompt_rows(part, ask)
         streamer = transformers.TextIteratorStreamer(self.lm.tokenizer, skip_special_tokens=True)
         failed: list[BaseException] = []
 
@@ -179,7 +168,7 @@ class Describer:
             raise failed[0]
 
     def reports(
-        self, parts: PartVectors, language: str, *, ask: str = "", system: str = "", vectors: str = "true"
+        self, parts: PartVectors, language: str, *, ask: str = "", vectors: str = "true"
     ) -> list[dict[str, str]]:
         """Answers in fields about parts, each valid by the schema: `FIELDS` and what they hold.
 
@@ -187,16 +176,13 @@ class Describer:
             parts: those asked about.
             language: of what is asked.
             ask: another question than the one it learnt.
-            system: what a language model is told beforehand.
             vectors: `true`; `zeros` for parts of which nothing is said; `none` for a prompt without soft tokens.
         """
         schema = self.schema()
         told: list[dict[str, str]] = []
         for start in range(0, len(parts.whole), TOGETHER):
             block = parts.rows(slice(start, start + TOGETHER))
-            rows, mask = self.prompt_rows(
-                block, ask or ASKS[language]["fields"], system=system, vectors=vectors
-            )
+            rows, mask = self.prompt_rows(block, ask or ASKS[language]["fields"], vectors=vectors)
             ids = self._generate(rows, mask, schema.longest, schema.processor())
             told += [dict(zip(FIELDS, schema.read(row), strict=True)) for row in ids.tolist()]
         return told
@@ -276,9 +262,8 @@ class Describer:
         except InputError:
             raise
         except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"{folder}: cannot be read ({said}); `mekiki describe-train` makes it anew"
+                f"{folder}: cannot be read ({first_line(error)}); `mekiki describe-train` makes it anew"
             ) from None
         return cls(lm, projector.to(lm.device).eval(), values), facts
 
@@ -294,7 +279,7 @@ def examples_of(describer: Describer, texts: Sequence[Text], parts: NDArray[np.i
         if key not in prompts:
             ask = ASKS[text.language][kind]
             prompts[key] = (describer.prompt(ask), describer.prompt(ask, soft=False))
-        return Example(text.part, *prompts[key], answer, kind == "fields", text.language)
+        return Example(text.part, *prompts[key], answer)
 
     found = []
     for text in texts:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mekiki.describing.prompts import ChatPrompt
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.optional import quiet_transformers, require
 
 EXTRA = "describe"
@@ -66,7 +66,7 @@ def load_pretrained(
             model, said = kind.from_pretrained(source, output_loading_info=True, **options)
         except Exception as error:  # the library lets through whatever its parts raise
             raise InputError(
-                f"language model {source}: cannot be loaded ({_first_line(error)}); give a folder that save_pretrained "
+                f"language model {source}: cannot be loaded ({first_line(error)}); give a folder that save_pretrained "
                 "wrote with its tokenizer, as safetensors, or a name that is in the cache or can be downloaded"
             ) from None
     if said["missing_keys"]:
@@ -158,7 +158,7 @@ def adapted(model: Any, folder: Path, *, merge: bool) -> Any:
             said = peft.set_peft_model_state_dict(made, state)
     except Exception as error:  # the library lets through whatever its parts raise
         raise InputError(
-            f"adapter {folder}: does not fit the language model ({_first_line(error)}); give the one it was made for"
+            f"adapter {folder}: does not fit the language model ({first_line(error)}); give the one it was made for"
         ) from None
     # Weights with nowhere to go would be passed over in silence, and the model would answer as if without them.
     # Embeddings of added tokens are there twice, by two names, of which one is known.
@@ -197,9 +197,8 @@ def with_lora(model: Any, rank: int) -> Any:
         InputError: the model has no linear layer that it knows.
     """
     peft = require("peft", extra=EXTRA, purpose="--lora")
-    conv1d = require(
-        "transformers.pytorch_utils", extra=EXTRA, purpose="--lora"
-    ).Conv1D  # GPT-2's linear layer
+    # What GPT-2 has for a linear layer.
+    conv1d = require("transformers.pytorch_utils", extra=EXTRA, purpose="--lora").Conv1D
     names = [
         name
         for name, module in model.named_modules()
@@ -227,7 +226,3 @@ def _listed(ids: int | Iterable[int] | None) -> list[int]:
     if ids is None:
         return []
     return [ids] if isinstance(ids, int) else list(ids)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -43,14 +43,27 @@ def probe(
         >>> probe(x[:150], y[:150], x[150:], y[150:]) > 0.9
         True
     """
-    if len(set(values)) < 2:
-        return float(np.mean([each == values[0] for each in truth]))
+    return _read(*_narrowed(taught, held), values, truth)
+
+
+def _narrowed(
+    taught: NDArray[np.float32], held: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Standardised, and no wider than a probe reads: work that is the same for every value it is asked for."""
     steps = [StandardScaler()]
     width = min(WIDEST, len(taught) // 2)
     if taught.shape[1] > width:
         steps.append(PCA(width, random_state=0))
-    reader = make_pipeline(*steps, StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    reader.fit(taught, np.array(values))
+    made = make_pipeline(*steps, StandardScaler()).fit(taught)
+    return made.transform(taught), made.transform(held)
+
+
+def _read(
+    taught: NDArray[np.float32], held: NDArray[np.float32], values: Sequence[str], truth: Sequence[str]
+) -> float:
+    if len(set(values)) < 2:
+        return float(np.mean([each == values[0] for each in truth]))
+    reader = LogisticRegression(C=0.1, max_iter=300).fit(taught, np.array(values))
     return float(np.mean(reader.predict(held) == np.array(truth)))
 
 
@@ -72,20 +85,19 @@ def readable(
     taught, asked = ([int(row) for row in rows if int(row) in facts] for rows in (teach[:MOST], held))
     if not taught or not asked:
         return {}
-    sources = {"the whole vector": parts.whole}
+    sides = parts.rows(taught), parts.rows(asked)
+    sources = {"the whole vector": [side.whole for side in sides]}
     if parts.places is not None:
-        sources["whole and patches"] = np.concatenate(
-            [parts.whole, parts.places.reshape(len(parts.whole), -1)], axis=1
-        )
-    return {
-        source: {
-            name: probe(
-                rows[taught],
-                [facts[row][name] for row in taught],
-                rows[asked],
-                [facts[row][name] for row in asked],
-            )
+        sources["whole and patches"] = [
+            np.concatenate([side.whole, side.places.reshape(len(side.whole), -1)], axis=1)
+            for side in sides
+            if side.places is not None
+        ]
+    found = {}
+    for source, (rows, others) in sources.items():
+        narrow = _narrowed(rows, others)
+        found[source] = {
+            name: _read(*narrow, [facts[row][name] for row in taught], [facts[row][name] for row in asked])
             for name in ATTRIBUTES
         }
-        for source, rows in sources.items()
-    }
+    return found

@@ -8,7 +8,7 @@ compared part by part (Wilcoxon signed-rank test, one-sided); at p ≥ .01 the d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -146,10 +146,7 @@ def _losses(
         for start in range(0, len(examples), 32):
             batch = examples[start : start + 32]
             rows = [place[example.part] for example in batch]
-            own = [
-                Example(row, each.prompt, each.blind, each.answer, each.fields, each.language)
-                for row, each in zip(rows, batch, strict=True)
-            ]
+            own = [replace(each, part=row) for row, each in zip(rows, batch, strict=True)]
             blind = np.ones(len(batch), np.bool_) if vectors == "zeros" else None
             soft = None if vectors == "none" else describer.soft(own, given, blind)
             sums = describer.losses(own, soft)

@@ -18,10 +18,8 @@ from mekiki.explaining.looking import Look, look_of
 from mekiki.explaining.template import template_fields, template_text
 from mekiki.files import settle_folder
 from mekiki.images import Pixels
-from mekiki.inspection.files import content_of
-from mekiki.remembering.remembering import ID
 from mekiki.remembering.room import Room
-from mekiki.remembering.searching import rows_of
+from mekiki.remembering.searching import nearest
 from mekiki.vectors import read_vectors
 
 CASES = 3
@@ -59,7 +57,7 @@ class Explainer:
         proof: what its proof came to; empty without a describer.
 
     Raises:
-        InputError: the run has neither a describer nor past cases, or looks with something else by now.
+        InputError: its describer cannot be read, or the language is not known.
     """
 
     def __init__(
@@ -116,16 +114,15 @@ class Explainer:
                 raise InputError(f"{seen.path}: {seen.problem}")
             near: list[dict[str, Any]] = []
             if self._memory is not None:
-                own = content_of(seen.pixels)[:ID]
-                near = rows_of(self._memory.search(seen.whole, self._k, without=[own]))
+                near = nearest(self._memory, seen.whole, seen.pixels, self._k)
             places = None if seen.places is None else seen.places[None]
             yield Subject(str(seen.path), PartVectors(seen.whole[None], places), seen.pixels, near)
 
-    def of_vectors(self, table: Path, names: Sequence[str] = ()) -> Iterator[Subject]:
-        """Vectors of one's own, by name; all of a file where none is named.
+    def of_vectors(self, table: Path) -> Iterator[Subject]:
+        """Vectors of one's own, all of a file.
 
         Raises:
-            InputError: the describer did not learn from vectors of this length, or there is no such name.
+            InputError: the describer did not learn from vectors of this length.
         """
         if self.describer is None:
             raise InputError(
@@ -139,11 +136,7 @@ class Explainer:
                 f"{table}: holds vectors of length {read.vectors.shape[1]}, and the describer learnt from "
                 f"{self.facts['eye']['name']} of length {needed}"
             )
-        place = {name: row for row, name in enumerate(read.names)}
-        for name in names or read.names:
-            if name not in place:
-                raise InputError(f"{table}: there is no {name} in it")
-            row = place[name]
+        for row, name in enumerate(read.names):
             yield Subject(name, PartVectors(read.vectors[row : row + 1], None), None)
 
     def stream(self, subject: Subject, ask: str | None = None) -> Iterator[str]:
@@ -239,12 +232,21 @@ class Explainer:
         said = fields.get("defect", "")
         return [str(case["id"]) for case in subject.near if case["label"] == said]
 
-    def rests_on(self, subject: Subject, said: str) -> list[dict[str, Any]]:
-        """The past cases that a description in words rests on, as `mekiki search` tells them."""
+    def rests_on(
+        self, subject: Subject, said: str, fields: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The past cases that a description in words rests on, as `mekiki search` tells them.
+
+        Args:
+            subject: the part.
+            said: the description.
+            fields: what is said of it in fields, where that is at hand.
+        """
         if not subject.near:
             return []
-        fields = self.fields(subject) if self.method == "decoder" else {}
-        cited = self.cited(subject, fields, said)
+        if self.method != "decoder":
+            fields = {}
+        cited = self.cited(subject, self.fields(subject) if fields is None else fields, said)
         return [case for case in subject.near if case["id"] in cited]
 
     def check(self, ask: str | None) -> None:

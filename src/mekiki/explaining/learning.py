@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.describing.answer import ASKS, Text
+from mekiki.describing.answer import ASKS, ATTRIBUTES, Text
 from mekiki.describing.describer import Describer
 from mekiki.describing.language_models import LanguageModel
 from mekiki.describing.learning import Schooling, learn
@@ -97,7 +98,8 @@ def describe_train(
     speaker = speaker or Speaker()
     schooling = schooling or Schooling()
     rows = read_texts(texts)
-    parts, which, names, eye = _parts(run, rows, texts, vectors, progress)
+    look = look_of(run) if vectors is None else None
+    parts, which, names, eye = _parts(look, rows, texts, vectors, progress)
     said = [
         Text(part, row.text, row.language, row.fields, row.part)
         for part, row in zip(which, rows, strict=True)
@@ -124,15 +126,13 @@ def describe_train(
         readable=readable(parts, said, deal.teach, deal.prove),
         seed=schooling.seed,
         progress=progress,
-    )
+    ).told()
     facts = {
         "eye": eye,
-        "proof": proof.told(),
+        "proof": proof,
         "parts": {name: len(getattr(deal, name)) for name in ("teach", "stop", "prove")},
         "texts": len(said),
-        "languages": sorted(
-            {text.language for text in said}, key=lambda each: _count(said, each), reverse=True
-        ),
+        "languages": [each for each, _ in Counter(text.language for text in said).most_common()],
         "held_out": [str(names[row]) if vectors else _relative(names[row], texts) for row in deal.prove],
         "texts_file": {"path": str(texts), "sha256": hashlib.sha256(texts.read_bytes()).hexdigest()},
         "schooling": asdict(schooling),
@@ -142,19 +142,19 @@ def describe_train(
     }
     with replaced_folder(run / FOLDER) as new:
         describer.save(new, finite(facts))
-        write_json(new / "proof.json", proof.told())
-        shown = _examples(describer, parts, said, names, deal.prove, None if vectors else look_of(run))
+        write_json(new / "proof.json", proof)
+        shown = _examples(describer, parts, said, names, deal.prove, look)
         write_described(
             new / "report.html",
             "What it says of parts it has not seen",
             shown,
-            proof.told(),
+            proof,
             schooling_facts(facts),
         )
     for left in run.glob(f"*{CHECKPOINT}"):
         left.unlink()
     return {
-        "proof": proof.told(),
+        "proof": proof,
         "parts": len(parts.whole),
         "texts": len(said),
         "lm": describer.lm.name,
@@ -176,10 +176,11 @@ def schooling_facts(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _parts(
-    run: Path, rows: Sequence[Row], texts: Path, vectors: Path | None, progress: Progress
+    look: Look | None, rows: Sequence[Row], texts: Path, vectors: Path | None, progress: Progress
 ) -> tuple[PartVectors, list[int], list[Path | str], dict[str, Any]]:
     """Vectors of what the rows are about, which of them each row means, their names, and whose they are."""
-    if vectors is not None:
+    if look is None:
+        assert vectors is not None
         table = read_vectors(vectors)
         place = {name: row for row, name in enumerate(table.names)}
         lost = next((row.file for row in rows if row.file not in place), None)
@@ -187,7 +188,6 @@ def _parts(
             raise InputError(f"{texts}: {lost or 'a line without a file'} is no name in {vectors}")
         eye = {"name": "vectors given", "fingerprint": "", "dimension": int(table.vectors.shape[1])}
         return PartVectors(table.vectors, None), [place[row.file] for row in rows], list(table.names), eye
-    look = look_of(run)
     files, which = located(rows, texts)
     seen = list(look.see(files, progress=progress))
     bad = next((one for one in seen if one.whole is None), None)
@@ -227,7 +227,7 @@ def _examples(
                 fields,
                 pixels[row],
                 written=text.text,
-                truth=dict(text.fields),
+                truth={name: text.fields[name] for name in ATTRIBUTES if name in text.fields},
             )
         )
     return shown
@@ -237,7 +237,3 @@ def _relative(file: Path | str, texts: Path) -> str:
     """A photograph as the table of texts names it, where it lies below it."""
     path = Path(file)
     return path.relative_to(texts.parent).as_posix() if path.is_relative_to(texts.parent) else str(path)
-
-
-def _count(texts: Sequence[Text], language: str) -> int:
-    return sum(text.language == language for text in texts)

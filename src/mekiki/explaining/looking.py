@@ -64,9 +64,8 @@ class Look:
         self._eye: Any = view.inspector.eye if isinstance(view, JudgeView) else view.eye
         self._filters: FilterEye | None = None
         if isinstance(self._eye, EmbedderEye) and not self._eye.has_places:
-            self._filters = (
-                FilterEye()
-            )  # a perceptron has no places of its own; filters have, and need no weights
+            # A perceptron has no places of its own; filters have, and need no weights.
+            self._filters = FilterEye()
         self.name = view.encoder.name + (", places by filters" if self._filters else "")
         self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
 

@@ -40,7 +40,8 @@ def write_descriptions(
         said = "".join(speaks.stream(subject, ask))
         fields = explainer.fields(subject)
         rests = [
-            f"[{case['id']}] {case['label']}: {case['note']}" for case in explainer.rests_on(subject, said)
+            f"[{case['id']}] {case['label']}: {case['note']}"
+            for case in explainer.rests_on(subject, said, fields)
         ]
         parts.append(Described(subject.name, said, fields, subject.pixels, rests))
     facts = schooling_facts(explainer.facts) if explainer.describer else {}

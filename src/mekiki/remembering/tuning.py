@@ -12,7 +12,6 @@ in one step, put all of it in force. A kill before that leaves the old model, st
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,18 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases import Cases, Store
-from mekiki.cases.adapter import Adapter, dealt_queries
+from mekiki.cases import Store, Triplets
+from mekiki.cases.adapter import Adapter, dealt_queries, right, state_of
+from mekiki.cases.triplets import SIDES
 from mekiki.errors import InputError
 from mekiki.files import replaced_folder
 from mekiki.optional import quiet_transformers, require
 from mekiki.progress import Progress, silent
+from mekiki.remembering.remembering import BLOCK, add_notes
 from mekiki.remembering.room import Room, Settings
+from mekiki.remembering.teaching import read_rows
 from mekiki.remembering.views import TextView
 
 MODELS = "text-models"
-COLUMNS = ("anchor", "positive", "negative")
-BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def tuned(
         loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=tuning.margin)
         if tuning.nested:
             loss = losses.MatryoshkaLoss(encoder, loss, matryoshka_dims=sorted(tuning.nested, reverse=True))
-        best: dict[str, Any] = {"right": _right(encoder, stop), "state": _state(encoder)}
+        best: dict[str, Any] = {"right": _right(encoder, stop), "state": state_of(encoder)}
 
         class Watch(trainers.TrainerCallback):  # type: ignore[misc, name-defined]
             """Tells how far it is, and keeps the best epoch."""
@@ -188,7 +188,7 @@ def tuned(
                 now = _right(encoder, stop)
                 encoder.train()
                 if now > best["right"]:
-                    best.update(right=now, state=_state(encoder))
+                    best.update(right=now, state=state_of(encoder))
 
         trainer = library.SentenceTransformerTrainer(
             model=encoder,
@@ -206,7 +206,7 @@ def tuned(
                 use_cpu=True,
             ),
             train_dataset=tables.Dataset.from_dict(
-                {name: list(column) for name, column in zip(COLUMNS, zip(*teach, strict=True), strict=True)}
+                {name: list(column) for name, column in zip(SIDES, zip(*teach, strict=True), strict=True)}
             ),
             loss=loss,
             callbacks=[Watch()],
@@ -220,11 +220,7 @@ def tuned(
 
 def right_by(view: TextView, triplets: Sequence[Texts], adapter: Adapter | None) -> float:
     """Share of triplets whose wanted note is nearer than the other, as a text model sees them."""
-    a, p, n = (
-        vectors if adapter is None else adapter(vectors)
-        for vectors in (view.embed(list(column)) for column in zip(*triplets, strict=True))
-    )
-    return float((np.square(a - p).sum(axis=1) < np.square(a - n).sum(axis=1)).mean())
+    return right(adapter, Triplets(*(view.embed(list(column)) for column in zip(*triplets, strict=True))))
 
 
 def _put_in_force(room: Room, old: Store, view: TextView, named: str, number: int, progress: Progress) -> int:
@@ -242,13 +238,7 @@ def _put_in_force(room: Room, old: Store, view: TextView, named: str, number: in
         rows = list(cases)
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
-            vectors = view.embed([case.note for case in block])
-            store.add(
-                Cases.of(
-                    replace(case, vector=vector, encoder=view.encoder.fingerprint)
-                    for case, vector in zip(block, vectors, strict=True)
-                )
-            )
+            add_notes(store, view, block)
             done += len(block)
             progress("embedding notes anew", done, total)
     _say_anew(room, old, store, view)
@@ -295,19 +285,16 @@ def _said(room: Room, store: Store) -> list[Texts]:
 
 
 def _of_csv(store: Store, path: Path) -> list[Texts]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    if not rows or any(not (row.get(name) or "").strip() for row in rows for name in COLUMNS):
-        raise InputError(f"{path}: must have the columns anchor, positive and negative, and no row without")
-    named = sorted({row[name].strip() for row in rows for name in COLUMNS})
-    notes = {case.id: case.note for case in store.get(named)}
+    rows = read_rows(path)
+    notes = {
+        case.id: case.note for case in store.get(sorted({name for row in rows for name in row.values()}))
+    }
     return [
-        (row["anchor"].strip(), *(notes.get(row[name].strip(), row[name].strip()) for name in COLUMNS[1:]))  # type: ignore[misc]
+        (
+            row["anchor"],
+            notes.get(row["positive"], row["positive"]),
+            notes.get(row["negative"], row["negative"]),
+        )
         for row in rows
     ]
 
@@ -322,7 +309,3 @@ def _right(encoder: Any, triplets: Sequence[Texts]) -> float:
         for column in zip(*triplets, strict=True)
     )
     return float(((a * p).sum(axis=1) > (a * n).sum(axis=1)).mean())
-
-
-def _state(encoder: Any) -> dict[str, Any]:
-    return {name: value.detach().clone() for name, value in encoder.state_dict().items()}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases import Encoder
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye, Inspector, Verdict
 from mekiki.inspection.files import photographs
@@ -86,8 +86,9 @@ class JudgeView:
 
     def vector(self, verdict: Verdict) -> Floats:
         """Where a photograph that was judged lies, float32 `[d]`."""
-        (row,) = self.placed({name: view[None] for name, view in verdict.views.items()})
-        return np.asarray(row, np.float32)
+        placed: Floats
+        (placed,) = self.placed({name: view[None] for name, view in verdict.views.items()})
+        return placed
 
     def placed(self, views: Mapping[str, Floats]) -> Floats:
         """The same from what the eye saw of photographs: float32 `[N, d]`."""
@@ -155,9 +156,8 @@ class TextView:
             with quiet_transformers(require("transformers", extra="text", purpose="searching notes by text")):
                 self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
         except Exception as error:  # of the network, of the hub, of the files
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"text model {model}: cannot be loaded ({said}); give a folder or a name it is known by"
+                f"text model {model}: cannot be loaded ({first_line(error)}); give a folder or a name it is known by"
             ) from None
         digest = hashlib.sha256(str(dimensions).encode())
         for key, weights in sorted(self._model.state_dict().items()):

@@ -15,8 +15,6 @@ from mekiki.report.gallery import SIDE, STYLE
 from mekiki.report.thumbnails import address, fitted
 from mekiki.report.wording import escaped, number
 
-ATTRIBUTES = ("defect", "place", "severity")
-
 _STYLE = """
 .parts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr));gap:1rem;list-style:none;
   padding:0;align-items:start}
@@ -32,12 +30,13 @@ th:first-child,td:first-child{text-align:left}
 @media (max-width:480px){.parts .card{grid-template-columns:1fr}}
 """
 
-ROWS = {
+ROWS: Mapping[str, str] = {
     "true": "its own vector",
     "shuffled": "another part's vector",
     "zeros": "zeros",
     "none": "no vector",
 }
+"""What parts are described from in a proof, and how it is called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ class Described:
         pixels: uint8 `[H, W]` or `[H, W, 3]`, or `None`.
         cases: the past cases it rests on, in words.
         written: what a person wrote of it; empty where nobody did.
-        truth: the same in fields, to be compared.
+        truth: those of the fields in which an answer is right or wrong, as they are in truth.
     """
 
     name: str
@@ -118,7 +117,7 @@ def proof_table(proof: Mapping[str, Any]) -> str:
     """
     if not proof:
         return ""
-    columns = [name for name in ATTRIBUTES if name in proof["most"]]
+    columns = list(proof["most"])
     head = "".join(f'<th scope="col">{name} right</th>' for name in columns)
     body = "".join(
         f'<tr><th scope="row">{said}</th><td>{number(proof["loss"][vectors])}</td>'
@@ -152,7 +151,7 @@ def _card(part: Described, language: str) -> str:
         image = f'<img src="{address(fitted(part.pixels, SIDE))}" alt="{escaped(part.name)}">'
     rows = ""
     for name, value in part.fields.items():
-        true = part.truth.get(name) if name in ATTRIBUTES else None
+        true = part.truth.get(name)
         shown = escaped(value)
         if true is not None:
             kind, more = ("right", "") if true == value else ("wrong", f" (in truth {escaped(true)})")

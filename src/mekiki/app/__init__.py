@@ -1,1 +1,0 @@
-"""The page on one's own PC, and its JSON API."""
