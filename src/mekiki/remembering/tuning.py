@@ -25,6 +25,7 @@ from mekiki.cases.adapter import Adapter, dealt_queries, right, state_of
 from mekiki.cases.triplets import SIDES
 from mekiki.errors import InputError
 from mekiki.files import replaced_folder
+from mekiki.manifests import seal_folder
 from mekiki.optional import quiet_transformers, require
 from mekiki.progress import Progress, silent
 from mekiki.remembering.remembering import BLOCK, add_notes
@@ -114,6 +115,7 @@ def tune(
         view = TextView(str(new), tuning.dimensions)
         after = right_by(view, held, None)
         nested = {size: right_by(TextView(str(new), size), held, None) for size in tuning.nested}
+        seal_folder(new)
     told = {
         "before": before,
         "after": after,
