@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mekiki.errors import InputError
 from mekiki.files import replaced_file
+from mekiki.npz import read_npz
 from mekiki.optional import require
 
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -100,8 +101,8 @@ def read_vectors(path: Path) -> VectorTable:
     check_suffix(path)
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return VectorTable(file["vectors"], file["names"].tolist(), file["labels"].tolist())
+            vectors, names, labels = read_npz(path, lambda _: ("vectors", "names", "labels"))
+            return VectorTable(vectors, names.tolist(), labels.tolist())
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as lines:
                 _, *rows = csv.reader(lines)

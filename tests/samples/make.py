@@ -1,10 +1,11 @@
-"""Make a sample run as this version writes it: `python tests/samples/make.py NAME` writes NAME.zip, and NAME.json: what it says.
+"""`python tests/samples/make.py NAME`: a sample run as this version writes it, NAME.zip, and what it says, NAME.json.
 
 A network for digits of 8×8 pixels, a judge that has seen noughts as good and eights as bad, two lessons, and one taken
 back. Pictures and the report are left out: they are drawn, and never read again.
 """
 
 import json
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def vectors(run):
 
 
 def main(target):
+    platform.platform = lambda **_: "some machine"
     photos = photographs(target.parent / "photos")
     run = target / "run"
     request = DataRequest("digits", test_fraction=0.8)

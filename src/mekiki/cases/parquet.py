@@ -52,13 +52,18 @@ def import_cases(store: Store, path: Path) -> tuple[int, int]:
         InputError: see `encoder_of`; or they are of another encoder.
     """
     count = new = 0
-    for cases in _read(path):
+    for cases in read_cases(path):
         count += len(cases)
         new += store.add(cases)
     return count, new
 
 
-def _read(path: Path) -> Iterator[Cases]:
+def read_cases(path: Path) -> Iterator[Cases]:
+    """The cases of an exported file, piece by piece.
+
+    Raises:
+        InputError: see `encoder_of`.
+    """
     file = _opened(path)
     columns = schema(encoder_of(path).dimension)
     arrow = require("pyarrow", extra="cases", purpose="a file of cases")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.feedback import Judgement
 from mekiki.errors import InputError
+from mekiki.npz import read_npz
 from mekiki.optional import require
 
 Floats = NDArray[np.float32]
@@ -93,8 +94,8 @@ def read_triplets(path: Path) -> Triplets:
     """
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return Triplets(*(np.asarray(file[side], np.float32) for side in SIDES))
+            arrays = read_npz(path, lambda _: SIDES)
+            return Triplets(*(np.asarray(array, np.float32) for array in arrays))
         if path.suffix.lower() == ".parquet":
             table: Any = require("pyarrow.parquet", extra="cases", purpose="a Parquet file").read_table(path)
             return Triplets(*(np.array(table[side].to_pylist(), np.float32) for side in SIDES))

@@ -81,7 +81,7 @@ def _watched(
     on_verdict: Callable[[Verdict], None],
     on_drift: Callable[[Drift], None],
 ) -> int:
-    done, alarm = _begin(path)
+    done, alarm = begun(path)
     seen: dict[Path, _State] = {}
     judged = 0
     taught = _state(inspector.lessons.log)
@@ -131,7 +131,7 @@ def _look(
     return waiting, ready
 
 
-def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
+def begun(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     """What was judged before, and an alarm that has seen it; the file is made, or its torn end taken away."""
     header = f"size,changed_ns,{','.join(COLUMNS)}\r\n".encode()
     alarm = DriftAlarm()
