@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
@@ -25,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from mekiki.backbones import PREFIX, Backbone, Size, TunedBackbone, fingerprint_of, split_name
-from mekiki.errors import CollapseWarning, InputError, not_known
+from mekiki.errors import CollapseWarning, InputError, first_line, not_known
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
 from mekiki.images import content_hashes
@@ -452,8 +451,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             channels = embedder.input_shape_[0]
             if backbone is not None:
                 channels = backbone.dims[backbone.default_layer]
-            network = embedder._network([0.0] * channels, [1.0] * channels)
             weights = load(manifest.read("model.safetensors"))
+            with torch.device("meta"):  # settings that lie would ask for any amount of memory
+                planned = _trained_here(embedder._network([0.0] * channels, [1.0] * channels))
+            shapes = {name: tuple(value.shape) for name, value in planned.state_dict().items()}
+            if shapes != {name: value.shape for name, value in weights.items()}:
+                raise ValueError("the weights are not those of the settings")
+            network = embedder._network([0.0] * channels, [1.0] * channels)
             own = {name: torch.from_numpy(value) for name, value in weights.items()}
             _trained_here(network).load_state_dict(own)
             reference = load(manifest.read("reference.safetensors"))
@@ -464,10 +468,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             embedder.history_ = read_history(folder / "history.csv")
         except InputError:
             raise
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except Exception as error:  # damaged files raise nearly anything
             raise InputError(
-                f"{folder}: the model in this folder is damaged ({said}); train it anew"
+                f"{folder}: the model in this folder is damaged ({first_line(error)}); train it anew"
             ) from None
         embedder.encoder_ = network.eval()
         return embedder
@@ -708,8 +711,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no trained model here (config.json is missing)") from None
     except InputError:
         raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); train it anew") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: holds no settings; train it anew")
     check_format(path, config.get("format"), FORMAT)
     if config.get("format") != FORMAT:
         raise InputError(f"{path}: format {config.get('format')!r}; this version of mekiki reads {FORMAT!r}")
@@ -739,7 +744,7 @@ def read_history(path: Path) -> History:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        names = next(reader)
+        names = next(reader, [])
         rows = [[float(value) for value in row] for row in reader]
     if not rows or any(len(row) != len(names) for row in rows):
         raise ValueError(f"{path.name} is cut short")

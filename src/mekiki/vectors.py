@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.files import replaced_file
 from mekiki.npz import read_npz
 from mekiki.optional import require
@@ -115,5 +114,8 @@ def read_vectors(path: Path) -> VectorTable:
         return VectorTable(vectors, content["name"].to_pylist(), content["label"].to_pylist())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no vectors that can be read ({error})") from None
+    except MissingExtraError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        said = str(error).removeprefix(f"{path}: ") if isinstance(error, InputError) else first_line(error)
+        raise InputError(f"{path}: holds no vectors that can be read ({said})") from None

@@ -29,7 +29,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mekiki.cases.triplets import Triplets
-from mekiki.errors import InputError, not_known
+from mekiki.errors import InputError, first_line, not_known
 from mekiki.locks import locked
 from mekiki.losses import TripletLoss
 from mekiki.manifests import read_tensors, write_tensors
@@ -429,7 +429,7 @@ def load_adapter(path: Path) -> Adapter:
         adapter.load_state_dict(load(content))
     except Exception as error:  # damaged files raise nearly anything
         raise InputError(
-            f"{path}: cannot be read ({error}); `mekiki feedback RUN --untrain` takes it away"
+            f"{path}: cannot be read ({first_line(error)}); `mekiki feedback RUN --untrain` takes it away"
         ) from None
     adapter.requires_grad_(False)
     return adapter

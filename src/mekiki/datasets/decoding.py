@@ -25,6 +25,8 @@ from mekiki.images import Pixels
 from mekiki.progress import Progress, silent
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP")
+"""What Pillow may take a file for: others it reads by starting other programs, such as PostScript's."""
 LARGEST_IMAGE = 100_000_000
 """Pixels; more than that by its header and an image is not decoded."""
 LARGEST_KEPT_SIDE = 128
@@ -338,7 +340,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file; whatever goes wrong in the block is told as an `InputError` about that file."""
     try:
         # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file, not.
-        with path.open("rb") as handle, Image.open(handle) as image:
+        with path.open("rb") as handle, Image.open(handle, formats=FORMATS) as image:
             _refuse_bomb(image, path)
             yield image
     except InputError:

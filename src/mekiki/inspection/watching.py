@@ -146,18 +146,29 @@ def begun(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     if whole < len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
-    rows = list(csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline="")))
-    for row in rows:
-        if row["p"]:
-            alarm.add(float(row["p"]))
-    return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}, alarm
+    done = set()
+    number = 1
+    try:
+        for row in csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline="")):
+            number += 1
+            if row["p"]:
+                alarm.add(float(row["p"]))
+            done.add((row["file"], int(row["size"]), int(row["changed_ns"])))
+    except (ValueError, TypeError, csv.Error):
+        raise InputError(
+            f"{path}, row {number}: cannot be read; mend it or remove it, or give another --output"
+        ) from None
+    return done, alarm
 
 
 def _whole(content: bytes) -> int:
     """Length of the lines that have their end; a line break inside quotes belongs to the name of a file."""
     place = content.rfind(b"\r\n")
-    while content.count(b'"', 0, place) % 2:
-        place = content.rfind(b"\r\n", 0, place)
+    quotes = content.count(b'"', 0, place)
+    while quotes % 2:
+        before = content.rfind(b"\r\n", 0, place)
+        quotes -= content.count(b'"', before, place)
+        place = before
     return place + 2
 
 

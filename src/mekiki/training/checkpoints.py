@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.manifests import read_tensors, write_tensors
 
 History = dict[str, list[float]]
@@ -83,16 +82,18 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
         content, about = read_tensors(path)
         facts = json.loads(about["mekiki"])
         held = load(content) if tensors else {}
+        history: History = {str(name): [*map(float, column)] for name, column in facts["history"].items()}
+        return Checkpoint(len(history["epoch"]), history, dict(facts["settings"]), held)
     except InputError:
         raise InputError(
             f"{path}: not a readable checkpoint (it is damaged); delete it to start anew"
         ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no checkpoint here; leave out --resume to start anew") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
-    history: History = facts["history"]
-    return Checkpoint(len(history["epoch"]), history, facts["settings"], held)
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(
+            f"{path}: not a readable checkpoint ({first_line(error)}); delete it to start anew"
+        ) from None
 
 
 def restore(checkpoint: Checkpoint, *, model: nn.Module, loss: nn.Module, optimizer: Optimizer) -> None:
