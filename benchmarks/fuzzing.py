@@ -7,7 +7,7 @@ python -m benchmarks.fuzzing --corpus DIR             keep what crashed there
 
 Files are valid ones of each kind with bytes flipped, cut off, put in or repeated, numbers replaced by extreme ones, and
 pieces of two joined. With atheris installed its coverage leads the way (one process a reader); without it, or with
-`--blind`, chance alone does. A process that takes more than 2 GB, or a file that takes more than 10 s, is a failure.
+`--blind`, chance alone does. A process that takes more memory than `MEMORY`, or a file that takes more than 10 s, is a failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-MEMORY = 2 * 1024**3
+MEMORY = {"parquet": 4 * 1024**3, "images": 3 * 1024**3}
+"""Bytes that a process may take, 2 GB where nothing is said: Arrow believes the header of a page up to 2 GB, and an image
+may have as many pixels as it says, up to the 100 megapixels that are read."""
 PATIENCE = 10
 SAMPLE = Path(__file__).parent.parent / "tests" / "samples" / "version-1.zip"
 EXTREME = (
@@ -506,7 +508,12 @@ def led(name: str, runs: int, seconds: float, seed: int) -> None:
     for number, content in enumerate(kind.seeds):
         (place / str(number)).write_bytes(content)
     flags = [f"-runs={runs}", f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", f"-timeout={PATIENCE}"]
-    flags += [f"-rss_limit_mb={MEMORY // 2**20}", "-print_final_stats=1", "-verbosity=0", "-max_len=65536"]
+    flags += [
+        f"-rss_limit_mb={MEMORY.get(name, 2 * 1024**3) // 2**20}",
+        "-print_final_stats=1",
+        "-verbosity=0",
+        "-max_len=65536",
+    ]
     flags += [f"-artifact_prefix={SCRATCH}/mekiki-crash-{name}-"]
     atheris.Setup([sys.argv[0], *flags, str(place)], lambda content: refused_or_read(kind, content))
     atheris.Fuzz()

@@ -36,6 +36,7 @@ def read_npz(
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> path = Path(tempfile.mkdtemp()) / "some.npz"
         >>> np.savez(path, a=[1, 2], b=[3])
         >>> read_npz(path, lambda names: sorted(names, reverse=True))

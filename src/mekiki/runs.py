@@ -105,9 +105,8 @@ class Run:
             seal_folder(new)
             until_replaced.enter_context(locked(self.folder))
             for entry in self.folder.iterdir():
-                old = (
-                    entry.name in (*results, NAME) or entry.match("evaluation*.json") or PARTIAL in entry.name
-                )
+                result = entry.name in (*results, NAME) or (new / entry.name).exists()
+                old = result or entry.match("evaluation*.json") or PARTIAL in entry.name
                 if old and entry.name != CHECKPOINT:
                     continue
                 if entry.is_dir():

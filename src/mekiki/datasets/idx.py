@@ -167,7 +167,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) - start != int(np.prod(shape, dtype=object)):
         more = "more" if len(data) > _promised(data) else f"{len(data) - start:,}"
         raise InputError(f"{path}: its header promises {list(shape)} bytes and {more} follow; fetch it again")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # more dimensions than there can be, or none in one and too many in another
+        raise InputError(f"{path}: its header promises {list(shape)} bytes; fetch it again") from None
 
 
 def _header(data: bytes) -> tuple[int, int]:
@@ -179,7 +182,7 @@ def _header(data: bytes) -> tuple[int, int]:
 def _promised(data: bytes) -> int:
     """Length of the whole file by its header, of any length if that cannot be."""
     dimensions, start = _header(data)
-    return start + math.prod(struct.unpack(f">{dimensions}I", data[4:start]))
+    return start + int(math.prod(struct.unpack(f">{dimensions}I", data[4:start])))
 
 
 def find(name: str, root: Path | None = None) -> Path | None:
