@@ -14,6 +14,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from mekiki.progress import Progress, silent
 
 _UBYTE = 0x08
 _LONGEST_HEADER = 4 + 4 * 255
-_LARGEST = 1 << 32
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             plain.seek(0)
             # No more than the header promises, and one byte to see that there is none: a small file may unpack to any.
             with gzip.open(plain) if packed else contextlib.nullcontext(plain) as file:
-                data = file.read(_LONGEST_HEADER)
+                data = _up_to(file, _LONGEST_HEADER)
                 if len(data) == _LONGEST_HEADER:
-                    data += file.read(min(max(0, _promised(data) - len(data)), _LARGEST) + 1)
+                    data += _up_to(file, max(0, _promised(data) - len(data)) + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
     except OSError as error:
@@ -173,13 +174,21 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: its header promises {list(shape)} bytes; fetch it again") from None
 
 
-def _header(data: bytes) -> tuple[int, int]:
+def _up_to(file: IO[bytes], most: int) -> bytearray:
+    """What a file still has, but no more than so much; piece by piece, for `most` may be any lie."""
+    data = bytearray()
+    while piece := file.read(min(_PIECE, most - len(data))):
+        data += piece
+    return data
+
+
+def _header(data: bytes | bytearray) -> tuple[int, int]:
     """How many dimensions there are, and where the content starts."""
     dimensions = data[3] if len(data) > 3 else 0
     return dimensions, 4 + 4 * dimensions
 
 
-def _promised(data: bytes) -> int:
+def _promised(data: bytes | bytearray) -> int:
     """Length of the whole file by its header, of any length if that cannot be."""
     dimensions, start = _header(data)
     return start + int(math.prod(struct.unpack(f">{dimensions}I", data[4:start])))
