@@ -13,8 +13,8 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +174,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: its header promises {list(shape)} bytes; fetch it again") from None
 
 
-def _up_to(file: IO[bytes], most: int) -> bytearray:
+def _up_to(file: gzip.GzipFile | BufferedReader, most: int) -> bytearray:
     """What a file still has, but no more than so much; piece by piece, for `most` may be any lie."""
     data = bytearray()
     while piece := file.read(min(_PIECE, most - len(data))):
