@@ -52,8 +52,8 @@ def locked(
         []
     """
     whole = Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link)
-    name = (whole, role)
-    held: set[tuple[Path, str]] = _mine.__dict__.setdefault("held", set())
+    name = (os.getpid(), whole, role)  # a process forked off this one holds nothing
+    held: set[tuple[int, Path, str]] = _mine.__dict__.setdefault("held", set())
     if name in held:
         yield
         return
