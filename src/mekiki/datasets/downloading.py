@@ -59,7 +59,7 @@ def _attempt(url: str, part: Path, md5: str, name: str, progress: Progress) -> s
     headers = {"User-Agent": "mekiki", **({"Range": f"bytes={have}-"} if have else {})}
     try:
         asked = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(asked, timeout=TIMEOUT) as reply:  # nosec B310: our mirrors, all http(s)
+        with urllib.request.urlopen(asked, timeout=TIMEOUT) as reply:  # nosec B310 (a mirror of ours)
             if reply.status != 206:
                 have = 0  # the server sends everything, whatever was asked for
             reason = _receive(reply, part, have, name, progress)

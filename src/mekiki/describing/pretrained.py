@@ -59,7 +59,7 @@ def load_pretrained(
     home = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else source
     with quiet_transformers(transformers):
         try:
-            # Which model and which revision of it is the user's to say; no code comes with it, and its fingerprint is kept.
+            # Which model, and which revision of it, is the user's to say; no code comes with it.
             config = transformers.AutoConfig.from_pretrained(  # nosec B615
                 source, trust_remote_code=False
             )
