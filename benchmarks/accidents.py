@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SHARE = {"train": 45, "resume": 25, "calibrate": 50, "teach": 50, "remember": 30, "feedback": 30}
-"""Kills of each command: 230 in all."""
+SHARE = {"train": 45, "resume": 10, "calibrate": 60, "teach": 55, "remember": 15, "feedback": 15}
+"""Kills of each command: 200 in all."""
 
 
 @dataclass(frozen=True)
