@@ -432,6 +432,25 @@ def case_stats_lines(told: Mapping[str, Any]) -> None:
     )
 
 
+def sharpening_epoch(row: Mapping[str, float], epochs: int) -> None:
+    """One epoch of a sharpening."""
+    right = ", ".join(
+        f"{name} {number(value, 100, '%')}" for name, value in row.items() if name not in ("epoch", "loss")
+    )
+    err().print(f"epoch {row['epoch']:.0f}/{epochs} · loss {row['loss']:.4f} · read rightly: {right}")
+
+
+def sharpened_lines(told: Mapping[str, Any]) -> None:
+    """What a sharpening came to."""
+    console = out()
+    marked = f", {told['marked']:,} of them with a mask" if told["marked"] else ""
+    console.print(f"{told['parts']:,} parts{marked}; of those kept apart it reads rightly")
+    for name, share in told["right"].items():
+        frequent = number(told["frequent"][name], 100, "%")
+        console.print(f"  {name}: {number(share, 100, '%')} (always the most frequent: {frequent})")
+    console.print("`mekiki describe-train` and `mekiki describe` look with it from now on.")
+
+
 def describing_epoch(row: Mapping[str, float], epochs: int) -> None:
     """One line an epoch of learning to describe, on standard error."""
     err().print(
