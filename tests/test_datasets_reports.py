@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mekiki.datasets.decoding import decode_mask
 from mekiki.datasets.report_words import LANGUAGES
 from mekiki.datasets.reports import (
     CLEAN,
