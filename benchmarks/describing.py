@@ -1,11 +1,10 @@
 """Describing parts from vectors, by the small decoder that is made from the texts: what is said rightly, and how soon.
 
-*Surfaces*: the eye learns from generated surfaces of one seed, is sharpened by the reports and masks of another, and the
-reports to describe are of a third, so that no part that is described, taught or held out, was ever seen by the eye while
-it learnt. *Tiles*: a judge calibrated on OK tiles
-through the backbone; reports of the defective ones, and of as many others that are OK, made from their masks; once
-dealt by photograph and once by part, because the data set holds parts several times. Both through
-`mekiki describe-train`; what is held out had no part in learning.
+*Surfaces*: the eye learns from generated surfaces of one seed, is sharpened by the reports and masks of another, and
+the reports to describe are of a third, so that no part that is described, taught or held out, was ever seen by the
+eye while it learnt. *Tiles*: a judge calibrated on OK tiles through the backbone; reports of the defective ones, and
+of as many others that are OK, made from their masks; once dealt by photograph and once by part, because the data set
+holds parts several times. Both through `mekiki describe-train`; what is held out had no part in learning.
 """
 
 from __future__ import annotations
