@@ -890,6 +890,12 @@ def describe(
             help="let a vLLM server speak, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
         ),
     ] = None,
+    served_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="with --endpoint: the server's name for it  [default: that it learnt with]"
+        ),
+    ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(metavar="JSONL", help="write what such a server would be sent, and send nothing"),
@@ -906,8 +912,10 @@ def describe(
         raise InputError(f"--format {format_}: give text or json")
     if bool(images) == (vectors is not None):
         raise InputError("describe: give photographs, or --vectors FILE")
+    if served_model is not None and endpoint is None:
+        raise InputError("--served-model goes with --endpoint, the server that has it")
     explainer = explaining.Explainer(run, language=language, cases=cases, four_bit=four_bit)
-    remote = None if endpoint is None else explaining.Remote(explainer, endpoint)
+    remote = None if endpoint is None else explaining.Remote(explainer, endpoint, served_model)
     subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(gather(images or []))
     if requests is not None:
         number = explaining.write_server_requests(explainer, subjects, requests, ask)
