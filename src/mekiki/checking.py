@@ -12,7 +12,7 @@ from mekiki.locks import locked
 from mekiki.logs import rows, sealed
 from mekiki.manifests import NAME, SEAL, Manifest, digest_of, read_sealed, read_tensors, seal_folder
 
-UNITS = ("", "judge", "describer", "text-models/*")
+UNITS = ("", "judge", "describer", "sharp", "text-models/*")
 """Folders of a run that are replaced in one step, each with a manifest of its own."""
 READ = (
     "model.safetensors",
@@ -96,7 +96,7 @@ def _settled(folder: Path) -> None:
     settle_folder(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that mekiki wrote")
-    for unit in UNITS[1:3]:
+    for unit in UNITS[1:4]:
         settle_folder(folder / unit)
 
 
