@@ -18,7 +18,6 @@ import io
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import struct
@@ -534,6 +533,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     if given.one:
+        import resource  # which Windows has not
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         (name,) = given.kinds
         if given.blind:

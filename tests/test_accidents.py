@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import threading
@@ -244,6 +243,8 @@ def test_tensors_and_settings_carry_their_own_checksum(tmp_path):
 
 def limited(work):
     """Do some work in a process whose files may not grow, as on a full disk; what came of it in one line."""
+    import resource  # which Windows has not
+
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
