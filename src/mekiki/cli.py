@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import shlex
 import sys
 from functools import partial
@@ -154,6 +155,12 @@ def train(
         str, typer.Option(help="how more than two dimensions are drawn: pca or tsne")
     ] = "pca",
     device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="processes on this machine, on GPUs one each; they share every batch")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="machines that each run this command with as many processes")
+    ] = 1,
     root: Root = None,
     size: Size = None,
     channels: Channels = None,
@@ -166,6 +173,7 @@ def train(
     """Learn an embedding, measure it, and write a report. The defaults are the experiment of the post."""
     from mekiki import experiments, recipes, runs, terminal
     from mekiki.embedder import Embedder
+    from mekiki.experiments import processes
     from mekiki.pictures import check_method
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
@@ -175,11 +183,20 @@ def train(
     embedder.check_settings()
     request = request.for_encoder(embedder.encoder)
     check_method(projection)
+    fabric = processes.join(device, devices, nodes) if processes.among_several() else None
+    if fabric is not None and fabric.global_rank:
+        experiments.take_part(request.load(), embedder, out or Path("runs"), fabric)
+        return
+    arguments = sys.argv[1:]
     if out is None:
         kind = embedder.loss if recipe == "post" else f"{recipe}-{Path(embedder.encoder).name}"
         named = f"{_short(data)}-{kind}-{embedder.dim}d-seed{seed}"
         choose = runs.latest_folder if resume else runs.free_folder
         out = choose(Path("runs"), named)
+        arguments += ["--out", str(out)]
+    if fabric is None and devices * nodes > 1:
+        runs.Run(out).check(resume=resume)
+        sys.exit(processes.start(arguments, devices, nodes))
     with terminal.progress_bar() as progress:
         runs.Run(out).check(resume=resume)
         result = experiments.train_run(
@@ -191,6 +208,7 @@ def train(
             projection=projection,
             command=_command_line(),
             on_epoch=_epoch_printer(embedder.epochs, out),
+            fabric=fabric,
             progress=progress,
         )
     if json:
@@ -1034,7 +1052,13 @@ def main() -> None:
     except OSError as error:
         sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
     except Exception as error:
-        # torch tells it in words, in an error of no kind of its own.
+        # torch tells these in words, in an error of no kind of its own.
+        if "LOCAL_RANK" in os.environ and any(word in str(error).lower() for word in ("gloo", "nccl")):
+            sys.exit(
+                _failed(
+                    "another process of this training has ended; finished epochs are kept: --resume goes on"
+                )
+            )
         if (
             isinstance(error, MemoryError)
             or "not enough memory" in str(error)
