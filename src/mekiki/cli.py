@@ -1052,13 +1052,13 @@ def main() -> None:
     except OSError as error:
         sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
     except Exception as error:
-        # torch tells these in words, in an error of no kind of its own.
-        if "LOCAL_RANK" in os.environ and any(word in str(error).lower() for word in ("gloo", "nccl")):
-            sys.exit(
-                _failed(
-                    "another process of this training has ended; finished epochs are kept: --resume goes on"
-                )
-            )
+        if "LOCAL_RANK" in os.environ:
+            from mekiki.experiments.processes import LEFT_ALONE, left_alone
+
+            if left_alone(error):
+                terminal.line("error", "another process of this training has ended", "bold red")
+                sys.exit(LEFT_ALONE)
+        # torch tells it in words, in an error of no kind of its own.
         if (
             isinstance(error, MemoryError)
             or "not enough memory" in str(error)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 INTERRUPTED = 130
+LEFT_ALONE = 75
+"""Exit code of a process that another one has left alone: why is for that one to say."""
 GRACE = 5.0
 """Seconds that processes have to end by themselves, and to say why, when one of them has ended badly."""
 LOOK_EVERY = 0.05
@@ -123,6 +125,11 @@ def _environment(devices: int, nodes: int) -> dict[str, str]:
     return environment | {"WORLD_SIZE": str(devices * nodes), "LOCAL_WORLD_SIZE": str(devices), HELD: "1"}
 
 
+def left_alone(error: Exception) -> bool:
+    """Whether an error of torch says that another process is gone; it tells it in words, in an error of no kind."""
+    return "LOCAL_RANK" in os.environ and any(word in str(error).lower() for word in ("gloo", "nccl"))
+
+
 def _started(
     arguments: Sequence[str], environment: dict[str, str], number: int, said: Path
 ) -> subprocess.Popen[bytes]:
@@ -154,13 +161,15 @@ def _watched(processes: Sequence[subprocess.Popen[bytes]], said: Sequence[Path])
         if all(code == 0 for code in codes):
             return 0
         time.sleep(LOOK_EVERY)
-    number = failed[0]
+    _wait(processes)
+    codes = [process.poll() for process in processes]
+    own = codes[0]
+    if own and own > 0 and own != LEFT_ALONE:  # has said why; the others may have met the same
+        return own
+    causes = [number for number, code in enumerate(codes) if code not in (None, 0, LEFT_ALONE)]
+    number = (causes or failed)[0]
     code = codes[number] or 1
-    if number:  # the first may have met the same, and then says it itself
-        _wait(processes[:1])
-        own = processes[0].poll()
-        if own == 2:
-            return own
+    if number:
         sys.stderr.write(said[number].read_text(encoding="utf-8", errors="replace"))
     if code < 0:
         sys.stderr.write(

@@ -100,9 +100,7 @@ class Augmentation:
         if self.border not in get_args(Border):
             raise not_known("augmentation border", self.border, get_args(Border))
 
-    def __call__(
-        self, stored: Tensor, generator: torch.Generator, share: slice = slice(None)
-    ) -> Tensor:
+    def __call__(self, stored: Tensor, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
         """Change a batch.
 
         Args:

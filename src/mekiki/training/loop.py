@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from mekiki.training.doctor import effective_rank, spread
 from mekiki.training.objectives import Batch, Objective, Outcome
 from mekiki.training.ranks import ALONE, Ranks
 from mekiki.training.schedules import NEEDS_LENGTH, schedule
-from mekiki.training.shared_norm import shared_batch_norm
+from mekiki.training.shared_norm import SharedBatchNorm2d, shared_batch_norm
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -142,7 +142,7 @@ def train(
         InputError: the checkpoint to resume was made with other settings, or another process has other data.
     """
     ranks = Ranks.of(fabric)
-    with shared_batch_norm(objective.model, ranks):
+    with shared_batch_norm(objective.model, ranks) as norms:
         return _train(
             objective,
             encoder,
@@ -151,6 +151,7 @@ def train(
             settings=settings,
             fabric=fabric,
             ranks=ranks,
+            norms=norms,
             checkpoint=checkpoint,
             resume=resume,
             identity=identity,
@@ -168,6 +169,7 @@ def _train(
     settings: TrainingSettings,
     fabric: Fabric,
     ranks: Ranks,
+    norms: Sequence[SharedBatchNorm2d],
     checkpoint: Path | None,
     resume: bool,
     identity: Mapping[str, Any] | None,
@@ -206,7 +208,7 @@ def _train(
         restore(saved, model=objective.model, loss=objective.loss, optimizer=optimizer)
         history, done = saved.history, saved.epoch
 
-    learner = _Learner(objective, model, optimizer, settings, fabric, ranks)
+    learner = _Learner(objective, model, optimizer, settings, fabric, ranks, norms)
     for epoch in range(done, settings.epochs):
         epoch_seed = settings.seed * 1_000_003 + epoch
         generator = torch.Generator().manual_seed(epoch_seed)
@@ -254,6 +256,7 @@ class _Learner:
     settings: TrainingSettings
     fabric: Fabric
     ranks: Ranks
+    norms: Sequence[SharedBatchNorm2d]
 
     def pass_over(
         self,
@@ -320,6 +323,8 @@ class _Learner:
         The wrapped model averages gradients over processes, so what is averaged must be the loss of the whole batch.
         """
         number, ranks = len(batch.target), self.ranks
+        for norm in self.norms:
+            norm.divided = ranks.divides(number)
         outputs = self.model(*taken)
         if self.objective.whole_batches:
             several = outputs if isinstance(outputs, tuple) else (outputs,)

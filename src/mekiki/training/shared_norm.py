@@ -17,8 +17,11 @@ from mekiki.training.ranks import Ranks
 
 
 @contextmanager
-def shared_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
+def shared_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[list[SharedBatchNorm2d]]:
     """Inside, the batch normalisations of a model count the whole batch of all processes; weights stay the same objects.
+
+    Yields:
+        What stands in for them, to be told which batches are shared.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
@@ -29,7 +32,7 @@ def shared_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
         'BatchNorm2d'
     """
     if ranks.alone:
-        yield
+        yield []
         return
     places = [
         (parent, name, child)
@@ -37,10 +40,11 @@ def shared_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
         for name, child in parent.named_children()
         if type(child) is nn.BatchNorm2d
     ]
-    for parent, name, child in places:
-        setattr(parent, name, SharedBatchNorm2d(child))
+    shared = [SharedBatchNorm2d(child) for _, _, child in places]
+    for (parent, name, _), norm in zip(places, shared, strict=True):
+        setattr(parent, name, norm)
     try:
-        yield
+        yield shared
     finally:
         for parent, name, child in places:
             child.train(parent.training)
@@ -52,7 +56,12 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     Args:
         like: weights, running statistics and settings are its own, not copies.
+
+    Attributes:
+        divided: whether the batch is shared; else each process has all of it, and nothing is to be joined.
     """
+
+    divided = True
 
     def __init__(self, like: nn.BatchNorm2d) -> None:
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
@@ -63,7 +72,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `[B, C, H, W]`; in evaluation as the original does."""
-        if not self.training:
+        if not (self.training and self.divided):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None
