@@ -54,7 +54,7 @@ def join(device: str, devices: int, nodes: int) -> Fabric:
         InputError: the numbers are not those of the processes that were started, or there are too few devices.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     world = int(os.environ["WORLD_SIZE"])
     here = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
@@ -98,8 +98,9 @@ def start(arguments: Sequence[str], devices: int, nodes: int) -> int:
         said = [Path(folder) / str(number) for number in range(devices)]
         processes: list[subprocess.Popen[bytes]] = []
         try:
-            for number in range(devices):
-                processes.append(_started(arguments, environment, number, said[number]))
+            processes.extend(
+                _started(arguments, environment, number, file) for number, file in enumerate(said)
+            )
             return _watched(processes, said)
         except KeyboardInterrupt:
             return _interrupted(processes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -130,7 +131,7 @@ class Ranks:
         if not self.divides(number):
             return [slice(0, number)] * self.size
         bounds = [number * rank // self.size for rank in range(self.size + 1)]
-        return [slice(*ends) for ends in zip(bounds, bounds[1:], strict=False)]
+        return [slice(*ends) for ends in pairwise(bounds)]
 
 
 ALONE = Ranks()

@@ -18,7 +18,9 @@ from mekiki.training.ranks import Ranks
 
 @contextmanager
 def shared_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[list[SharedBatchNorm2d]]:
-    """Inside, the batch normalisations of a model count the whole batch of all processes; weights stay the same objects.
+    """Inside, the batch normalisations of a model see the whole batch of all processes.
+
+    Their weights and statistics stay the same objects.
 
     Yields:
         What stands in for them, to be told which batches are shared.
@@ -96,7 +98,7 @@ class _Normalised(torch.autograd.Function):
         own = torch.cat((count, own_mean, own_var))
         parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
         distributed.all_gather(parts, own)
-        counts, means, variances = torch.stack(parts).split([1, x.shape[1], x.shape[1]], dim=1)
+        counts, means, variances = torch.split(torch.stack(parts), [1, x.shape[1], x.shape[1]], dim=1)
         total = counts.sum()
         share = counts / total
         mean = (share * means).sum(0)
