@@ -165,7 +165,7 @@ class Augmentation:
         # From pixels to sides of length 2.
         amounts = torch.stack((x_row * (2 / width), y_row * (2 / height))).permute(2, 0, 1).reshape(-1, 3)
         if self.elastic:
-            amounts = torch.cat((amounts, noise.reshape(len(amounts), -1) * (2 * self.elastic)), 1)
+            amounts = torch.cat((amounts, noise.view(-1, self.elastic_grid**2) * (2 * self.elastic)), 1)
         waves = _waves(height, width, self.elastic_grid if self.elastic else 0, images.device)
         # One product for the affine and the elastic part: apart, they would pass over the places twice.
         places = amounts.to(images.device) @ waves

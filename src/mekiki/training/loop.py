@@ -344,7 +344,7 @@ def _numbered(epoch: int, settings: TrainingSettings) -> str:
 
 
 def _taken_ahead(
-    examples: Examples, batches: list[Batch], device: torch.device, ranks: Ranks
+    examples: Examples, batches: list[Batch], device: torch.device, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Batch, list[Tensor]]]:
     """Each batch with its examples; those that lie on a disk are read one batch ahead, while the network works."""
 
