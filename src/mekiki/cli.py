@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mekiki.errors import DataWarning, InputError, MekikiError
+from mekiki.errors import DataWarning, InputError, MekikiError, not_known
 
 app = typer.Typer(
     name="mekiki",
@@ -126,6 +126,10 @@ Augment = Annotated[
     typer.Option(help="change training images at random: digits, surfaces or none  [default: none]"),
 ]
 Normalise = Annotated[bool, typer.Option(help="put the vectors on the unit sphere")]
+Engine = Annotated[
+    str, typer.Option(help="here, or ray: by many processes or machines, to a folder of Parquet files")
+]
+PartLength = Annotated[int, typer.Option("--part", min=1, help="images a file, with --engine ray")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Out = Annotated[Path | None, typer.Option(metavar="RUN", help="folder to write  [default: one under runs/]")]
 
@@ -370,7 +374,7 @@ def calibrate(
 @app.command()
 def judge(
     run: JudgeFolder,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="photographs, or folders of them")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="photographs, or folders of them")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -380,11 +384,20 @@ def judge(
     cases: Annotated[
         int, typer.Option(min=0, metavar="K", help="show the K nearest past cases of each, with their notes")
     ] = 0,
+    engine: Engine = "here",
+    part: PartLength = 2000,
     json: Json = False,
 ) -> None:
     """Judge photographs: OK or NG, how sure, why, and where."""
     from mekiki import inspection, terminal
 
+    if _by_ray(engine):
+        from mekiki import bulk
+
+        if output is None or len(paths) != 1 or cases:
+            raise InputError("judge: --engine ray takes one folder or URL, -o FOLDER, and no --cases")
+        _in_bulk(bulk.judge_in_bulk, run, paths[0], output, part, json)
+        return
     recall = None
     if cases:
         from mekiki import remembering
@@ -400,7 +413,8 @@ def judge(
             past[str(verdict.path)] = recall(verdict)
 
     with terminal.progress_bar() as progress:
-        judged = inspection.judge_paths(run, paths, output, on_verdict=told, progress=progress)
+        places = [Path(path) for path in paths]
+        judged = inspection.judge_paths(run, places, output, on_verdict=told, progress=progress)
     if json:
         terminal.print_json(judged | ({"cases": past} if cases else {}))
         return
@@ -536,15 +550,24 @@ def evaluate(
 def embed(
     run: RunFolder,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="images: a file, a folder, or a data set by name")
+        str, typer.Argument(metavar="DATA", help="images: a file, a folder, a URL, or a data set by name")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="vectors.npz, .parquet or .csv")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="vectors.npz, .parquet or .csv; with --engine ray a folder")
+    ],
+    engine: Engine = "here",
+    part: PartLength = 2000,
     root: Root = None,
     json: Json = False,
 ) -> None:
     """Write the vectors of images to a file."""
     from mekiki import experiments, terminal
 
+    if _by_ray(engine):
+        from mekiki import bulk
+
+        _in_bulk(bulk.embed_in_bulk, run, data, output, part, json)
+        return
     with terminal.progress_bar() as progress:
         summary = experiments.embed_images(run, data, output, root=root, progress=progress)
     if json:
@@ -1142,6 +1165,31 @@ def _tune_text(
         terminal.tuned_lines(told)
     else:
         terminal.out().print(f"no longer in force: {told['taken_back']}")
+
+
+def _by_ray(engine: str) -> bool:
+    if engine not in ("here", "ray"):
+        raise not_known("engine", engine, ("here", "ray"))
+    return engine == "ray"
+
+
+def _in_bulk(work: Any, run: Path, data: str, output: Path, part: int, json: bool) -> None:
+    """Have it done by Ray, and say what came of it."""
+    from mekiki import terminal
+
+    try:
+        with terminal.progress_bar() as progress:
+            summary = work(run, data, output, part=part, progress=progress)
+    except KeyboardInterrupt:
+        terminal.line("interrupted", "finished parts are kept: the same command goes on", "yellow")
+        sys.exit(INTERRUPTED)
+    if json:
+        terminal.print_json(summary)
+        return
+    for note in summary["notes"]:
+        terminal.line("note", note, "yellow")
+    said = f", {summary['problems']:,} of them cannot be read" if summary["problems"] else ""
+    terminal.out().print(f"{summary['n']:,} rows{said}: {output}")
 
 
 def _failed(message: str) -> int:
