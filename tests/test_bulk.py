@@ -191,7 +191,7 @@ def test_what_cannot_be_done_is_one_line(mekiki, trained, photos, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for Ray's workers in /proc")
-def test_ray_loses_no_image_of_50000_when_three_workers_are_killed(trained, tmp_path):
+def test_ray_loses_no_image_of_50000_when_workers_are_killed_three_times(trained, tmp_path):
     pytest.importorskip("ray")
     rng = np.random.default_rng(0)
     for number in range(50):
@@ -214,7 +214,7 @@ def test_ray_loses_no_image_of_50000_when_three_workers_are_killed(trained, tmp_
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                named = (folder / "cmdline").read_bytes().startswith(b"ray::")
+                named = (folder / "cmdline").read_bytes().startswith(b"ray::Map")
                 if named and mark.encode() in (folder / "environ").read_bytes():
                     found.append(int(folder.name))
             except OSError:
@@ -222,16 +222,17 @@ def test_ray_loses_no_image_of_50000_when_three_workers_are_killed(trained, tmp_
         return found
 
     killed = []
-    for wanted in (5, 25, 50):
+    for wanted in (5, 15, 25, 35, 45, 55):
         wait_until(lambda wanted=wanted: parts() >= wanted, process, seconds=300)
         time.sleep(random.random())
-        (victim, *_) = busy = workers()
-        assert busy, "no worker is there to be killed"
-        os.kill(victim, signal.SIGKILL)
-        killed.append(victim)
+        wait_until(workers, process, seconds=60)  # between two parts a worker is idle
+        victim = random.choice(workers() or [None])
+        if victim is not None:
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert len(set(killed)) == 3
+    assert len(set(killed)) >= 3
     assert json.loads(out)["n"] == 50_000
     names = [row["name"] for row in rows_of(tmp_path / "out")]
     assert len(names) == len(set(names)) == 50_000

@@ -6,10 +6,11 @@ in one step under a name that the plan has given it, so doing it twice is doing 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _given_out(missing: list[int], arguments: dict[str, Any]) -> Iterator[dict[s
         parts = ray.data.from_items(
             [{"part": number} for number in missing], override_num_blocks=min(len(missing), MOST_TASKS)
         )
-        done = parts.map(_do, fn_kwargs={"arguments": arguments}, num_cpus=1, max_retries=-1)
+        done = parts.map(_do, fn_kwargs={"arguments": arguments}, num_cpus=1)
         try:
             yield from done.iter_rows()
         except ray.exceptions.RayError as error:
@@ -132,11 +133,13 @@ def _do(row: dict[str, Any], arguments: dict[str, Any]) -> dict[str, int]:
     return do_part(part=int(row["part"]), **arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _ray() -> Iterator[Any]:
     """Ray, at the cluster in `RAY_ADDRESS` or else on this machine alone, and quiet."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Milliseconds: a machine that is merely busy must not be taken for dead, and all it has done for lost.
+    os.environ.setdefault("RAY_health_check_timeout_ms", "60000")
     ray = require("ray", extra="scale", purpose="--engine ray")
     require("ray.data", extra="scale", purpose="--engine ray")
     own = not ray.is_initialized()
@@ -147,7 +150,10 @@ def _ray() -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        yield ray
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # Ray tells of lost workers on the one, where results belong
+            yield ray
     finally:
         if own:
             ray.shutdown()
