@@ -23,6 +23,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mekiki {version('mekiki')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say which version this is")
+    ] = False,
+) -> None:
+    """Teach an eye from labelled examples, and see what it learnt."""
+
+
 data_app = typer.Typer(help="Data sets known by name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 cases_app = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)

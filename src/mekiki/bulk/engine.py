@@ -145,7 +145,13 @@ def _ray() -> Iterator[Any]:
     own = not ray.is_initialized()
     if own:
         here = {} if "RAY_ADDRESS" in os.environ else {"object_store_memory": STORE_BYTES}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
+        except Exception as error:  # it has no kind of error of its own for this
+            ray.shutdown()
+            raise InputError(
+                f"ray: does not start ({first_line(error)}); the same command tries again"
+            ) from None
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
