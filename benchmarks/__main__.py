@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from benchmarks import (
     ablation,
     against_pml,
+    bulk,
     cases,
     describing,
     embedding,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "cases": cases.main,
     "describing": describing.main,
     "scaling": scaling.main,
+    "bulk": bulk.main,
 }
 
 SAME_QUALITY = 0.002
@@ -315,6 +317,13 @@ def _scaling(r: dict[str, Any]) -> Cells:
     )
 
 
+def _bulk(r: dict[str, Any]) -> Cells:
+    told = (
+        f"{kind} {row['cpu_ms']:.1f} ms, {row['bytes_a_row']:.0f} bytes" for kind, row in r["rows"].items()
+    )
+    return Cells("", "; ".join(told), None)
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -356,6 +365,7 @@ ROWS = (
     Row("27b the same, parts apart", "", "describing", _described("tiles, parts apart", defect=0.85)),
     Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
     Row("29 two processes on two cores", "≥ 1.5×, conv", "scaling", _scaling),
+    Row("30 a photograph in bulk, processor time", "", "bulk", _bulk),
 )
 
 

@@ -95,6 +95,13 @@ def test_each_image_has_one_row_and_the_vector_of_the_ordinary_engine(trained, p
     assert all((ordinary[name] == np.float32(vector)).all() for name, vector in good.items())
 
 
+def test_the_parts_are_read_as_one_table(trained, photos, tmp_path, in_process):
+    dataset = pytest.importorskip("pyarrow.dataset")
+    bulk.embed_in_bulk(trained, str(photos), tmp_path / "out", part=5)
+    whole = dataset.dataset(tmp_path / "out", format="parquet", exclude_invalid_files=True)
+    assert whole.count_rows() == 22
+
+
 def test_after_a_stop_only_what_is_missing_is_done(trained, photos, tmp_path, in_process):
     in_process.stop = 2
     with pytest.raises(KeyboardInterrupt):
