@@ -173,7 +173,7 @@ def started(*arguments):
     )
 
 
-def ended(process, seconds=120):
+def ended(process, seconds=400):
     out, err = process.communicate(timeout=seconds)
     return Said(process.returncode, out, err)
 
@@ -224,15 +224,15 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes 
 def test_when_one_process_is_killed_all_end_and_the_rest_is_done_later(tmp_path, who):
     folder = tmp_path / "run"
     cut = started(*command(folder, "--epochs", 5000))
-    wait_until((folder / "checkpoint.safetensors").exists, cut, seconds=120)
+    wait_until((folder / "checkpoint.safetensors").exists, cut, seconds=400)
     own = children(cut)
     assert len(own) == 2
     if who == "all":  # the command itself: nobody is left to end the others
         cut.kill()
     else:
         os.kill(own[who], signal.SIGKILL)
-    said = ended(cut, 30)
-    wait_until(lambda: all(gone(number) for number in own), seconds=30)
+    said = ended(cut, 60)
+    wait_until(lambda: all(gone(number) for number in own), seconds=60)
     if who != "all":
         assert said.code == 128 + signal.SIGKILL, said.err
         assert f"process {who} of 2 was ended by SIGKILL" in said.err
@@ -249,10 +249,10 @@ def test_when_one_process_is_killed_all_end_and_the_rest_is_done_later(tmp_path,
 def test_ctrl_c_ends_all_processes_with_one_line(tmp_path):
     folder = tmp_path / "run"
     cut = started(*command(folder, "--epochs", 5000))
-    wait_until((folder / "checkpoint.safetensors").exists, cut, seconds=120)
+    wait_until((folder / "checkpoint.safetensors").exists, cut, seconds=400)
     own = children(cut)
     cut.send_signal(signal.SIGINT)
-    said = ended(cut, 30)
+    said = ended(cut, 60)
     assert said.code == 130
     assert said.err.count("interrupted: ") == 1
     assert "Traceback" not in said.err
