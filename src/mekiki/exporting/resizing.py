@@ -25,6 +25,8 @@ BITS = 22
 LUMA = (19595, 38470, 7471)
 """Of red, green and blue in grey, in units of 2⁻¹⁶ (ITU-R 601), as Pillow has them."""
 
+_PROBES = 20  # small images in which the order of the passes may not show
+
 
 def _triangle(x: float) -> float:
     return max(0.0, 1.0 - abs(x))
@@ -178,13 +180,17 @@ class Resizing(nn.Module):
 
     def _order_passes(self, given: tuple[int, int], ends: tuple[float, float], resample: int) -> None:
         """Which pass comes first differs between versions of Pillow, so it is asked."""
-        noise = np.random.default_rng(0).integers(0, 256, given).astype(np.uint8)
         size, box = (self.wanted[1], self.wanted[0]), (0, 0, ends[1], ends[0])
-        there = np.asarray(Image.fromarray(noise).resize(size, Image.Resampling(resample), box))
-        pixels = torch.from_numpy(noise).int()[None, :, :, None]
-        first, second = self.passes
-        if not np.array_equal(self._passed(self._passed(pixels, first), second)[0, :, :, 0], there):
-            self.passes = [second, first]
+        draws = np.random.default_rng(0)
+        for _ in range(_PROBES):
+            noise = draws.integers(0, 256, (*given, 3)).astype(np.uint8)
+            there = np.asarray(Image.fromarray(noise).resize(size, Image.Resampling(resample), box))
+            pixels = torch.from_numpy(noise).int()[None]
+            for order in (self.passes, self.passes[::-1]):
+                first, second = order
+                if not np.array_equal(self._passed(self._passed(pixels, first), second)[0], there):
+                    self.passes = order[::-1]
+                    return
 
     def _reduced(self, pixels: Tensor) -> Tensor:
         """The rounded mean of each block of pixels; blocks at the end may be smaller."""
