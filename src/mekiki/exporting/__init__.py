@@ -1,0 +1,7 @@
+"""Exporting: a run as one ONNX graph, from the decoded photograph to the verdict, compared with the program before it is
+written.
+"""
+
+from mekiki.exporting.exporting import export_run
+
+__all__ = ["export_run"]

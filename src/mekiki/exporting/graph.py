@@ -156,7 +156,9 @@ class Runtime:
         return dict(zip(self._names, self._session.run(None, {"image": images}), strict=True))
 
 
-def in_eight_bits(model: Any, networks: Sequence[str], images: Sequence[NDArray[np.uint8]], room: Path) -> Any:
+def in_eight_bits(
+    model: Any, networks: Sequence[str], images: Sequence[NDArray[np.uint8]], room: Path
+) -> Any:
     """The same model with the weights and activations of its network as whole numbers of eight bits.
 
     Post-training quantisation of onnxruntime: a scale for each output channel of the weights, and one for each activation,

@@ -198,19 +198,20 @@ class Resizing(nn.Module):
         pixels = nn.functional.pad(pixels, (0, 0, 0, -width % across, 0, -height % down))
         height, width = -(-height // down), -(-width // across)
         blocks = pixels.reshape(-1, height, down, width, across, pixels.shape[3])
-        total = blocks.sum((2, 4), dtype=torch.int32) + self.halves
-        return ((total.long() * self.inverse) // 2**24).int()
+        total = blocks.sum((2, 4), dtype=torch.int32) + self.get_buffer("halves")
+        return ((total.long() * self.get_buffer("inverse")) // 2**24).int()
 
     def _passed(self, pixels: Tensor, axis: int) -> Tensor:
         """One pass: along rows (axis 2), or down columns (axis 1)."""
-        places, shares = getattr(self, f"places{axis}"), getattr(self, f"shares{axis}")
+        places, shares = self.get_buffer(f"places{axis}"), self.get_buffer(f"shares{axis}")
         # The lines to be added stand in front, so that each copy is of whole lines.
         lines = pixels.transpose(1, axis)
         total = torch.full((), 2 ** (BITS - 1), dtype=torch.int32)
         for tap in range(places.shape[1]):
             total = total + lines.index_select(1, places[:, tap]) * shares[:, tap, None, None]
         # What is below 0 stays below, whichever way the division rounds.
-        return (total.clamp(min=0) // 2**BITS).clamp(max=255).transpose(1, axis)
+        made: Tensor = (total.clamp(min=0) // 2**BITS).clamp(max=255)
+        return made.transpose(1, axis)
 
 
 def _in_blocks(length: int, factor: int) -> NDArray[np.int64]:

@@ -126,9 +126,7 @@ class EmbedderSight(nn.Module):
             size = embedder.looked_at
             self.layer = self.backbone.default_layer
             self.look = (
-                _SmoothLook(self.backbone, frame, size)
-                if self.tuned
-                else _Look(self.backbone, frame, size)
+                _SmoothLook(self.backbone, frame, size) if self.tuned else _Look(self.backbone, frame, size)
             )
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:

@@ -78,10 +78,8 @@ class JudgeModule(nn.Module):
             ]
         ).sum(0)
         p = (1 + at_least).double() / (len(self.known) + 1)
-        if self.threshold is None:
-            ng = p <= self.rate
-        else:
-            ng = score > self.threshold + LEAVE * abs(self.threshold)
+        value = self.threshold
+        ng = p <= self.rate if value is None else score > value + LEAVE * abs(value)
         said = {
             "distance": _median(torch.stack([each["squared"] for each in seen], dim=2)).sqrt(),
             "score": score,
@@ -123,14 +121,12 @@ class KindsModule(nn.Module):
 
     def forward(self, said: Mapping[str, Tensor]) -> Tensor:
         """Places among `kinds`, int64 `[N]`."""
-        if self.rule is None:
-            kind = torch.full_like(said["score"], -1).long()
-        else:
-            kind = self.rule(said["whitened"])
+        none = torch.full_like(said["score"], -1).long()
+        kind = none if self.rule is None else self.rule(said["whitened"])
         if "lesson" in said:
             by_lesson = said["surprise"].argmax(1) == self.views
             kind = torch.where(by_lesson, self.get_buffer("of_lesson")[said["lesson"]], kind)
-        return torch.where(said["ng"], kind, torch.full_like(kind, -1))
+        return torch.where(said["ng"], kind, none)
 
 
 class _Model(nn.Module):
@@ -140,9 +136,12 @@ class _Model(nn.Module):
         super().__init__()
         missing = [name for name in names if f"mean/{name}" not in arrays]
         if missing:
-            raise InputError(f"view {missing[0]} has ready scores in place of vectors, and cannot be exported")
+            raise InputError(
+                f"view {missing[0]} has ready scores in place of vectors, and cannot be exported"
+            )
         self.how, self.names = how, list(names)
-        self.spaces = nn.ModuleList(_Space(name, arrays) for name in names)
+        spaces = [_Space(name, arrays) for name in names]
+        self.spaces, self.widths = nn.ModuleList(spaces), [space.width for space in spaces]
         self.usual = nn.ModuleList(_Surprise(column) for column in arrays["ordinary"].T)
         self.forgiven: list[int] = []
         self.taught: list[int] = []
@@ -167,8 +166,8 @@ class _Model(nn.Module):
     def _whole(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """One part in the common space; views that are not given stand at their mean."""
         parts = [
-            space(vectors[name][None])[0] if name in vectors else torch.zeros(space.width).double()
-            for name, space in zip(self.names, self.spaces, strict=True)
+            space(vectors[name][None])[0] if name in vectors else torch.zeros(width).double()
+            for name, space, width in zip(self.names, self.spaces, self.widths, strict=True)
         ]
         return torch.cat(parts)
 
@@ -179,12 +178,9 @@ class _Model(nn.Module):
             u = self.get_buffer(f"direction{place}")
             along = (z @ u).clamp(min=0).minimum(self.get_buffer(f"length{place}"))
             z = z - along[:, None] * u
-        squared = torch.stack(
-            [(part**2).sum(1) for part in z.split([int(space.width) for space in self.spaces], dim=1)], dim=1
-        )
-        surprise = torch.stack(
-            [usual(squared[:, column]) for column, usual in enumerate(self.usual)], dim=1
-        )
+        parts = torch.split(z, self.widths, dim=1)
+        squared = torch.stack([(part**2).sum(1) for part in parts], dim=1)
+        surprise = torch.stack([usual(squared[:, column]) for column, usual in enumerate(self.usual)], dim=1)
         joined = surprise.sum(1) if self.how == "sum" else surprise.amax(1)
         said = {"squared": squared, "whitened": whitened.float()}
         if self.taught:
@@ -201,7 +197,9 @@ class _Space(nn.Module):
 
     def __init__(self, name: str, arrays: Arrays) -> None:
         super().__init__()
-        facts = {fact: arrays[f"{fact}/{name}"] for fact in ("mean", "whitening", "scale", "directions", "gains")}
+        facts = {
+            fact: arrays[f"{fact}/{name}"] for fact in ("mean", "whitening", "scale", "directions", "gains")
+        }
         self.register_buffer("mean", torch.from_numpy(facts["mean"]).double())
         self.few = bool(len(facts["directions"]))
         self.gain = float(arrays[f"gain/{name}"].item())
@@ -257,7 +255,9 @@ class _Named(nn.Module):
                 self.register_buffer(f"known{place}", torch.from_numpy(np.array(rule.known[place])))
 
     def forward(self, whitened: Tensor) -> Tensor:
-        z = ((whitened @ self.get_buffer("into")).double() - self.get_buffer("mean")) * self.get_buffer("inverse")
+        z = ((whitened @ self.get_buffer("into")).double() - self.get_buffer("mean")) * self.get_buffer(
+            "inverse"
+        )
         directions = self.get_buffer("directions")
         if len(directions):
             z = self.gain * z + ((z @ directions.T) * self.get_buffer("gains")) @ directions
