@@ -1,6 +1,4 @@
-"""Exporting: a run as one ONNX graph, from the decoded photograph to the verdict, compared with the program before it is
-written.
-"""
+"""Exporting: a run as one ONNX graph, from the decoded photograph to the verdict, compared with the program first."""
 
 from mekiki.exporting.exporting import export_run
 

@@ -65,8 +65,9 @@ def export_run(
 ) -> dict[str, Any]:
     """Write a run as one ONNX graph, once it has been seen to say what the program says.
 
-    The graph takes photographs as decoded, uint8 `[N, H, W, 3]` (`[N, H, W]` for a run that learnt from grey images), of
-    one size and any number. It gives `vector`; with the judge also `distance`, `score`, `p`, `ng`, `surprise` and `kind`.
+    The graph takes photographs as decoded, uint8 `[N, H, W, 3]` (`[N, H, W]` for a run that learnt from grey images),
+    of one size and any number. It gives `vector`; with the judge also `distance`, `score`, `p`, `ng`, `surprise` and
+    `kind`.
 
     Args:
         folder: a trained run, or one that was calibrated.
@@ -79,8 +80,8 @@ def export_run(
         progress: told during long steps.
 
     Returns:
-        What is also in the `.json`: `file`, `opset`, `size`, `mode`, `outputs`, `views`, `kinds`, `threshold`, `parity` (a
-        row for each group of images), `milliseconds`, and with `int8` what that `costs`.
+        What is also in the `.json`: `file`, `opset`, `size`, `mode`, `outputs`, `views`, `kinds`, `threshold`, `parity`
+        (a row for each group of images), `milliseconds`, and with `int8` what that `costs`.
 
     Raises:
         MissingExtraError: the extra `export` is not installed.
@@ -206,11 +207,12 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
 def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:
     """What the user of a graph must know."""
     height, width = subject.size
+    colours = ", 3" if subject.eye.channels == 3 else ""
     facts: dict[str, Any] = {
         "opset": OPSET,
         "size": list(subject.size),
         "mode": "L" if subject.eye.channels == 1 else "RGB",
-        "input": f"image: uint8 [N, {height}, {width}{', 3' if subject.eye.channels == 3 else ''}], upright, as decoded",
+        "input": f"image: uint8 [N, {height}, {width}{colours}], upright, as decoded",
         "views": whole.views,
     }
     if subject.inspector is not None:

@@ -112,7 +112,8 @@ def traced(whole: Whole, example: NDArray[np.uint8], facts: Mapping[str, Any]) -
             )
         except Exception as error:  # tracing lets through whatever its parts raise
             raise InputError(
-                f"the network cannot be written down as a graph ({first_line(error)}); export a run with another encoder"
+                f"the network cannot be written down as a graph ({first_line(error)}); export a run with another "
+                "encoder"
             ) from None
     model = program.model_proto
     networks = []
@@ -161,9 +162,9 @@ def in_eight_bits(
 ) -> Any:
     """The same model with the weights and activations of its network as whole numbers of eight bits.
 
-    Post-training quantisation of onnxruntime: a scale for each output channel of the weights, and one for each activation,
-    from the least and largest that the photographs bring. Weights keep to seven bits, because processors without VNNI
-    add pairs of products in 16.
+    Post-training quantisation of onnxruntime: a scale for each output channel of the weights, and one for each
+    activation, from the least and largest that the photographs bring. Weights keep to seven bits, because processors
+    without VNNI add pairs of products in 16.
 
     Args:
         model: as `traced` gives it.

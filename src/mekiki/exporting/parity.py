@@ -1,4 +1,4 @@
-"""Whether a graph says what the program says: on the run's own photographs, next to the threshold, and on odd images."""
+"""Whether a graph says what the program says: on the run's own photographs, next to the threshold, on odd images."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ class Row:
         score: the largest difference of scores, as a share of the program's.
         p: the largest difference of p-values.
         vector: the largest difference of vectors, as a share of their length.
-        steps: images whose distance lies, but for rounding, on a step of the surprise (see `docs/exporting.md`), so that
-            scores differ by that step; they are left out of `score` and `p`.
+        steps: images whose distance lies, but for rounding, on a step of the surprise (see `docs/exporting.md`), so
+            that scores differ by that step; they are left out of `score` and `p`.
         nearest: how near the nearest score comes to the threshold, as a share of it; `None` without a threshold.
-        on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it; the program's own verdict
-            on these hangs on its last digits, so they are left out of `verdicts`.
+        on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it; the program's own
+            verdict on these hangs on its last digits, so they are left out of `verdicts`.
         taught: photographs that were taught, which only the program knows again; left out.
     """
 
@@ -211,10 +211,8 @@ def _with(
         and differs > TOLERANCE >= apart
         and _relative(score, program.score_of(ours["vector"], widths)) <= TOLERANCE
     )
-    if step:
-        row = replace(row, steps=row.steps + 1)
-    else:
-        row = replace(row, score=max(row.score, differs), p=max(row.p, p))
+    more = {"steps": row.steps + 1} if step else {"score": max(row.score, differs), "p": max(row.p, p)}
+    row = replace(row, **more)
     if near is not None and near <= LEAVE:
         return replace(row, on_threshold=row.on_threshold + 1)
     place = int(ours["kind"])
@@ -235,8 +233,8 @@ def _relative(value: float, other: float) -> float:
 def neighbours(program: Program, images: Sequence[Pixels], progress: Progress = silent) -> list[Pixels]:
     """Images on both sides of the threshold, as near to it as whole grey levels allow.
 
-    Between a photograph that is judged OK and one that is judged NG lies a row of blends. Halving finds where the verdict
-    changes; where all are judged alike, the other side is made of them: turned to their negatives, and strewn with noise.
+    Between a photograph that is judged OK and one that is judged NG lies a row of blends. Halving finds where the
+    verdict changes; where all are judged alike, the other side is made of them: their negatives, noise, and even grey.
 
     Args:
         program: the program, with its judge.

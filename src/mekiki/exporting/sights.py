@@ -1,4 +1,4 @@
-"""Eyes as modules that can be written down: photographs of one size in, the same views out as `mekiki.inspection` has."""
+"""Eyes as modules that can be written down: photographs of one size in, the views of `mekiki.inspection` out."""
 
 from __future__ import annotations
 

@@ -65,8 +65,9 @@ class JudgeModule(nn.Module):
         """What is said of a batch.
 
         Returns:
-            `distance` `[N, views]` (D of each), `score` `[N]`, `p` `[N]`, `ng` bool `[N]`, `surprise` `[N, views]`, with
-            one more column where NG was taught, `whitened` float32 `[N, d]`, and `lesson` `[N]` where NG was taught.
+            `distance` `[N, views]` (D of each), `score` `[N]`, `p` `[N]`, `ng` bool `[N]`, `surprise` `[N, views]`,
+            with one more column where NG was taught, `whitened` float32 `[N, d]`, and `lesson` `[N]` where NG was
+            taught.
         """
         seen = [model([views[name] for name in self.names]) for model in self.models]
         columns = torch.stack([each["joined"] for each in seen], dim=1)
