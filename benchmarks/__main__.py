@@ -18,6 +18,7 @@ from benchmarks import (
     describing,
     embedding,
     evaluation,
+    exporting,
     few_labels,
     growth,
     inspection,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "quality": quality.main,
     "cases": cases.main,
     "describing": describing.main,
+    "exporting": exporting.main,
 }
 
 SAME_QUALITY = 0.002
@@ -303,6 +305,22 @@ def _first_token(r: dict[str, Any]) -> Cells:
     return Cells("", f"{milliseconds:.0f} ms", milliseconds <= 150)
 
 
+def _exported(r: dict[str, Any]) -> Cells:
+    times = {name: r[name]["milliseconds"] for name in ("backbone", "filters", "conv")}
+    return Cells(
+        ", ".join(f"{name} {each['program']:.1f} ms" for name, each in times.items()),
+        ", ".join(f"{name} {each['onnxruntime']:.1f} ms" for name, each in times.items()),
+        all(each["onnxruntime"] <= each["program"] for each in times.values()),
+    )
+
+
+def _parity(r: dict[str, Any]) -> Cells:
+    eyes = [r[name] for name in ("backbone", "filters", "conv")]
+    flips, apart = sum(eye["verdicts_differ"] for eye in eyes), max(eye["score_differs"] for eye in eyes)
+    images = sum(eye["images"] for eye in eyes)
+    return Cells("", f"{flips} of {images:,} verdicts, scores by {apart:.0e}", flips == 0 and apart <= 1e-4)
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -343,6 +361,8 @@ ROWS = (
     Row("27 tiles described", "defect ≥ 85 %", "describing", _described("tiles", defect=0.85)),
     Row("27b the same, parts apart", "", "describing", _described("tiles, parts apart", defect=0.85)),
     Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
+    Row("29 one photograph judged by onnxruntime, the program beside", "no slower", "exporting", _exported),
+    Row("30 the graph beside the program", "0 verdicts, scores by ≤ 1e-4", "exporting", _parity),
 )
 
 

@@ -196,8 +196,9 @@ def test_neighbours_lie_on_both_sides_and_close(run):
     made = neighbours(program, parts)
     said = program(made)
     assert {one.ng for one in said} == {False, True}
-    scores = np.array([one.score for one in said])
-    assert np.median(abs(scores / program.threshold - 1)) < 0.02
+    apart = np.array([abs(one.score / program.threshold - 1) for one in said])
+    assert apart.min() < 0.01
+    assert apart[:8].mean() < apart[-8:].mean()
     made = neighbours(program, parts[::2])  # all of one verdict: the other side is made of them
     assert {one.ng for one in program(made)} == {False, True}
 
@@ -324,14 +325,13 @@ def test_the_example_judges_without_torch_as_mekiki_does(line, tmp_path):
 
 def test_a_graph_that_judges_otherwise_is_refused_and_the_old_file_stays(line, tmp_path, monkeypatch):
     run = Path(shutil.copytree(line[0], tmp_path / "run"))
+    graph = onnx.load(run / "export.onnx")
+    monkeypatch.setattr(room, "traced", lambda *_: (graph, []))
+    export_run(run, with_judge=True)
+    facts = json.loads((run / "judge" / "judge.json").read_text())
+    facts["judge"]["false_reject"] = 0.3  # the judge is another one meanwhile
+    (run / "judge" / "judge.json").write_text(json.dumps(facts))
     before = contents(run)
-    real = room.traced
-
-    def tampered(whole, example, facts):
-        whole.judge.threshold *= 0.5
-        return real(whole, example, facts)
-
-    monkeypatch.setattr(room, "traced", tampered)
     with pytest.raises(
         InputError, match=r"export.onnx: is not written.*next to the threshold: \d+ of 48 verdicts"
     ):
@@ -409,7 +409,7 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
     from mekiki.datasets import load_images
     from mekiki.datasets.decoding import decode
 
-    size = (96, 80)
+    size = (88, 88)
     tiles = real_data / "magnetic_tile"
     good = images(tiles / "free")
     bad = [path for kind in ("blowhole", "crack", "fray") for path in images(tiles / kind)]

@@ -181,8 +181,9 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     }
     about: dict[str, Any] = {}
     if isinstance(eye, EmbedderEye):
-        about = run.config()["about"]
-        facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
+        about = run.config().get("about") or {}
+        if about:
+            facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
     if inspector is not None:
         judge = (folder / FOLDER / "judge.safetensors").read_bytes()
         facts |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
@@ -192,9 +193,9 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
         size = size or eye.size
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise InputError(f"--size {size[0]}x{size[1]}: give 1 … {LARGEST_SIDE} pixels")
-    found = _own(inspector) if inspector is not None else _learnt(about, progress)
-    progress("reading photographs", 1, 1)
-    places, where_from = found
+    progress("reading photographs", 0, 1)
+    places: Sequence[Path | Pixels]
+    places, where_from = _own(inspector) if inspector is not None else _learnt(about, progress)
     photographs = _at(places, size, eye.channels)
     if not photographs:
         photographs = _at(_kept(inspector, size), size, eye.channels)
@@ -254,6 +255,8 @@ def _own(inspector: Inspector) -> tuple[list[Path], str]:
 
 def _learnt(about: dict[str, Any], progress: Progress) -> tuple[list[Pixels], str]:
     """Test images of a trained run, if they can still be had."""
+    if not about:
+        return [], ""
     kept = about["data"]
     request = DataRequest(**{name: kept[name] for name in asdict(DataRequest("x"))})
     try:
@@ -310,9 +313,14 @@ def _refuse(parity: Sequence[Row], output: Path) -> None:
             if row.verdicts
             else f"scores differ by up to {row.score:.1e}, vectors by {row.vector:.1e}, of themselves"
         )
+        why = "export a run with another encoder"
+        if row.vector <= TOLERANCE:  # what comes out of the network is right
+            why = (
+                "its distances magnify the last digits of vectors, as those of a network that has collapsed do; see "
+                "`mekiki doctor`, and calibrate again"
+            )
         raise InputError(
-            f"{output}: is not written, because the graph differs from the program ({row.group}: {said}); calibrate "
-            "again if the judge is old, else tell us"
+            f"{output}: is not written, because the graph differs from the program ({row.group}: {said}); {why}"
         )
 
 

@@ -116,8 +116,8 @@ class Row:
         steps: images whose distance lies, but for rounding, on a step of the surprise (see `docs/exporting.md`), so
             that scores differ by that step; they are left out of `score` and `p`.
         nearest: how near the nearest score comes to the threshold, as a share of it; `None` without a threshold.
-        on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it; the program's own
-            verdict on these hangs on its last digits, so they are left out of `verdicts`.
+        on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it, that are judged
+            otherwise; the program's own verdict on these hangs on its last digits, and they are not among `verdicts`.
         taught: photographs that were taught, which only the program knows again; left out.
     """
 
@@ -213,17 +213,15 @@ def _with(
     )
     more = {"steps": row.steps + 1} if step else {"score": max(row.score, differs), "p": max(row.p, p)}
     row = replace(row, **more)
-    if near is not None and near <= LEAVE:
-        return replace(row, on_threshold=row.on_threshold + 1)
     place = int(ours["kind"])
     kind = kinds[place] if place >= 0 else ""
     if bool(ours["ng"]) == said.ng and kind == said.kind:
         return row
     # Across models there is no threshold; a tie with one part moves p by that part.
     parts = len(program.inspector.judge.calibration_scores)
-    if near is None and differs <= LEAVE and 0 < p <= 1.5 / (parts + 1):
-        return replace(row, on_threshold=row.on_threshold + 1)
-    return replace(row, verdicts=row.verdicts + 1)
+    tie = near <= LEAVE if near is not None else differs <= LEAVE and 0 < p <= 1.5 / (parts + 1)
+    tie = tie and differs <= LEAVE
+    return replace(row, verdicts=row.verdicts + (not tie), on_threshold=row.on_threshold + tie)
 
 
 def _relative(value: float, other: float) -> float:

@@ -156,7 +156,7 @@ class Resizing(nn.Module):
             self.register_buffer("halves", torch.from_numpy(counts // 2).int()[None, :, :, None])
             # Pillow divides by a whole number of 2⁻²⁴, made in single precision.
             inverse = (np.float32(2**32) / (256 * counts).astype(np.float32)).astype(np.int64)
-            self.register_buffer("inverse", torch.from_numpy(inverse)[None, :, :, None])
+            self.register_buffer("inverse", torch.from_numpy(inverse).double()[None, :, :, None])
         self.passes: list[int] = []  # Pillow skips a pass that would change nothing
         for axis, old, new, end in ((2, given[1], wanted[1], ends[1]), (1, given[0], wanted[0], ends[0])):
             if old == new and end == old:
@@ -199,7 +199,7 @@ class Resizing(nn.Module):
         height, width = -(-height // down), -(-width // across)
         blocks = pixels.reshape(-1, height, down, width, across, pixels.shape[3])
         total = blocks.sum((2, 4), dtype=torch.int32) + self.get_buffer("halves")
-        return ((total.long() * self.get_buffer("inverse")) // 2**24).int()
+        return _divided(total.double() * self.get_buffer("inverse"), 24)
 
     def _passed(self, pixels: Tensor, axis: int) -> Tensor:
         """One pass: along rows (axis 2), or down columns (axis 1)."""
@@ -209,9 +209,12 @@ class Resizing(nn.Module):
         total = torch.full((), 2 ** (BITS - 1), dtype=torch.int32)
         for tap in range(places.shape[1]):
             total = total + lines.index_select(1, places[:, tap]) * shares[:, tap, None, None]
-        # What is below 0 stays below, whichever way the division rounds.
-        made: Tensor = (total.clamp(min=0) // 2**BITS).clamp(max=255)
-        return made.transpose(1, axis)
+        return _divided(total.double(), BITS).clamp(0, 255).transpose(1, axis)
+
+
+def _divided(values: Tensor, bits: int) -> Tensor:
+    """Whole numbers by a power of two, rounded down: exact in float64, and sooner than a division of whole numbers."""
+    return (values * 2.0**-bits).floor().int()
 
 
 def _in_blocks(length: int, factor: int) -> NDArray[np.int64]:

@@ -76,7 +76,7 @@ class _GraphBank(FilterBank):
 
     def pooled(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         down, across = (_means(old, new) for old, new in zip(maps.shape[2:], grid, strict=True))
-        return down @ (maps @ across.T)
+        return (down @ maps) @ across.T.contiguous()
 
 
 def _means(given: int, wanted: int) -> Tensor:

@@ -220,7 +220,8 @@ class _Space(nn.Module):
             return centred @ self.get_buffer("whitening")
         z = (centred * self.get_buffer("inverse")).float()
         directions = self.get_buffer("directions")
-        along = (z @ directions.T) * self.get_buffer("gains")
+        # The batch is turned, not the directions: a graph would hold them twice.
+        along = (directions @ z.T).T * self.get_buffer("gains")
         return (self.gain * z + along @ directions).double()
 
 
