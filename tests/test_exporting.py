@@ -404,6 +404,32 @@ def test_eight_bits_say_what_they_cost_and_are_refused_where_photographs_flip(tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["transformer", "lessons", "across", "fine-tuned"])
+def test_what_the_modules_say_the_file_says_too(tmp_path, monkeypatch, net, ok, ng, case):
+    monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
+    run, encoder, terms = tmp_path / "run", net, Terms(0.018 if case == "across" else 0.1)
+    if case == "transformer":
+        encoder = small_backbone(tmp_path / "net", "vit", 3)
+    if case == "fine-tuned":
+        pixels = np.stack([part(number) for number in range(16)])
+        small = small_backbone(tmp_path / "net", "resnet")
+        embedder = Embedder("softmax", 3, encoder=small, fine_tune=True, epochs=1, batch_size=8, device="cpu")
+        embedder.fit(pixels, np.arange(16) % 2).save(run)
+        (run / "metrics.json").write_text("{}")
+        told = export_run(run)
+        assert told["outputs"] == ["vector"]
+        return
+    calibrate_run(run, [ok], [ng], encoder=encoder, terms=terms)
+    if case == "lessons":
+        teach(run, save(tmp_path / "faint.png", part(700, blot=(16, 16), lift=25)), "NG:dent")
+        teach(run, save(tmp_path / "strange.png", part(701, blot=(48, 48), size=10, lift=60)), "OK")
+    told = export_run(run, with_judge=True)
+    assert [row["verdicts"] for row in told["parity"]] == [0, 0, 0]
+    assert ("dent" in told["kinds"]) == (case == "lessons")
+    assert (told["threshold"] is None) == (case == "across")
+
+
+@pytest.mark.slow
 def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
     """Generated surfaces, real tiles, and tiles shifted, darkened and blended: all of one size."""
     from mekiki.datasets import load_images
