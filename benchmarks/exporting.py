@@ -78,8 +78,8 @@ def _measured(inspector: Inspector, run: Path) -> dict[str, Any]:
     told = export_run(run, with_judge=True)
     graph = Runtime((run / "export.onnx").read_bytes(), torch.get_num_threads())
     program = Program(inspector.eye, list(told["views"]), inspector)
-    mode = inspector.eye.channels
-    photographs = [decode(Path(path), None, mode).pixels for path in inspector.facts["ok"][:TIMED]]
+    channels = 1 if told["mode"] == "L" else 3
+    photographs = [decode(Path(path), None, channels).pixels for path in inspector.facts["ok"][:TIMED]]
     spent: dict[str, list[float]] = {"program": [], "onnxruntime": []}
     for number in range(TIMED + 5):
         image = photographs[number % len(photographs)]

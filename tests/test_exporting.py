@@ -38,19 +38,19 @@ def colours(image):
     return (image[..., None] * tint).astype(np.uint8)
 
 
-def looked_at(eye, size, seed=50):
-    """Good and bad parts of a size, and odd images, with the channels of the eye."""
-    shape = (*size, 3) if eye.channels == 3 else size
+def looked_at(channels, size, seed=50):
+    """Good and bad parts of a size, and odd images."""
+    shape = (*size, 3) if channels == 3 else size
     parts = [
         part(seed + number, *size, blot=(size[0] // 2, size[1] // 2) if number % 2 else None)
         for number in range(6)
     ]
-    return [colours(image) if eye.channels == 3 else image for image in parts] + odd(shape)
+    return [colours(image) if channels == 3 else image for image in parts] + odd(shape)
 
 
-def beside(eye, inspector, size):
+def beside(eye, inspector, size, channels=None):
     """The module beside the program, on what it looks at."""
-    whole = Whole(eye, size, inspector).eval()
+    whole = Whole(eye, size, inspector, channels).eval()
     program = Program(eye, list(whole.views), inspector)
 
     def graph(block):
@@ -58,7 +58,8 @@ def beside(eye, inspector, size):
             said = whole(torch.from_numpy(block))
         return {name: output.numpy() for name, output in zip(whole.names, said, strict=True)}
 
-    return compared("parts", graph, program, whole.views, whole.kinds, looked_at(eye, size))
+    channels = channels or eye.channels
+    return compared("parts", graph, program, whole.views, whole.kinds, looked_at(channels, size))
 
 
 def small_model(kind, resample):
@@ -103,6 +104,7 @@ def test_a_backbone_sees_the_same_at_any_size_twice_too(tmp_path, kind, resample
     row = beside(eye, None, size)
     assert row.images > 15
     assert row.vector < 1e-5
+    assert beside(eye, None, size, channels=1).vector < 1e-5
 
 
 @pytest.mark.parametrize("size", [(64, 64), (150, 170), (700, 90)])
@@ -110,6 +112,7 @@ def test_filters_see_the_same_at_any_size_in_colour_and_in_grey(size):
     from mekiki.inspection import FilterEye
 
     assert beside(FilterEye(), None, size).vector < 5e-5
+    assert beside(FilterEye(), None, size, channels=1).vector < 5e-5
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -216,7 +219,7 @@ def test_a_differing_score_a_differing_verdict_and_a_step_are_told_apart(run):
         return told | {name: change(told[name]) for name, change in changes.items()}
 
     def row(**changes):
-        block = looked_at(inspector.eye, size)
+        block = looked_at(3, size)
         return compared("parts", lambda b: graph(b, **changes), program, whole.views, whole.kinds, block)
 
     assert row().equal
@@ -441,7 +444,7 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
     bad = [path for kind in ("blowhole", "crack", "fray") for path in images(tiles / kind)]
     for path in (*good, *bad):
         folder = tmp_path / ("ok" if path in set(good) else "ng")
-        save(folder / f"{path.stem}.png", decode(path, size, 3).pixels)
+        save(folder / f"{path.stem}.png", decode(path, size, 1).pixels)
     encoder = f"hf:{real_data / 'weights' / 'mobilenet_v1_0.75_224'}"
     inspector, _ = calibrate_run(
         tmp_path / "run", [tmp_path / "ok"], [tmp_path / "ng"], encoder=encoder, terms=Terms(0.05)
@@ -451,9 +454,9 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
     program = Program(inspector.eye, list(told["views"]), inspector)
     rng = np.random.default_rng(0)
     photographs = [
-        decode(path, None, 3).pixels for path in [*images(tmp_path / "ok"), *images(tmp_path / "ng")]
+        decode(path, None, 1).pixels for path in [*images(tmp_path / "ok"), *images(tmp_path / "ng")]
     ]
-    surfaces = load_images("surfaces", size=size, channels=3, per_class=500, seed=3)
+    surfaces = load_images("surfaces", size=size, channels=1, per_class=500, seed=3)
     total = list(photographs) + list(surfaces.train.pixels)
     while len(total) < 10_000:
         one, other = (photographs[int(place)] for place in rng.integers(0, len(photographs), 2))

@@ -48,6 +48,7 @@ class _Subject:
     eye: Eye
     inspector: Inspector | None
     size: tuple[int, int]
+    channels: int
     facts: dict[str, Any]
     photographs: list[Pixels]
     where_from: str
@@ -65,9 +66,9 @@ def export_run(
 ) -> dict[str, Any]:
     """Write a run as one ONNX graph, once it has been seen to say what the program says.
 
-    The graph takes photographs as decoded, uint8 `[N, H, W, 3]` (`[N, H, W]` for a run that learnt from grey images),
-    of one size and any number. It gives `vector`; with the judge also `distance`, `score`, `p`, `ng`, `surprise` and
-    `kind`.
+    The graph takes photographs as decoded, uint8 `[N, H, W, 3]`, or `[N, H, W]` where those that the run learnt from or
+    was calibrated on are all grey, of one size and any number. It gives `vector`; with the judge also `distance`,
+    `score`, `p`, `ng`, `surprise` and `kind`.
 
     Args:
         folder: a trained run, or one that was calibrated.
@@ -91,7 +92,7 @@ def export_run(
     output = folder / NAMES[int8] if output is None else output
     _check(output, int8, flips)
     subject = _subject(folder, with_judge, size, progress)
-    whole = Whole(subject.eye, subject.size, subject.inspector)
+    whole = Whole(subject.eye, subject.size, subject.inspector, subject.channels)
     images = subject.photographs
     progress("writing the graph", 0, 1)
     model, networks = traced(whole, np.stack((images * 2)[:2]), subject.facts | _of_graph(subject, whole))
@@ -196,23 +197,25 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     progress("reading photographs", 0, 1)
     places: Sequence[Path | Pixels]
     places, where_from = _own(inspector) if inspector is not None else _learnt(about, progress)
-    photographs = _at(places, size, eye.channels)
+    # Where none that were calibrated on has colour, none is asked for: a grey photograph is a third of the work.
+    channels = 1 if inspector is not None and not inspector.conditions.coloured else eye.channels
+    photographs = _at(places, size, channels)
     if not photographs:
-        photographs = _at(_kept(inspector, size), size, eye.channels)
+        photographs = _at(_kept(inspector, size), size, channels)
         where_from = "thumbnails and noise: the run's own photographs cannot be reached"
     if not with_judge:
         inspector = None
-    return _Subject(eye, inspector, size, facts, photographs, where_from)
+    return _Subject(eye, inspector, size, channels, facts, photographs, where_from)
 
 
 def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:
     """What the user of a graph must know."""
     height, width = subject.size
-    colours = ", 3" if subject.eye.channels == 3 else ""
+    colours = ", 3" if subject.channels == 3 else ""
     facts: dict[str, Any] = {
         "opset": OPSET,
         "size": list(subject.size),
-        "mode": "L" if subject.eye.channels == 1 else "RGB",
+        "mode": "L" if subject.channels == 1 else "RGB",
         "input": f"image: uint8 [N, {height}, {width}{colours}], upright, as decoded",
         "views": whole.views,
     }

@@ -41,6 +41,7 @@ class Whole(nn.Module):
         eye: what the run looks with.
         size: height and width of the photographs.
         inspector: the calibrated judge, or `None` for vectors alone.
+        channels: of the photographs, 1 or 3; `None` is as many as the eye has.
 
     Attributes:
         names: the outputs, in order.
@@ -48,13 +49,19 @@ class Whole(nn.Module):
         kinds: names of the kinds of defects that `kind` counts.
     """
 
-    def __init__(self, eye: Eye, size: tuple[int, int], inspector: Inspector | None) -> None:
+    def __init__(
+        self,
+        eye: Eye,
+        size: tuple[int, int],
+        inspector: Inspector | None,
+        channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.seeing = Seeing(eye, size)
         self.judge: JudgeModule | None = None
         self.kind: KindsModule | None = None
         self.kinds: list[str] = []
-        shape = (1, *size, 3) if eye.channels == 3 else (1, *size)
+        shape = (1, *size, 3) if (channels or eye.channels) == 3 else (1, *size)
         with torch.no_grad():
             seen = self.seeing(torch.zeros(shape, dtype=torch.uint8))
         order = list(seen) if inspector is None else list(inspector.judge.names)

@@ -26,7 +26,8 @@ class Seeing(nn.Module):
         eye: what the run looks with.
         size: height and width of the photographs.
 
-    Shapes: uint8 `[N, H, W]` for an eye of one channel, else `[N, H, W, 3]` → float32 `[N, d]` each.
+    Shapes: uint8 `[N, H, W]`, or in colour `[N, H, W, 3]` → float32 `[N, d]` each. An eye of one channel takes no
+    colours; for an eye of three, a grey photograph is one of three equal channels.
 
     Example:
         >>> seeing = Seeing(FilterEye(), (120, 90))
@@ -67,8 +68,9 @@ class FilterSight(nn.Module):
         self.filters = _GraphBank()
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The view; in grey photographs the channels of colour come out as the zeros they are."""
-        return {FilterEye.name: quartered(self.filters(self.squeeze(pixels), coloured=True))}
+        """The view; in grey photographs of three channels those of colour come out as the zeros they are."""
+        pixels = _plain(self.squeeze(pixels))
+        return {FilterEye.name: quartered(self.filters(pixels, coloured=pixels.ndim == 4))}
 
 
 class _GraphBank(FilterBank):
@@ -134,7 +136,7 @@ class EmbedderSight(nn.Module):
         if self.backbone is not None:
             seen = self.backbone.grids(self.look(pixels), [self.layer])[self.layer].mean((1, 2))
         else:
-            seen = pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
+            seen = _plain(pixels)
         return {"embedding": self.network(seen)}
 
 
@@ -147,8 +149,7 @@ class _Look(nn.Module):
         self.resize = Resizing(frame, self.target, self.prepare.resample)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        pixels = self.resize(pixels)
-        return self.prepare.batch(pixels.squeeze(3) if pixels.shape[3] == 1 else pixels, self.target)
+        return self.prepare.batch(_plain(self.resize(pixels)), self.target)
 
 
 class _SmoothLook(nn.Module):
@@ -173,8 +174,12 @@ class _SmoothLook(nn.Module):
             self.register_buffer(name, lines[0, 0] if new != old else torch.eye(old))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        pixels = pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
-        return self.down @ (self.prepare.batch(pixels, self.frame) @ self.across.T)
+        return self.down @ (self.prepare.batch(_plain(pixels), self.frame) @ self.across.T)
+
+
+def _plain(pixels: Tensor) -> Tensor:
+    """Grey photographs without their single channel, as the rest of the house has them."""
+    return pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
 
 
 def quartered(grid: Tensor) -> Tensor:
