@@ -203,6 +203,7 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     if not photographs:
         photographs = _at(_kept(inspector, size), size, channels)
         where_from = "thumbnails and noise: the run's own photographs cannot be reached"
+    progress("reading photographs", 1, 1)
     if not with_judge:
         inspector = None
     return _Subject(eye, inspector, size, channels, facts, photographs, where_from)
