@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.files import replaced_file
+from mekiki.npz import read_npz
 from mekiki.optional import require
 
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -100,8 +100,8 @@ def read_vectors(path: Path) -> VectorTable:
     check_suffix(path)
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return VectorTable(file["vectors"], file["names"].tolist(), file["labels"].tolist())
+            vectors, names, labels = read_npz(path, lambda _: ("vectors", "names", "labels"))
+            return VectorTable(vectors, names.tolist(), labels.tolist())
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as lines:
                 _, *rows = csv.reader(lines)
@@ -114,5 +114,8 @@ def read_vectors(path: Path) -> VectorTable:
         return VectorTable(vectors, content["name"].to_pylist(), content["label"].to_pylist())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no vectors that can be read ({error})") from None
+    except MissingExtraError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        said = str(error).removeprefix(f"{path}: ") if isinstance(error, InputError) else first_line(error)
+        raise InputError(f"{path}: holds no vectors that can be read ({said})") from None

@@ -19,6 +19,7 @@ from mekiki.errors import InputError
 from mekiki.evaluation import Evaluation, evaluate
 from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
+from mekiki.locks import locked
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import History
@@ -77,10 +78,27 @@ def train_run(
         InputError: the folder holds another run, or the images cannot be used.
     """
     pictures.check_method(projection)
-    train, test = split
+    train = split.train
     if len(train) == 0:
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
-    run = Run(folder)
+    with locked(folder, "training", patience=0, role="training"):
+        return _trained(
+            request, split, embedder, Run(folder), resume, projection, command, on_epoch, progress
+        )
+
+
+def _trained(
+    request: DataRequest,
+    split: ImageSplit,
+    embedder: Embedder,
+    run: Run,
+    resume: bool,
+    projection: str,
+    command: str,
+    on_epoch: OnEpoch | None,
+    progress: Progress,
+) -> Result:
+    train, test = split
     started = run.begin(resume=resume)
     fingerprint = {"train": train.fingerprint(), "test": test.fingerprint()}
     if run.complete:
@@ -89,7 +107,8 @@ def train_run(
             return done
 
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
-        write_history(run.folder / "history.csv", history)
+        if not run.complete:  # what is there is whole, and stays so until the new one is
+            write_history(run.folder / "history.csv", history)
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
