@@ -331,9 +331,9 @@ def test_a_graph_that_judges_otherwise_is_refused_and_the_old_file_stays(line, t
     graph = onnx.load(run / "export.onnx")
     monkeypatch.setattr(room, "traced", lambda *_: (graph, []))
     export_run(run, with_judge=True)
-    facts = json.loads((run / "judge" / "judge.json").read_text())
-    facts["judge"]["false_reject"] = 0.3  # the judge is another one meanwhile
-    (run / "judge" / "judge.json").write_text(json.dumps(facts))
+    inspector = Inspector.open(run)
+    inspector.judge.state_rate(0.3)  # the judge is another one than the graph was made of
+    monkeypatch.setattr(room.Inspector, "open", lambda _: inspector)
     before = contents(run)
     with pytest.raises(
         InputError, match=r"export.onnx: is not written.*next to the threshold: \d+ of 48 verdicts"
