@@ -19,6 +19,7 @@ from benchmarks import (
     describing,
     embedding,
     evaluation,
+    exporting,
     few_labels,
     growth,
     inspection,
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "describing": describing.main,
     "scaling": scaling.main,
     "bulk": bulk.main,
+    "exporting": exporting.main,
 }
 
 SAME_QUALITY = 0.002
@@ -324,6 +326,22 @@ def _bulk(r: dict[str, Any]) -> Cells:
     return Cells("", "; ".join(told), None)
 
 
+def _exported(r: dict[str, Any]) -> Cells:
+    times = {name: r[name]["milliseconds"] for name in ("backbone", "filters", "conv")}
+    return Cells(
+        ", ".join(f"{name} {each['program']:.1f} ms" for name, each in times.items()),
+        ", ".join(f"{name} {each['onnxruntime']:.1f} ms" for name, each in times.items()),
+        all(each["onnxruntime"] <= each["program"] for each in times.values()),
+    )
+
+
+def _parity(r: dict[str, Any]) -> Cells:
+    eyes = [r[name] for name in ("backbone", "filters", "conv")]
+    flips, apart = sum(eye["verdicts_differ"] for eye in eyes), max(eye["score_differs"] for eye in eyes)
+    images = sum(eye["images"] for eye in eyes)
+    return Cells("", f"{flips} of {images:,} verdicts, scores by {apart:.0e}", flips == 0 and apart <= 1e-4)
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -366,6 +384,8 @@ ROWS = (
     Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
     Row("29 two processes on two cores", "≥ 1.5×, conv", "scaling", _scaling),
     Row("30 a photograph in bulk, processor time", "", "bulk", _bulk),
+    Row("31 one photograph judged by onnxruntime, the program beside", "no slower", "exporting", _exported),
+    Row("32 the graph beside the program", "0 verdicts, scores by ≤ 1e-4", "exporting", _parity),
 )
 
 

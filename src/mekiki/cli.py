@@ -597,6 +597,56 @@ def embed(
 
 
 @app.command()
+def export(
+    run: MemoryFolder,
+    to: Annotated[str, typer.Option(help="what to write: onnx")] = "onnx",
+    with_judge: Annotated[
+        bool,
+        typer.Option(
+            "--with-judge", help="the calibrated judge too: distance, score, p-value, verdict, kind"
+        ),
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="the network in eight bits; what that costs is measured and told")
+    ] = False,
+    flips: Annotated[
+        float,
+        typer.Option(help="share of the run's photographs that may be judged otherwise in eight bits"),
+    ] = 0.0,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|HxW",
+            help="pixels of the photographs  [default: those calibrated on, or learnt from]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="[default: RUN/export.onnx]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run as one graph for onnxruntime, once it is seen to say what the program says."""
+    from mekiki import exporting, terminal
+
+    if to != "onnx":
+        raise InputError(f"--to {to}: only onnx can be written")
+    with terminal.progress_bar() as progress:
+        told = exporting.export_run(
+            run,
+            output,
+            with_judge=with_judge,
+            int8=int8,
+            flips=flips,
+            size=_pixels(size),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.exported_lines(told)
+
+
+@app.command()
 def distance(
     run: RunFolder,
     a: Annotated[

@@ -558,11 +558,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if not self.fine_tune:
             return head
         return nn.Sequential(
-            TunedBackbone(self.backbone_, self.backbone_.default_layer, self._looked_at), *head
+            TunedBackbone(self.backbone_, self.backbone_.default_layer, self.looked_at), *head
         )
 
     @property
-    def _looked_at(self) -> Size:
+    def looked_at(self) -> Size:
         """The size at which a backbone looks at the images: theirs, but not less than it was trained at."""
         assert self.backbone_ is not None
         own, given = self.backbone_.input_size, self.input_shape_[1:]
@@ -572,7 +572,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """What the head of a backbone learns from, `[N, d]`; without a backbone the examples themselves."""
         if self.backbone_ is None:
             return stored
-        return self.backbone_.vectors(stored, size=self._looked_at, cached=True, progress=progress)
+        return self.backbone_.vectors(stored, size=self.looked_at, cached=True, progress=progress)
 
     def _seen(self, stored: NDArray[Any], progress: Progress) -> NDArray[Any]:
         """What goes into `encoder_`."""
