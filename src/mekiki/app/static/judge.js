@@ -1,0 +1,119 @@
+// A photograph is dropped: verdict, where it departs, what it is like, and a way to say that it is wrong.
+import { done, dropZone, el, get, number, post, state, svg, trying, upload } from "./base.js";
+import { ramp } from "./plot.js";
+import { word } from "./words.js";
+
+let bins = null;
+
+function histogram(judged) {
+  const [W, H, foot] = [420, 170, 24];
+  const box = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
+  if (!bins || judged.score === null || judged.score === undefined) return box;
+  const { edges, counts, threshold } = bins;
+  const low = Math.min(edges[0], judged.score);
+  const high = Math.max(edges[edges.length - 1], judged.score, threshold ?? 0) * 1.06;
+  const x = (value) => 6 + ((value - low) / (high - low || 1)) * (W - 12);
+  const most = Math.max(...counts, 1);
+  counts.forEach((count, i) => {
+    const tall = ((H - foot - 30) * count) / most;
+    box.append(svg("rect", { class: "bars", x: x(edges[i]), y: H - foot - tall, width: Math.max(x(edges[i + 1]) - x(edges[i]) - 1, 1), height: tall }));
+  });
+  const mark = (value, kind, text, y) => {
+    const at = x(value);
+    box.append(svg("line", { class: kind, x1: at, x2: at, y1: y, y2: H - foot }),
+      svg("text", { x: at > W / 2 ? at - 5 : at + 5, y: y + 10, "text-anchor": at > W / 2 ? "end" : "start" }, text));
+  };
+  if (threshold !== null) mark(threshold, "limit", word("limit"), 2);
+  mark(judged.score, "here", word("thisPart"), 16);
+  box.append(svg("line", { class: "axis", x1: 0, x2: W, y1: H - foot, y2: H - foot }),
+    svg("text", { x: 6, y: H - 6 }, number(low)), svg("text", { x: W - 6, y: H - 6, "text-anchor": "end" }, number(high)));
+  return box;
+}
+function heated(judged) {
+  const canvas = el("canvas", { width: judged.width || 1, height: judged.height || 1, role: "img", "aria-label": judged.file });
+  const pen = canvas.getContext("2d");
+  const photo = new Image();
+  const slider = el("input", { type: "range", min: "0", max: "100", value: "55" });
+  let layer = null;
+  if (judged.heat) {
+    const { rows, columns, values } = judged.heat;
+    layer = el("canvas", { width: columns, height: rows });
+    const image = new ImageData(columns, rows);
+    const flat = values.flat();
+    const [low, high] = [Math.min(...flat), Math.max(...flat)];
+    flat.forEach((value, i) => {
+      const part = (value - low) / (high - low || 1);
+      const colour = ramp(0.25 + 0.75 * part);
+      image.data.set([colour & 255, (colour >> 8) & 255, (colour >> 16) & 255, Math.round(255 * part)], i * 4);
+    });
+    layer.getContext("2d").putImageData(image, 0, 0);
+  }
+  const draw = () => {
+    pen.globalAlpha = 1;
+    pen.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    if (!layer) return;
+    pen.globalAlpha = slider.value / 100;
+    pen.drawImage(layer, 0, 0, canvas.width, canvas.height);
+  };
+  slider.addEventListener("input", draw);
+  photo.addEventListener("load", draw);
+  photo.src = `/api/photos/${judged.photo}/picture`;
+  return el("div", {}, canvas, layer ? el("label", {}, el("span", { t: "heat" }), slider) : null);
+}
+function example(which, key) {
+  return el("figure", {}, which === null || which === undefined ? el("p", { class: "faint", t: "none" }) : el("img", { src: `/api/examples/${which}/picture`, alt: "" }), el("figcaption", { t: key }));
+}
+function card(judged, lesson = null) {
+  const node = el("article", { class: "card" });
+  const swap = (next, taught) => { node.replaceWith(card(next, taught)); };
+  if (!judged.photo) {
+    node.append(el("h2", {}, judged.file), el("p", { class: "verdict unreadable" }, judged.verdict), el("p", {}, judged.problem));
+    return node;
+  }
+  const kind = el("input", { list: "kinds", maxlength: "100", size: "12" });
+  const teach = (label) => trying(async () => {
+    const said = await post("teach", { photo: judged.photo, label: label() });
+    done("taught", said.lesson.number, said.before, said.after.verdict);
+    swap({ ...said.after, undone: judged }, said.lesson.number);
+  });
+  const number_ = lesson ?? judged.lesson;
+  const undo = el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
+    await post(`teach/${number_}/undo`);
+    done("undone");
+    // The photograph is judged again from its own picture: a lesson may have moved what it is compared with.
+    if (judged.undone) swap({ ...judged.undone });
+    else undo.remove();
+  }) });
+  const why = [judged.why, judged.kind && `${judged.kind}`, judged.note].filter((each) => typeof each === "string" && each);
+  node.append(el("h2", {}, judged.file), el("div", { class: "judged" }, heated(judged),
+    el("div", {}, el("p", { class: `verdict ${judged.verdict}` }, judged.verdict), el("p", { t: ["score", number(judged.score), number(judged.p)] }),
+      ...why.map((each) => el("p", { class: "faint" }, each)), histogram(judged),
+      el("p", { class: "faint", t: ["hist", number(judged.score), number(bins?.threshold ?? null)] })),
+    el("div", {}, el("div", { class: "pair" }, example(judged.ok_example, "nearOk"), example(judged.ng_example, "nearNg")),
+      el("h3", { t: "wrong" }),
+      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ok", t: "isOk", onclick: teach(() => "OK") })),
+      el("div", { class: "bar" }, el("label", {}, el("span", { t: "kind" }), kind),
+        el("button", { type: "button", class: "teach-ng", t: "isNg", onclick: teach(() => (kind.value.trim() ? `NG:${kind.value.trim()}` : "NG")) })),
+      number_ ? undo : null)));
+  return node;
+}
+export function judgeView() {
+  const results = el("div", { "aria-live": "polite" });
+  const kinds = el("datalist", { id: "kinds" });
+  const empty = el("p", { class: "card", t: "noJudge", hidden: state.run.can.calibrated });
+  const zone = dropZone(async (files) => {
+    bins ??= await get("judge/histogram");
+    const most = Math.min(state.run.limits.files, 10);
+    for (let i = 0; i < files.length; i += most) {
+      const waiting = el("p", { t: "working" });
+      results.prepend(waiting);
+      try {
+        const said = await upload("judge?cases=0", files.slice(i, i + most));
+        results.prepend(...said.verdicts.map((each) => card(each)));
+      } finally { waiting.remove(); }
+    }
+  });
+  zone.hidden = !state.run.can.calibrated;
+  kinds.append(...state.run.kinds.map((value) => el("option", { value })));
+  return { node: el("div", {}, empty, zone, kinds, results), paste: zone.paste };
+}
