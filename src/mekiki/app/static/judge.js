@@ -80,7 +80,7 @@ function card(judged, lesson = null) {
   const undo = el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
     await post(`teach/${number_}/undo`);
     done("undone");
-    // The photograph is judged again from its own picture: a lesson may have moved what it is compared with.
+    // Without the lesson it is again what it was before; the card of an older lesson has no such verdict to show.
     if (judged.undone) swap({ ...judged.undone });
     else undo.remove();
   }) });
