@@ -88,12 +88,15 @@ def serving(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(serving, calibrated_once, ng, tmp_path_factory):
+def address(serving, calibrated_once, ok, ng, tmp_path_factory):
     """A page of a calibrated run that remembers cases."""
     folder = tmp_path_factory.mktemp("page")
     run = shutil.copytree(calibrated_once, folder / "run")
     done = subprocess.run(
-        [sys.executable, "-m", "mekiki", "remember", str(run), str(ng)], capture_output=True, text=True
+        # A thumb moves at most a twentieth of the cases: of few it moves none.
+        [sys.executable, "-m", "mekiki", "remember", str(run), str(ng), str(ok)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return serving(run)
@@ -111,7 +114,8 @@ def visit(browser):
         contexts.append(context)
         page = context.new_page()
         page.on(
-            "console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None
+            "console",
+            lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
@@ -180,7 +184,12 @@ def test_lasso_shows_a_grid_of_pictures_and_filters_hide(address, visit):
     shown(page)
     page.get_by_role("button", name="Lasso", exact=True).click()
     box = page.locator("main canvas[tabindex]").bounding_box()
-    left, top, right, low = box["x"] + 3, box["y"] + 3, box["x"] + box["width"] - 3, box["y"] + box["height"] - 3
+    left, top, right, low = (
+        box["x"] + 3,
+        box["y"] + 3,
+        box["x"] + box["width"] - 3,
+        box["y"] + box["height"] - 3,
+    )
     page.mouse.move(left, top)
     page.mouse.down()
     for place in ((right, top), (right, low), (left, low), (left, top + 2)):
@@ -208,13 +217,12 @@ def test_thumb_moves_the_ranking_and_undo_restores_it(address, visit, tmp_path):
         return rows.evaluate_all("all => all.map(each => each.querySelector('.what').textContent)")
 
     before, said = order(), facts()
-    last = before[-1]
-    page.locator(f"ol.found li[data-id='{last}'] button.up").click()
-    pressed = page.locator(f"ol.found li[data-id='{last}'] button.up[aria-pressed=true]")
+    first = before[0]
+    page.locator(f"ol.found li[data-id='{first}'] button.down").click()
+    pressed = page.locator("ol.found button.down[aria-pressed=true]")
     pressed.wait_for()
     page.wait_for_timeout(500)
-    assert order().index(last) <= before.index(last)
-    assert facts() != said
+    assert order().index(first) > 0
     keep_picture(page, "cases")
     page.locator("ul.log .undo").first.click()
     pressed.wait_for(state="detached")
@@ -237,7 +245,9 @@ def test_every_word_is_in_both_languages():
     words = Path(mekiki.__file__).parent / "app" / "static"
     used = set()
     for script in words.glob("*.js"):
-        used |= set(re.findall(r'\bt: \[?"(\w+)"|\bsay\(\w+, "(\w+)"|\bdone\("(\w+)"', script.read_text("utf-8")))
+        used |= set(
+            re.findall(r'\bt: \[?"(\w+)"|\bsay\(\w+, "(\w+)"|\bdone\("(\w+)"', script.read_text("utf-8"))
+        )
     keys = {key for group in used for key in group if key}
     table = (words / "words.js").read_text("utf-8")
     assert len(keys) > 20
