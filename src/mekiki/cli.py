@@ -145,6 +145,9 @@ def train(
     projection: Annotated[
         str, typer.Option(help="how more than two dimensions are drawn: pca or tsne")
     ] = "pca",
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="keep where images lie after each epoch, for the page to show")
+    ] = False,
     device: Device = "auto",
     root: Root = None,
     size: Size = None,
@@ -183,6 +186,7 @@ def train(
             projection=projection,
             command=_command_line(),
             on_epoch=_epoch_printer(embedder.epochs, out),
+            snapshots=snapshots,
             progress=progress,
         )
     if json:
@@ -728,6 +732,36 @@ def feedback(
         return
     terminal.out().print(f"feedback {added[0].go}: {len(added)} judgement(s), in force from now on")
     terminal.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
+
+
+@app.command()
+def serve(
+    run: MemoryFolder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8765,
+    host: Annotated[
+        str, typer.Option(help="an address of this machine; any other than loopback demands a token")
+    ] = "127.0.0.1",
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="a folder whose images the page may train on; may be repeated"),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="vectors.npz, .parquet or .csv to show as a map too")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+) -> None:
+    """Serve a page to look, train, judge and teach, on this machine, until Ctrl-C."""
+    from mekiki import app as page
+    from mekiki import terminal
+
+    def ready(address: str) -> None:
+        terminal.out().print(address)
+        if open_page:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    page.serve(run, host=host, port=port, allow=allow or (), vectors=vectors, say=ready)
 
 
 @cases_app.command("stats")

@@ -92,7 +92,7 @@ def write_vectors(path: Path, table: VectorTable) -> None:
 
 
 def read_vectors(path: Path) -> VectorTable:
-    """Read what `write_vectors` wrote.
+    """Read what `write_vectors` wrote, or another program: rows without names are numbered, labels may lack.
 
     Raises:
         InputError: no such file, or it holds no vectors.
@@ -101,7 +101,8 @@ def read_vectors(path: Path) -> VectorTable:
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                return VectorTable(file["vectors"], file["names"].tolist(), file["labels"].tolist())
+                own = {name: file[name].tolist() for name in ("names", "labels") if name in file}
+                return _table(file["vectors"], own.get("names"), own.get("labels"))
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as lines:
                 _, *rows = csv.reader(lines)
@@ -111,8 +112,24 @@ def read_vectors(path: Path) -> VectorTable:
         content = parquet.read_table(path)
         flat = content["vector"].combine_chunks().flatten().to_numpy()
         vectors = flat.reshape(content.num_rows, -1).astype(np.float32)
-        return VectorTable(vectors, content["name"].to_pylist(), content["label"].to_pylist())
+        known = {
+            name: content[name].to_pylist() for name in ("name", "label") if name in content.column_names
+        }
+        return _table(vectors, known.get("name"), known.get("label"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: holds no vectors that can be read ({error})") from None
+
+
+def _table(
+    vectors: NDArray[np.generic], names: list[object] | None, labels: list[object] | None
+) -> VectorTable:
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2:
+        raise ValueError(f"vectors must be [N, d], not {list(rows.shape)}")
+    told = [str(row) for row in range(len(rows))] if names is None else [str(name) for name in names]
+    called = [""] * len(rows) if labels is None else ["" if label is None else str(label) for label in labels]
+    if not len(told) == len(called) == len(rows):
+        raise ValueError(f"{len(rows)} vectors, {len(told)} names and {len(called)} labels")
+    return VectorTable(rows, told, called)

@@ -49,13 +49,17 @@ class Places:
             else f"{named}: lies outside the run; list its folder with `mekiki serve --allow`"
         )
         windows = PureWindowsPath(named)
-        strange = "\\" in named or bool(windows.drive)  # a drive, or a machine, on Windows; a plain name nowhere
+        strange = "\\" in named or bool(
+            windows.drive
+        )  # a drive, or a machine, on Windows; a plain name nowhere
         if not named.isprintable() or not named.strip() or (strange and os.name != "nt"):
             raise refused
         given = Path(named)
         tried = [given] if given.is_absolute() else [root / given for root in (*self.allowed, self.run)]
         real = [Path(os.path.realpath(path)) for path in tried]
-        inside = [path for path in real if any(path.is_relative_to(root) for root in (*self.allowed, self.run))]
+        inside = [
+            path for path in real if any(path.is_relative_to(root) for root in (*self.allowed, self.run))
+        ]
         if not inside:
             raise refused
         return next((path for path in inside if path.exists()), inside[0])

@@ -259,7 +259,9 @@ class Gate:
     def _foreign(self, headers: dict[str, list[str]], host: str) -> str:
         """Why a changing call does not come from this page; empty if it does, or from no page."""
         origins = headers.get("origin", [])
-        if any(origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()) for origin in origins):
+        if any(
+            origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()) for origin in origins
+        ):
             return "Origin: changing calls are taken from the page of this server only"
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
             return "Sec-Fetch-Site: changing calls are taken from the page of this server only"

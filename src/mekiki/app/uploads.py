@@ -102,7 +102,11 @@ class Uploads:
             return str(error).removeprefix(f"{path}: "), 0, 0
         if header.height * header.width > self._limits.pixels:
             most = self._limits.pixels / 10**6
-            return f"has {header.height}×{header.width} pixels, more than {most:g} million; scale it down", 0, 0
+            return (
+                f"has {header.height}×{header.width} pixels, more than {most:g} million; scale it down",
+                0,
+                0,
+            )
         return "", header.height, header.width
 
     def get(self, photo: str) -> Kept:

@@ -19,6 +19,7 @@ from mekiki.errors import InputError
 from mekiki.evaluation import Evaluation, evaluate
 from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
+from mekiki.experiments.snapshots import keep_snapshot
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import History
@@ -58,6 +59,7 @@ def train_run(
     projection: str = "pca",
     command: str = "",
     on_epoch: OnEpoch | None = None,
+    snapshots: bool = False,
     progress: Progress = silent,
 ) -> Result:
     """Train, measure on the test side, and write the run folder.
@@ -71,6 +73,7 @@ def train_run(
         projection: `"pca"` or `"tsne"`, for vectors of more than two dimensions.
         command: the command line, to be kept with the run.
         on_epoch: called after each epoch with its row and the doctor's findings.
+        snapshots: keep where the same images, up to 2,000, lie after each epoch; see `mekiki.experiments.snapshots`.
         progress: called during long steps.
 
     Raises:
@@ -88,8 +91,14 @@ def train_run(
         if done is not None:
             return done
 
+    looked_at: list[tuple[NDArray[np.int64], Vectors]] = []
+
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
         write_history(run.folder / "history.csv", history)
+        for codes, seen in looked_at:
+            labels = embedder.classes_[codes].astype(np.int64)
+            keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)
+        looked_at.clear()
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
@@ -102,6 +111,7 @@ def train_run(
             resume=started,
             identity={"data": fingerprint},
             on_epoch=after_epoch,
+            on_vectors=(lambda *seen: looked_at.append(seen)) if snapshots else None,
             progress=progress,
         )
     except BaseException:

@@ -152,7 +152,9 @@ def changes_of(folder: Path) -> list[Change]:
             else:
                 changes.append(Change(**facts))
         except (ValueError, TypeError, LookupError):
-            raise InputError(f"{folder / LOG}, line {row + 1}: cannot be read; mend it or remove it") from None
+            raise InputError(
+                f"{folder / LOG}, line {row + 1}: cannot be read; mend it or remove it"
+            ) from None
     return changes
 
 

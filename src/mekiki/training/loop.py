@@ -40,6 +40,8 @@ REPORT_EVERY = 16
 FOLD_EVERY = 64
 """Steps between two additions of the losses to their sums."""
 
+OnVectors = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -104,6 +106,7 @@ def train(
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[History], None] | None = None,
+    on_vectors: OnVectors | None = None,
     progress: Progress = silent,
 ) -> History:
     """Train the network of an objective in place.
@@ -123,6 +126,8 @@ def train(
         identity: what must be equal for a checkpoint to be resumed (the loss, the net, the data); the number of
             epochs need not be.
         on_epoch: called after each epoch with the history so far, epochs before a resumption included.
+        on_vectors: called before that with labels and vectors of the examples that the doctor looks at, the same each
+            time.
         progress: called every few steps.
 
     Returns:
@@ -176,7 +181,8 @@ def train(
             row, images = learner.pass_over(examples, epoch, generator, consider, progress)
             seconds = time.perf_counter() - start
             row |= _validate(objective, fixed, validation, fabric, consider)
-            row |= _watch(encoder, watched, sample, fabric)
+            vectors = _vectors(encoder, watched, sample, fabric)
+            row |= _watch(vectors)
         # The loss alone does not tell: a pair infinitely far apart has no loss, and a gradient that is no number.
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
             raise DivergedError(
@@ -197,6 +203,8 @@ def train(
                 history=history,
                 settings=identity,
             )
+        if on_vectors is not None:
+            on_vectors(watched.labels[sample].numpy(), vectors.float().cpu().numpy())
         if on_epoch is not None:
             on_epoch(history)
     objective.model.eval()
@@ -315,10 +323,13 @@ def _validate(
     return row
 
 
-def _watch(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> dict[str, float]:
+def _vectors(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> Tensor:
     block = block_length(encoder)
     parts = (sample[start : start + block] for start in range(0, len(sample), block))
-    vectors = torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
+    return torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
+
+
+def _watch(vectors: Tensor) -> dict[str, float]:
     return {
         "spread": spread(vectors),
         "magnitude": vectors.norm(dim=1).mean().item(),
