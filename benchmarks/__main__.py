@@ -15,6 +15,7 @@ from benchmarks import (
     ablation,
     against_pml,
     cases,
+    describing,
     embedding,
     evaluation,
     few_labels,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "ablation": ablation.main,
     "quality": quality.main,
     "cases": cases.main,
+    "describing": describing.main,
 }
 
 SAME_QUALITY = 0.002
@@ -281,6 +283,26 @@ def _kills(r: dict[str, Any]) -> Cells:
     )
 
 
+def _described(what: str, **targets: float) -> Callable[[dict[str, Any]], Cells]:
+    def read(r: dict[str, Any]) -> Cells:
+        if what not in r:
+            return Cells("", "not measured", None)
+        found = r[what]
+        right, guess = found["right"]["true"], found["right"]["shuffled"]
+        return Cells(
+            ", ".join(f"{name} {guess[name]:.1%}" for name in targets),
+            ", ".join(f"{name} {right[name]:.1%}" for name in targets),
+            bool(found["reads"]) and all(right[name] >= least for name, least in targets.items()),
+        )
+
+    return read
+
+
+def _first_token(r: dict[str, Any]) -> Cells:
+    milliseconds = max(r[what]["first_token_ms"] for what in ("surfaces", "tiles") if what in r)
+    return Cells("", f"{milliseconds:.0f} ms", milliseconds <= 150)
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -312,6 +334,15 @@ ROWS = (
     Row("23 query among 1,000,000 × 64, indexed", "≥ 10×, recall ≥ .98", "cases", _index),
     Row("24 keeping 100,000 cases", "≤ 2×", "cases", _inserting),
     Row("25 killed at random moments", "nothing lost, no halves", "cases", _kills),
+    Row(
+        "26 surfaces described from vectors, shuffled ones beside",
+        "defect ≥ 95 %, place ≥ 85 %, severity ≥ 80 %",
+        "describing",
+        _described("surfaces", defect=0.95, place=0.85, severity=0.8),
+    ),
+    Row("27 tiles described", "defect ≥ 85 %", "describing", _described("tiles", defect=0.85)),
+    Row("27b the same, parts apart", "", "describing", _described("tiles, parts apart", defect=0.85)),
+    Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
 )
 
 

@@ -22,6 +22,7 @@ from benchmarks.maintenance import maintenance_notes
 from benchmarks.measuring import ROOT, median
 
 TRIPLETS = 200
+NESTED = (384, 128, 64)
 SEEDS = 3
 
 
@@ -149,15 +150,18 @@ def compared(
     return sides, rows, lessons
 
 
-def notes_figures(model: str) -> dict[str, Any]:
-    """Queries on faults that taught nothing, with frozen vectors, Rocchio, pairs fine-tuned, and the adapter."""
+def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
+    """Queries on faults that taught nothing, with frozen vectors, Rocchio, pairs fine-tuned, and the adapter.
+
+    In Japanese without the fine-tuning: what is asked there is what a model that does not read it is worth.
+    """
     from mekiki.remembering import TextView
 
     view = TextView(model)
     found: dict[str, list[dict[str, float]]] = {}
     lessons = []
     for seed in range(SEEDS):
-        notes = maintenance_notes(seed=seed)
+        notes = maintenance_notes(japanese=japanese, seed=seed)
         same = notes.asked[:, None] == notes.topics
         question = Question(
             same & notes.approved,
@@ -171,17 +175,38 @@ def notes_figures(model: str) -> dict[str, Any]:
         )
         lessons += told
         asked = np.array(notes.queries)
-        pairs = [(str(asked[teach][query]), notes.texts[good]) for query, good, _ in rows]
-        embed = fine_tuned(model, pairs, seed)
-        sides["pairs fine-tuned"] = unwanted_and_ndcg(
-            embed(asked[~teach].tolist()),
-            embed(notes.texts),
-            question.wanted[~teach],
-            question.unwanted[~teach],
-        )
+        told = [(str(asked[teach][q]), notes.texts[good], notes.texts[bad]) for q, good, bad in rows]
+        tuned_models: dict[str, Callable[[list[str]], np.ndarray]] = {}
+        if not japanese:
+            tuned_models["pairs fine-tuned"] = fine_tuned(model, [each[:2] for each in told], seed)
+            tuned_models["triplets fine-tuned"] = triplets_tuned(model, told, seed, ())
+            tuned_models["triplets fine-tuned, first 64"] = triplets_tuned(model, told, seed, NESTED)
+        for name, embed in tuned_models.items():
+            sides[name] = unwanted_and_ndcg(
+                embed(asked[~teach].tolist()),
+                embed(notes.texts),
+                question.wanted[~teach],
+                question.unwanted[~teach],
+            )
         for name, figures in sides.items():
             found.setdefault(name, []).append(figures)
     return {"notes": len(notes.texts), "lessons": lessons, **summarised(found)}
+
+
+def triplets_tuned(
+    model: str, triplets: list[tuple[str, str, str]], seed: int, nested: tuple[int, ...]
+) -> Callable[[list[str]], np.ndarray]:
+    """The model fine-tuned as `mekiki feedback --train --tune-text` does it; of nested dimensions the least."""
+    from mekiki.cases.adapter import dealt_queries
+    from mekiki.remembering.tuning import TextView, Tuning, tuned
+
+    teach, stop, judge = dealt_queries([each[0] for each in triplets], 0.3, seed)
+    sides = [
+        [each for each, here in zip(triplets, which, strict=True) if here] for which in (teach | judge, stop)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        tuned(model, *sides, Tuning(nested=nested, seed=seed), Path(folder))
+        return TextView(folder, min(nested, default=None)).embed
 
 
 def tiles_figures(vectors: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -467,6 +492,7 @@ def main() -> dict[str, Any]:
         print("cases: needs a text model (MEKIKI_TEXT_MODEL) for the notes; left out")
     else:
         result["notes"] = notes_figures(model)
+        result["notes, japanese"] = notes_figures(model, japanese=True)
     if tiles is None:
         print("cases: needs MEKIKI_DATA for the tiles; left out")
     else:

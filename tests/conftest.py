@@ -89,3 +89,16 @@ def calibrated_once(net, ok, ng, tmp_path_factory):
 def run(calibrated_once, tmp_path):
     """A calibrated run of one's own."""
     return Path(shutil.copytree(calibrated_once, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser, where there is one."""
+    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    with library.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

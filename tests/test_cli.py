@@ -252,7 +252,7 @@ def wait_for(path, command):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_run_cut_off_goes_on_to_the_same_weights(tmp_path, how):
     """Ctrl-C and a power cut: what is there is a whole epoch, and resuming gives what was never interrupted."""
     folder = tmp_path / "run"

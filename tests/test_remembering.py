@@ -14,41 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki import cli, remembering
+from mekiki import remembering
 from mekiki.cases import open_store
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.remembering.notes import Note, matched, read_notes
-
-
-class Said:
-    """What a command printed, and its exit code."""
-
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self):
-        assert self.code == 0, self.err
-        assert self.out.count("\n") == 1, "one line and nothing else belongs on standard output"
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def mekiki(monkeypatch, capsys, tmp_path):
-    """Run a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["mekiki", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return Said(stopped.value.code, captured.out, captured.err)
-
-    return run
 
 
 def process(*arguments):
@@ -367,6 +337,41 @@ def test_notes_find_their_photographs(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"note\n\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         read_notes(tmp_path / "x.csv")
+
+
+def test_notes_saved_by_excel_in_japan_are_read(tmp_path):
+    text = "file,label,note\r\na.png,漏れ,軸から油漏れ\r\n"
+    expected = [Note("a.png", "漏れ", "軸から油漏れ")]
+    for encoding in ("cp932", "utf-8", "utf-8-sig"):
+        (tmp_path / "x.csv").write_bytes(text.encode(encoding))
+        assert read_notes(tmp_path / "x.csv") == expected, encoding
+
+
+def test_japanese_in_a_condition_finds_its_notes(mekiki, text_model, tmp_path):
+    (tmp_path / "notes.csv").write_bytes("note\nポンプの油漏れ\n軸が割れ\n".encode("cp932"))
+    mekiki("remember", tmp_path / "memo", tmp_path / "notes.csv", "--text-model", text_model)
+    found = mekiki(
+        "search", tmp_path / "memo", "--text", "割れ", "--where", "note like '%油漏れ%'", "--json"
+    ).json
+    assert [case["note"] for case in found["found"]] == ["ポンプの油漏れ"]
+
+
+def test_feedback_torn_inside_a_character_is_listed_and_the_next_line_is_whole(mekiki, made, run):
+    photo = next((made / "photos" / "dent").iterdir())
+    mekiki("remember", run, made / "photos")
+    near = [case["id"] for case in mekiki("search", run, photo, "--json").json["found"]]
+    assert mekiki("feedback", run, photo, "--good", near[0]).code == 0
+    log = run / "feedback.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole + '{"who": "佐'.encode()[:-1])
+    said = mekiki("feedback", run, "--list")
+    assert said.code == 0
+    assert near[0][:8] in said.out
+    assert mekiki("feedback", run, photo, "--bad", near[1]).code == 0
+    assert log.read_bytes().startswith(whole)
+    lines = log.read_bytes().decode().splitlines()
+    assert len(lines) == len(whole.splitlines()) + 1
+    assert all(json.loads(line) for line in lines)
 
 
 REMEMBER = """

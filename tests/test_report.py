@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -298,18 +297,6 @@ def test_broken_file_names_do_not_break_the_page(tmp_path):
 
 
 # ---- in a browser ----
-
-
-@pytest.fixture(scope="module")
-def browser():
-    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with library.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

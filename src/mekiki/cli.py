@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,13 @@ Space = Annotated[
 ]
 Ids = Annotated[
     list[str] | None, typer.Option(metavar="ID", help="a case, or how its id begins; may be repeated")
+]
+FourBit = Annotated[bool, typer.Option("--four-bit", help="keep a language model in four bits (CUDA)")]
+VectorFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="vectors of one's own by name, in place of photographs: .npz, .parquet, .csv"
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")
@@ -691,6 +699,20 @@ def feedback(
         ),
     ] = None,
     adapter: Annotated[str, typer.Option(help="what learns: linear or mlp")] = "linear",
+    tune_text: Annotated[
+        bool,
+        typer.Option("--tune-text", help="with --train: the text model learns, and notes are embedded anew"),
+    ] = False,
+    nested: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D,D,…",
+            help="with --tune-text: dimensions that should do by themselves, such as 384,128,64",
+        ),
+    ] = None,
+    text_dim: Annotated[
+        int | None, typer.Option(min=2, help="with --tune-text: keep so many dimensions")
+    ] = None,
     space: Annotated[
         str | None, typer.Option(help="images or notes  [default: the one that was judged]")
     ] = None,
@@ -707,6 +729,13 @@ def feedback(
             "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
             "[--triplets FILE]; or --untrain"
         )
+    if ((nested or text_dim) and not tune_text) or (tune_text and not (train or untrain)):
+        raise InputError(
+            "feedback: --nested and --text-dim go with --tune-text, and that with --train or --untrain"
+        )
+    if tune_text:
+        _tune_text(run, train, triplets, nested, text_dim, store, json)
+        return
     if train or untrain:
         _train_memory(run, train, triplets, adapter, space, store, json)
         return
@@ -732,6 +761,132 @@ def feedback(
         return
     terminal.out().print(f"feedback {added[0].go}: {len(added)} judgement(s), in force from now on")
     terminal.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
+
+
+@app.command("describe-train")
+def describe_train(
+    run: MemoryFolder,
+    texts: Annotated[
+        Path,
+        typer.Option(
+            metavar="CSV",
+            help="what people wrote: a .csv file with the columns file, text and, if known, language, defect, place, "
+            "severity, cause, repair",
+        ),
+    ],
+    lm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="language model of transformers, with or without eyes of its own; it stays as it is  [default: a "
+            "small one, made from the texts]",
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="PEFT adapter on it, such as Unsloth writes")
+    ] = None,
+    lora: Annotated[
+        int | None, typer.Option(min=1, metavar="RANK", help="let a low-rank change of it learn too")
+    ] = None,
+    four_bit: FourBit = False,
+    vectors: VectorFile = None,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts, at most")] = 30,
+    rate: Annotated[float, typer.Option("--lr", help="highest learning rate of AdamW")] = 0.002,
+    batch_size: Annotated[int, typer.Option(min=1, help="texts a step")] = 32,
+    seed: Annotated[int, typer.Option(help="of which parts are held out, and of weights and order")] = 0,
+    resume: Annotated[bool, typer.Option(help="go on from the last whole epoch")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit with 1 if it turns out that it guesses")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Learn to describe parts from what people wrote, and prove that the words come from the vector."""
+    from mekiki import explaining, terminal
+
+    schooling = explaining.Schooling(epochs=epochs, rate=rate, batch=batch_size, seed=seed)
+    with terminal.progress_bar() as progress:
+        told = explaining.describe_train(
+            run,
+            texts,
+            speaker=explaining.Speaker(lm, adapter, lora, four_bit),
+            vectors=vectors,
+            schooling=schooling,
+            resume=resume,
+            command=_command_line(),
+            progress=progress,
+            on_epoch=lambda row: terminal.describing_epoch(row, epochs),
+        )
+    if json:
+        terminal.print_json(told)
+    else:
+        terminal.proof_lines(told["proof"])
+        terminal.out().print(f"report: {told['report']}")
+    if strict and not told["proof"]["reads"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def describe(
+    run: MemoryFolder,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE…]", help="photographs, or folders of them")
+    ] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="another question than the usual one, for a language model")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="text, or json: defect, place, severity, cause, repair, cases")
+    ] = "text",
+    language: Annotated[
+        str | None, typer.Option(help="en or ja  [default: that of most texts it learnt from]")
+    ] = None,
+    cases: Annotated[
+        int, typer.Option(min=0, metavar="K", help="how many past cases an answer may rest on")
+    ] = 3,
+    vectors: VectorFile = None,
+    four_bit: FourBit = False,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="let a vLLM server speak, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(metavar="JSONL", help="write what such a server would be sent, and send nothing"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="page.html: each photograph beside its description")
+    ] = None,
+) -> None:
+    """Say in words what is wrong with a part, why it may be, and what to do about it."""
+    from mekiki import explaining, terminal
+    from mekiki.inspection.files import gather
+
+    if format_ not in ("text", "json"):
+        raise InputError(f"--format {format_}: give text or json")
+    if bool(images) == (vectors is not None):
+        raise InputError("describe: give photographs, or --vectors FILE")
+    explainer = explaining.Explainer(run, language=language, cases=cases, four_bit=four_bit)
+    remote = None if endpoint is None else explaining.Remote(explainer, endpoint)
+    subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(gather(images or []))
+    if requests is not None:
+        number = explaining.write_server_requests(explainer, subjects, requests, ask)
+        terminal.out().print(f"{number} requests: {requests}")
+        return
+    speaks = remote or explainer
+    if output is not None:
+        number = explaining.write_descriptions(explainer, speaks, subjects, output, ask)
+        terminal.out().print(f"{number} described: {output}")
+        return
+    speaks.check(ask)
+    for subject in subjects:
+        if format_ == "json":
+            terminal.print_json(speaks.report(subject, ask))
+        else:
+            pieces = speaks.stream(subject, ask)
+            terminal.spoken(subject.name, pieces, partial(explainer.rests_on, subject), explainer.warning)
 
 
 @app.command()
@@ -865,6 +1020,30 @@ def data_fetch(
     terminal.out().print(f"{name}: {folder}")
 
 
+@data_app.command("reports")
+def data_reports(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="folder to be made")],
+    count: Annotated[int, typer.Option(min=1, help="surfaces in all, the classes taking turns")] = 1500,
+    language: Annotated[str, typer.Option(help="en, ja or both")] = "both",
+    seed: Annotated[int, typer.Option(min=0, help="of the surfaces and of the wording")] = 0,
+    size: Annotated[str, typer.Option(metavar="N|HxW", help="pixels of a surface")] = "64",
+    json: Json = False,
+) -> None:
+    """Write generated surfaces and inspection reports of them, to try describing without data of one's own."""
+    from mekiki import terminal
+    from mekiki.datasets.reports import write_reports
+
+    languages = ("en", "ja") if language == "both" else (language,)
+    with terminal.progress_bar() as progress:
+        told = write_reports(
+            output, count=count, languages=languages, seed=seed, size=_pixels(size), progress=progress
+        )
+    if json:
+        terminal.print_json({"folder": str(output), **told})
+        return
+    terminal.out().print(f"{told['images']:,} surfaces, {told['reports']:,} reports: {output}")
+
+
 def main() -> None:
     """Run a command; every error a user can cause is one line on standard error and exit code 2."""
     from mekiki import terminal
@@ -937,6 +1116,40 @@ def _train_memory(
         terminal.print_json(told)
     elif train:
         terminal.taught_lines(told)
+    else:
+        terminal.out().print(f"no longer in force: {told['taken_back']}")
+
+
+def _tune_text(
+    run: Path,
+    train: bool,
+    triplets: Path | None,
+    nested: str | None,
+    text_dim: int | None,
+    store: str | None,
+    json: bool,
+) -> None:
+    """Tune the text model by feedback, or take back what was tuned."""
+    from mekiki import remembering, terminal
+
+    settings = remembering.Settings(store)
+    if not train:
+        told = remembering.untune(run, settings)
+    else:
+        sizes = (nested or "").replace(" ", "").split(",") if nested else []
+        if not all(each.isdecimal() for each in sizes):
+            raise InputError(
+                f"--nested {nested}: give dimensions with commas between them, such as 384,128,64"
+            )
+        tuning = remembering.Tuning(nested=tuple(int(each) for each in sizes), dimensions=text_dim)
+        with terminal.progress_bar() as progress:
+            told = remembering.tune(
+                run, triplets=triplets, tuning=tuning, settings=settings, progress=progress
+            )
+    if json:
+        terminal.print_json(told)
+    elif train:
+        terminal.tuned_lines(told)
     else:
         terminal.out().print(f"no longer in force: {told['taken_back']}")
 

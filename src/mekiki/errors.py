@@ -58,3 +58,14 @@ def nearest(given: object, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(str(given).lower(), list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error of a library says, in one line for a message of our own.
+
+    Example:
+        >>> first_line(ValueError("bad shape.\nmore")), first_line(KeyError())
+        ('bad shape', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__

@@ -61,6 +61,41 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def read_text(path: Path, wanted: str = "a .csv file") -> str:
+    r"""A text file that people wrote: UTF-8, or CP932, the Shift-JIS that Excel writes in Japan.
+
+    Args:
+        path: the file.
+        wanted: what to give, if there is no such file.
+
+    Raises:
+        InputError: it cannot be read, or is neither.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.csv"
+        >>> _ = path.write_bytes("note\n油漏れ\n".encode("cp932"))
+        >>> read_text(path).split()
+        ['note', '油漏れ']
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give {wanted}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    # In this order: CP932 takes most of what is UTF-8 for other characters.
+    for encoding in ("utf-8-sig", "cp932"):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        # Python's names for bytes that CP932 has not.
+        if not any("\uf8f0" <= letter <= "\uf8f3" for letter in text):
+            return text
+    raise InputError(f"{path}: is neither UTF-8 nor Shift-JIS; save it as .csv in UTF-8")
+
+
 def whole_lines(path: Path) -> list[bytes]:
     """The lines of a log that only grows; a last one that a crash cut short has no end, and never held.
 

@@ -363,6 +363,56 @@ def embed(
     return vectors
 
 
+LEAST_PLACES = 6
+"""Rows and columns that the maps of `place_maps` have at least, where the network has any as large."""
+
+
+def has_place_maps(encoder: nn.Module) -> bool:
+    """Whether an encoder has convolutions of its own, which see place by place."""
+    return isinstance(encoder, nn.Sequential) and isinstance(encoder[-1], ConvEmbeddingNet | VGGEmbeddingNet)
+
+
+@torch.inference_mode()
+def place_maps(encoder: nn.Module, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """What a convolutional encoder sees place by place: its deepest maps of at least `LEAST_PLACES` rows and columns.
+
+    Beside each stands what the maps one size larger see there, of each item the largest value: the deepest know more
+    of what something is, those before them of how far it reaches.
+
+    Args:
+        encoder: as `build_encoder` makes it; one of `has_place_maps`.
+        stored: images as stored, `[N, …]`.
+
+    Returns:
+        Float32 `[N, h, w, c]`.
+
+    Example:
+        >>> encoder = build_encoder("vgg", (1, 64, 64), 8, normalise=False, mean=[0.0], std=[255.0])
+        >>> place_maps(encoder, np.zeros((2, 64, 64), np.uint8)).shape
+        (2, 8, 8, 128)
+    """
+    assert isinstance(encoder, nn.Sequential)
+    prepare, net = encoder[0], encoder[-1]
+    assert isinstance(prepare, Standardise) and isinstance(net, ConvEmbeddingNet | VGGEmbeddingNet)
+    encoder.eval()
+    found = []
+    for image in stored:  # one by one: an image has the same maps alone and among others
+        x = prepare(torch.from_numpy(np.array(image[None])).to(next(encoder.parameters()).device))
+        x = x.contiguous(memory_format=torch.channels_last)
+        sizes: dict[int, Tensor] = {}  # by rows, the deepest maps of that many
+        for layer in net.convolutions:
+            x = layer(x)
+            if min(x.shape[2:]) < LEAST_PLACES and sizes:
+                break
+            sizes[x.shape[2]] = x
+        *before, deepest = sizes.values()
+        maps = [deepest]
+        if before:
+            maps.append(functional.adaptive_max_pool2d(before[-1], deepest.shape[2:]))
+        found.append(torch.cat(maps, dim=1)[0].permute(1, 2, 0).float().cpu().numpy())
+    return np.stack(found)
+
+
 class SiameseNet(nn.Module):
     """Two batches through one embedding network.
 

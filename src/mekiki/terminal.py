@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -393,6 +393,21 @@ def taught_lines(told: Mapping[str, Any]) -> None:
     )
 
 
+def tuned_lines(told: Mapping[str, Any]) -> None:
+    """What tuning a text model came to."""
+    console = out()
+    console.print(
+        f"held-out triplets in the right order: {number(told['before'], 100, '%')} before, "
+        f"{number(told['after'], 100, '%')} tuned ({told['held_out']} triplets; {told['triplets']} taught)"
+    )
+    for size, share in told["nested"].items():
+        console.print(f"  in the first {size} dimensions: {number(share, 100, '%')}")
+    if told["replaced"]:
+        console.print(f"in force: {told['model']}; {told['notes']:,} notes are embedded anew")
+    else:
+        console.print("not better, so nothing has changed")
+
+
 def case_stats_lines(told: Mapping[str, Any]) -> None:
     """What the stores of a run hold."""
     console = out()
@@ -411,3 +426,57 @@ def case_stats_lines(told: Mapping[str, Any]) -> None:
     console.print(
         f"feedback: {told['feedback']['in_force']:,} judgements in force of {told['feedback']['all']:,}"
     )
+
+
+def describing_epoch(row: Mapping[str, float], epochs: int) -> None:
+    """One line an epoch of learning to describe, on standard error."""
+    err().print(
+        f"epoch {int(row['epoch'])}/{epochs} · loss {row['loss']:.4f} · held out {row['held_out']:.4f} nats a token",
+        style="dim",
+    )
+
+
+def proof_lines(proof: Mapping[str, Any]) -> None:
+    """What a describer gets right with vectors that are a part's own, and with others."""
+    from mekiki.report.described import ROWS
+
+    columns = list(proof["most"])
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("described from", no_wrap=True)
+    for name in ("loss", *columns):
+        table.add_column(name, justify="right")
+    for vectors, said in ROWS.items():
+        own = [number(proof["right"][vectors][name], 100, "%") for name in columns]
+        table.add_row(said, f"{proof['loss'][vectors]:.3f}", *own)
+    if columns:
+        table.add_row("the most frequent", "", *(number(proof["most"][name], 100, "%") for name in columns))
+    for source, values in proof["readable"].items():
+        own = [number(values.get(name), 100, "%") for name in columns]
+        table.add_row(f"linear probe of {source}", "", *own)
+    out().print(table)
+    out().print(proof["sentence"], style="" if proof["reads"] else "bold red")
+
+
+def spoken(
+    name: str, pieces: Iterable[str], cases: Callable[[str], Sequence[Mapping[str, Any]]], warning: str
+) -> None:
+    """A description as it comes, then the past cases it rests on.
+
+    Args:
+        name: of the photograph.
+        pieces: what is said.
+        cases: of what was said, the cases it rests on.
+        warning: what is to be known of it.
+    """
+    console = out()
+    console.print(name, style="bold")
+    said = ""
+    for piece in pieces:
+        said += piece
+        console.print(piece, end="")
+    console.print()
+    for case in cases(said):
+        note = f": {' '.join(case['note'].split())}" if case["note"] else ""
+        console.print(f"  rests on [{case['id']}] {case['label'] or 'no label'}{note}", style="dim")
+    if warning:
+        line("warning", warning, "bold yellow")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mekiki.backbones.prepare import FILES, Preparation
 from mekiki.backbones.store import FeatureStore, content_key
-from mekiki.errors import InputError, not_known
+from mekiki.errors import InputError, first_line, not_known
 from mekiki.optional import quiet_transformers, require
 from mekiki.progress import Progress, silent
 from mekiki.threads import considerate_threads
@@ -209,7 +209,7 @@ class Backbone:
                     dtype=torch.float32,
                 )
             except Exception as error:  # the library lets through whatever its parts raise
-                raise InputError(f"{named}: cannot be loaded ({_first_line(error)})") from None
+                raise InputError(f"{named}: cannot be loaded ({first_line(error)})") from None
         missing = [name for name in said["missing_keys"] if "pooler" not in name]
         if missing:
             raise InputError(
@@ -471,7 +471,7 @@ class Backbone:
                 raise
             raise InputError(
                 f"{self.name} cannot look at images of {batch.shape[2]}×{batch.shape[3]} pixels "
-                f"({_first_line(error)}); choose another size"
+                f"({first_line(error)}); choose another size"
             ) from None
         finally:
             _looking.wanted, _looking.found = set(), {}
@@ -534,7 +534,7 @@ class Backbone:
                 raise TypeError("it has no hidden states")
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.source}: cannot be used as an encoder of images ({_first_line(error)}); give another model"
+                f"{self.source}: cannot be used as an encoder of images ({first_line(error)}); give another model"
             ) from None
         layouts = [_layout(state, size, patch) for state in states]
         caught = []
@@ -683,7 +683,7 @@ def _found(name: str) -> tuple[Path, str]:
         return Path(hub.snapshot_download(name, allow_patterns=list(_FETCHED))), name
     except Exception as error:
         raise InputError(
-            f"{name}: no such folder here, and it could not be had from the model hub ({_first_line(error)}); connect "
+            f"{name}: no such folder here, and it could not be had from the model hub ({first_line(error)}); connect "
             "to the internet and check the name, or give a folder that holds the model"
         ) from None
 
@@ -697,7 +697,7 @@ def _config(folder: Path) -> dict[str, Any]:
             f"{folder}: no model here (config.json is missing); give a folder that transformers wrote"
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
+        raise InputError(f"{path}: cannot be read ({first_line(error)})") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise InputError(f"{folder}: its config.json is not that of a model of transformers (no model_type)")
     return config
@@ -719,8 +719,3 @@ def _pair(value: Any) -> tuple[int, int] | None:
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(side, int) for side in value):
         return value[0], value[1]
     return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__

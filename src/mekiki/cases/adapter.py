@@ -209,7 +209,7 @@ def train_adapter(
         apart = (named[0] - named[2]).norm(dim=1)
     loss = TripletLoss(schooling.margin * float(apart.median()))
     optimiser = torch.optim.AdamW(adapter.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
-    best, best_state, since, epoch = _held_loss(adapter, stop, loss), _state(adapter), 0, 0
+    best, best_state, since, epoch = _held_loss(adapter, stop, loss), state_of(adapter), 0, 0
     for epoch in range(1, schooling.epochs + 1):
         anchors, positives, negatives = named
         if hard is not None:
@@ -228,7 +228,7 @@ def train_adapter(
         now = _held_loss(adapter, stop, loss)
         since += 1
         if now < best:
-            best, best_state, since = now, _state(adapter), 0
+            best, best_state, since = now, state_of(adapter), 0
         progress("teaching", epoch, schooling.epochs)
         if since >= schooling.patience:
             break
@@ -257,14 +257,31 @@ def dealt(triplets: Triplets, share: float, seed: int) -> tuple[Triplets, Triple
         InputError: there are fewer than `LEAST` queries.
     """
     _, query = np.unique(triplets.anchors, axis=0, return_inverse=True)
-    query = query.reshape(-1)
-    number = int(query.max()) + 1 if len(query) else 0
-    if number < LEAST:
-        raise InputError(f"{number} judged queries are too few to learn from; judge at least {LEAST}")
-    order = np.random.default_rng(seed).permutation(number)
-    each = max(2, round(share * number / 2))
+    teach, stop, judge = dealt_queries(query.reshape(-1).tolist(), share, seed)
+    return triplets.rows(teach), triplets.rows(stop), triplets.rows(judge)
+
+
+def dealt_queries(
+    queries: Sequence[Any], share: float, seed: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The same for any queries, a triplet each: which triplets teach, which stop and which judge, bool `[T]` each.
+
+    Raises:
+        InputError: there are fewer than `LEAST` different ones.
+
+    Example:
+        >>> teach, stop, judge = dealt_queries([f"query {i // 2}" for i in range(40)], 0.3, 0)
+        >>> int(teach.sum()), int(stop.sum()), int(judge.sum())
+        (28, 6, 6)
+    """
+    names = {query: number for number, query in enumerate(sorted(set(queries)))}
+    if len(names) < LEAST:
+        raise InputError(f"{len(names)} judged queries are too few to learn from; judge at least {LEAST}")
+    query = np.array([names[each] for each in queries])
+    order = np.random.default_rng(seed).permutation(len(names))
+    each = max(2, round(share * len(names) / 2))
     stop, judge = np.isin(query, order[:each]), np.isin(query, order[each : 2 * each])
-    return triplets.rows(~stop & ~judge), triplets.rows(stop), triplets.rows(judge)
+    return ~stop & ~judge, stop, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,8 +350,9 @@ def _held_loss(adapter: Adapter, held: Triplets, loss: TripletLoss) -> float:
         return float(loss(*parts))
 
 
-def _state(adapter: Adapter) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in adapter.state_dict().items()}
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Weights as they are now, which further learning leaves alone."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 class Shelf:
@@ -396,7 +414,7 @@ def save_adapter(path: Path, adapter: Adapter, lesson: Lesson) -> None:
     facts = {"format": FORMAT, "kind": adapter.kind, "rank": adapter.rank, "dimension": adapter.dimension}
     said = {"facts": json.dumps(facts), "lesson": json.dumps(vars(lesson))}
     with replaced_file(path) as temporary:
-        save_file(_state(adapter), temporary, said)
+        save_file(state_of(adapter), temporary, said)
 
 
 def load_adapter(path: Path) -> Adapter:

@@ -1,7 +1,7 @@
 """Where the same images lie after each epoch: how clusters form, to be looked at during training and afterwards.
 
-`epochs.f32` in the run folder grows by one block an epoch: little-endian float32 `[count, 2]`. `epochs.json` says what the
-rows are.
+`epochs.f32` in the run folder grows by one block an epoch: little-endian float32 `[count, 2]`. `epochs.json` says
+what the rows are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mekiki.pictures import project
 
 POINTS, ABOUT = "epochs.f32", "epochs.json"
 NOTE = (
-    "Vectors of more than two dimensions are drawn by the PCA of their epoch, turned and mirrored to lie as in the epoch "
-    "before."
+    "Vectors of more than two dimensions are drawn by the PCA of their epoch, turned and mirrored to lie as in the "
+    "epoch before."
 )
 
 

@@ -23,6 +23,7 @@ from mekiki.filters import FINGERPRINT, SIDE, look
 from mekiki.images import Pixels
 from mekiki.inspection.files import content_of
 from mekiki.judging import Judge, Slopes
+from mekiki.networks import has_place_maps, place_maps
 from mekiki.threads import side_by_side
 
 Floats = NDArray[np.float32]
@@ -243,6 +244,15 @@ class EmbedderEye:
     def see(self, images: Sequence[Pixels]) -> Sight:
         """Views of photographs."""
         return Sight({"embedding": self.embedder.transform(np.stack(images), one_by_one=True)})
+
+    @property
+    def has_places(self) -> bool:
+        """Whether its network sees place by place: if it is convolutional."""
+        return has_place_maps(self.embedder.encoder_)
+
+    def places(self, images: Sequence[Pixels]) -> list[Floats]:
+        """What its network sees place by place, `[h, w, c]` each."""
+        return list(place_maps(self.embedder.encoder_, np.stack(images)))
 
     def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
         """What the score loses when a place is covered, at the cost of 49 more looks a photograph."""

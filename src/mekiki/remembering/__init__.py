@@ -17,6 +17,7 @@ from mekiki.remembering.searching import (
     undo_feedback,
 )
 from mekiki.remembering.teaching import spaces_judged, train, untrain
+from mekiki.remembering.tuning import Tuning, tune, untune
 from mekiki.remembering.views import JudgeView, RunView, TextView, view_of
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RunView",
     "Settings",
     "TextView",
+    "Tuning",
     "case_stats",
     "changes_of",
     "export_run",
@@ -44,8 +46,10 @@ __all__ = [
     "search_room",
     "spaces_judged",
     "train",
+    "tune",
     "undo_feedback",
     "undo_relabel",
     "untrain",
+    "untune",
     "view_of",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mekiki.errors import InputError, nearest
+from mekiki.files import read_text
 
 COLUMNS = ("file", "label", "note")
 
@@ -30,6 +32,8 @@ class Note:
 def read_notes(path: Path) -> list[Note]:
     r"""Read a .csv file with the columns `file`, `label` and `note`, of which `note` or `label` must be there.
 
+    UTF-8, or CP932 as Excel in Japan writes it.
+
     Raises:
         InputError: it cannot be read, or has no such column.
 
@@ -40,16 +44,12 @@ def read_notes(path: Path) -> list[Note]:
         >>> read_notes(path)
         [Note(file='a.png', label='', note='oil leak')]
     """
+    content = read_text(path, f"a .csv file with the columns {', '.join(COLUMNS)}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            names = [name.strip() for name in reader.fieldnames or []]
-            rows = [dict(zip(names, row.values(), strict=False)) for row in reader]
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; give a .csv file with the columns file, label, note"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(content, newline=""))
+        names = [name.strip() for name in reader.fieldnames or []]
+        rows = [dict(zip(names, row.values(), strict=False)) for row in reader]
+    except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
     if not {"label", "note"} & set(names):
         raise InputError(

@@ -20,6 +20,7 @@ from mekiki.inspection.files import content_of, gather_noting
 from mekiki.progress import Progress, silent
 from mekiki.remembering.notes import Note, matched, read_notes
 from mekiki.remembering.room import Room, Settings
+from mekiki.remembering.views import TextView
 from mekiki.report.thumbnails import fitted
 
 BLOCK = 64
@@ -174,16 +175,21 @@ def embed_notes(room: Room, cases: Sequence[Case], progress: Progress = silent) 
     new = 0
     for start in range(0, len(cases), BLOCK):
         block = cases[start : start + BLOCK]
-        vectors = room.texts.embed([case.note for case in block])
-        fingerprint = room.texts.encoder.fingerprint
-        new += store.add(
-            Cases.of(
-                replace(case, vector=vector, encoder=fingerprint)
-                for case, vector in zip(block, vectors, strict=True)
-            )
-        )
+        new += add_notes(store, room.texts, block)
         progress("remembering notes", start + len(block), len(cases))
     return new
+
+
+def add_notes(store: Store, texts: TextView, cases: Sequence[Case]) -> int:
+    """Keep cases by the vectors of their notes; how many are new."""
+    vectors = texts.embed([case.note for case in cases])
+    fingerprint = texts.encoder.fingerprint
+    return store.add(
+        Cases.of(
+            replace(case, vector=vector, encoder=fingerprint)
+            for case, vector in zip(cases, vectors, strict=True)
+        )
+    )
 
 
 def png(pixels: Pixels) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mekiki.cases import Encoder, FeedbackLog, Memory, Store, open_store, parse_where
 from mekiki.cases.adapter import Shelf
@@ -30,11 +31,15 @@ class Settings:
         store: a folder or an address; `None` is `cases` in the run folder.
         text: the model that notes are embedded by, a name or a folder; `None` if notes are not.
         dimensions: of its vectors, where fewer than it has.
+        generation: how often the text model was tuned here; the notes of each are in a store of their own.
+        before: these settings before it was tuned last, to go back to.
     """
 
     store: str | None = None
     text: str | None = None
     dimensions: int | None = None
+    generation: int = 0
+    before: dict[str, Any] | None = None
 
 
 class Room:
@@ -51,7 +56,7 @@ class Room:
         self._view = view
         self._memories: dict[str, tuple[Path | None, Memory]] = {}
         kept = _read(folder / SETTINGS)
-        named = {name: value for name, value in vars(given or Settings()).items() if value is not None}
+        named = {name: value for name, value in vars(given or Settings()).items() if value not in (None, 0)}
         self.settings = replace(kept, **named)
 
     def keep_settings(self) -> None:
@@ -80,7 +85,14 @@ class Room:
             raise InputError(
                 f"{self.folder}: its notes are not embedded; `mekiki remember … --text-model NAME` does it"
             )
-        return TextView(self.settings.text, self.settings.dimensions)
+        return TextView(self.text_model, self.settings.dimensions)
+
+    @property
+    def text_model(self) -> str:
+        """Its name or folder; one that was tuned here lies in the run folder, wherever that is moved."""
+        assert self.settings.text is not None
+        own = self.folder / self.settings.text
+        return str(own) if own.is_dir() else self.settings.text
 
     def encoder(self, space: str) -> Encoder:
         """Who makes the vectors of a space."""
@@ -90,7 +102,8 @@ class Room:
         """The store of a space; an encoder makes it, or must be its own."""
         if space not in SPACES:
             raise not_known("space", space, SPACES)
-        return open_store(self.place, space, encoder)
+        tuned = f"-{self.settings.generation}" if space == "notes" and self.settings.generation else ""
+        return open_store(self.place, space + tuned, encoder)
 
     def memory(self, space: str) -> Memory:
         """The store of a space as people judged what it found; refused if it is of another encoder."""

@@ -23,6 +23,7 @@ from mekiki.cases import (
     steered,
 )
 from mekiki.errors import InputError
+from mekiki.images import Pixels
 from mekiki.inspection import Verdict
 from mekiki.inspection.files import content_of
 from mekiki.remembering.remembering import ID
@@ -254,8 +255,12 @@ class Recollection:
         """The nearest past cases of a photograph that was judged, as in `search`; none if it could not be read."""
         if verdict.pixels is None:
             return []
-        own = content_of(verdict.pixels)[:ID]
-        return rows_of(self._memory.search(self._view.vector(verdict), self._k, without=[own]))
+        return nearest(self._memory, self._view.vector(verdict), verdict.pixels, self._k)
+
+
+def nearest(memory: Memory, vector: Floats, pixels: Pixels, k: int) -> list[dict[str, Any]]:
+    """The past cases nearest to a photograph that was looked at, itself left out, as in `search`."""
+    return rows_of(memory.search(vector, k, without=[content_of(pixels)[:ID]]))
 
 
 def _log(folder: Path) -> FeedbackLog:

@@ -10,11 +10,10 @@ import numpy as np
 
 from mekiki.cases import Cases, Triplets, read_triplets, triplets_of
 from mekiki.cases.adapter import Schooling, train_adapter
+from mekiki.cases.triplets import SIDES
 from mekiki.errors import InputError
 from mekiki.progress import Progress, silent
 from mekiki.remembering.room import SPACES, Room, Settings, resolved
-
-COLUMNS = ("anchor", "positive", "negative")
 
 
 def train(
@@ -89,7 +88,12 @@ def spaces_judged(folder: Path) -> list[str]:
     return [space for space in SPACES if space in said]
 
 
-def _of_csv(room: Room, space: str, path: Path) -> Triplets:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a .csv file of triplets: by `SIDES`, what each side is called there, an id or a text.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or a row lacks a side.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines))
@@ -97,9 +101,14 @@ def _of_csv(room: Room, space: str, path: Path) -> Triplets:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    if not rows or any(not (row.get(name) or "").strip() for row in rows for name in COLUMNS):
+    if not rows or any(not (row.get(side) or "").strip() for row in rows for side in SIDES):
         raise InputError(f"{path}: must have the columns anchor, positive and negative, and no row without")
-    named = sorted({row[name].strip() for row in rows for name in COLUMNS})
+    return [{side: row[side].strip() for side in SIDES} for row in rows]
+
+
+def _of_csv(room: Room, space: str, path: Path) -> Triplets:
+    rows = read_rows(path)
+    named = sorted({name for row in rows for name in row.values()})
     store = room.store(space)
     if space == "notes" and len(store.get(named)) < len(named):  # they are texts
         vectors = dict(zip(named, room.texts.embed(named), strict=True))
@@ -107,4 +116,4 @@ def _of_csv(room: Room, space: str, path: Path) -> Triplets:
         ids = resolved(store, named)
         place = {case.id: case.vector for case in store.get(ids)}
         vectors = {name: place[id_] for name, id_ in zip(named, ids, strict=True)}
-    return Triplets(*(np.stack([vectors[row[name].strip()] for row in rows]) for name in COLUMNS))
+    return Triplets(*(np.stack([vectors[row[side]] for row in rows]) for side in SIDES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases import Encoder
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye, Inspector, Verdict
 from mekiki.inspection.files import photographs
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.inspector import make_eye
 from mekiki.optional import quiet_transformers, require
+from mekiki.threads import one_product_thread
 
 Floats = NDArray[np.float32]
 
@@ -85,9 +86,15 @@ class JudgeView:
 
     def vector(self, verdict: Verdict) -> Floats:
         """Where a photograph that was judged lies, float32 `[d]`."""
-        views = {name: view[None] for name, view in verdict.views.items()}
-        placed: Floats = (self.inspector.judge.whitened(views) @ self.inspector.examples.directions)[0]
+        placed: Floats
+        (placed,) = self.placed({name: view[None] for name, view in verdict.views.items()})
         return placed
+
+    def placed(self, views: Mapping[str, Floats]) -> Floats:
+        """The same from what the eye saw of photographs: float32 `[N, d]`."""
+        with one_product_thread():  # a vector must not depend on what it was made with
+            placed = self.inspector.judge.whitened(views) @ self.inspector.examples.directions
+        return np.asarray(placed, np.float32)
 
 
 class RunView:
@@ -149,13 +156,13 @@ class TextView:
             with quiet_transformers(require("transformers", extra="text", purpose="searching notes by text")):
                 self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
         except Exception as error:  # of the network, of the hub, of the files
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"text model {model}: cannot be loaded ({said}); give a folder or a name it is known by"
+                f"text model {model}: cannot be loaded ({first_line(error)}); give a folder or a name it is known by"
             ) from None
         digest = hashlib.sha256(str(dimensions).encode())
         for key, weights in sorted(self._model.state_dict().items()):
             digest.update(key.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        self.dimensions = dimensions
         width = self.embed(["a"]).shape[1]
         if dimensions is not None and width != dimensions:
             raise InputError(f"text model {model}: has {width} dimensions, fewer than {dimensions}")

@@ -18,7 +18,7 @@ SIDE = 224
 """Pixels on the longer side of a photograph on the page."""
 _HOT = (209, 32, 32)
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--bg:#fafaf8;--fg:#1d1d1b;--faint:#5d5d58;--card:#fff;--line:#ddd;--ng:#b3261e;
   --ok:#1b6e3c}
 @media (prefers-color-scheme:dark){:root{--bg:#161615;--fg:#eee;--faint:#a9a9a2;--card:#20201f;--line:#3a3a38;
@@ -131,7 +131,7 @@ def write_gallery(path: Path, content: Gallery) -> None:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><link rel="icon" href="data:,">'
-        f"<title>{escaped(content.title)}</title><style>{_STYLE}</style></head><body><header>"
+        f"<title>{escaped(content.title)}</title><style>{STYLE}</style></head><body><header>"
         f'<p class="faint"><span lang="ja">目利き</span> mekiki</p><h1>{escaped(content.title)}</h1>'
         f'<p>{escaped(content.subtitle)}</p><p class="faint">{escaped(content.guarantee)}</p>{hint}</header>'
         f'<main><ul class="cards">{shown}</ul>{unread}</main></body></html>\n',

@@ -1,0 +1,228 @@
+"""Language models of `transformers`, with or without eyes of their own, and adapters on them.
+
+A model comes by name or as a folder, as safetensors alone, and no code of its own is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mekiki.describing.prompts import ChatPrompt
+from mekiki.errors import InputError, first_line
+from mekiki.optional import quiet_transformers, require
+
+EXTRA = "describe"
+_EYES = ("vision", "visual", "image", "projector", "lm_head")
+"""In the names of modules that the soft tokens never go through, or that a low-rank change leaves alone."""
+_SAMPLED = 2**20
+"""Bytes of a weight file, at either end, that go into its fingerprint."""
+
+
+def load_pretrained(
+    source: str, *, adapter: Path | None, four_bit: bool, device: str | torch.device
+) -> tuple[nn.Module, Any, ChatPrompt, list[int], str]:
+    """A language model, its tokenizer, its prompt, the tokens that end an answer, and a fingerprint.
+
+    Of the tokens that end an answer, that of a turn comes first.
+
+    Args:
+        source: name on the hub, or a folder.
+        adapter: folder of a PEFT adapter to be put on it; a tokenizer in it takes the place of the model's.
+        four_bit: keep weights in four bits; needs CUDA.
+        device: where to compute.
+
+    Raises:
+        MissingExtraError: the extra `describe` is not installed.
+        InputError: there is no such model, it is none of language, its weights are no safetensors, or the adapter does
+            not fit it.
+    """
+    transformers = require("transformers", extra=EXTRA, purpose=f"language model {source}")
+    device = torch.device(device)
+    options: dict[str, Any] = {
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "dtype": torch.bfloat16 if device.type == "cuda" else torch.float32,
+    }
+    if four_bit:
+        options |= _in_four_bits(transformers, device)
+    home = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else source
+    with quiet_transformers(transformers):
+        try:
+            config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(home), trust_remote_code=False)
+            eyes = hasattr(config, "vision_config")
+            kind = transformers.AutoModelForImageTextToText if eyes else transformers.AutoModelForCausalLM
+            model, said = kind.from_pretrained(source, output_loading_info=True, **options)
+        except Exception as error:  # the library lets through whatever its parts raise
+            raise InputError(
+                f"language model {source}: cannot be loaded ({first_line(error)}); give a folder that save_pretrained "
+                "wrote with its tokenizer, as safetensors, or a name that is in the cache or can be downloaded"
+            ) from None
+    if said["missing_keys"]:
+        raise InputError(
+            f"language model {source}: its weights do not fit its configuration ({len(said['missing_keys'])} are "
+            f"missing, such as {sorted(said['missing_keys'])[0]}); get the model again, or give a language model"
+        )
+    if not four_bit:
+        model = model.to(device)
+    digest = _digest(Path(transformers.utils.cached_file(source, "config.json")).parent)
+    if adapter is not None:
+        with quiet_transformers(transformers):
+            model = adapted(model, adapter, merge=not four_bit)
+        digest = hashlib.sha256((digest + _digest(adapter)).encode()).hexdigest()
+    model.requires_grad_(False)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"language model {source}: its tokenizer{f' (that of {adapter})' if home == adapter else ''} has "
+            f"{len(tokenizer)} tokens and the model {rows}; give the tokenizer that belongs to it"
+        )
+    prompt = ChatPrompt(tokenizer, name=source, **_image_tokens(config))
+    # The end of a turn first: it is what an answer is learnt to end with.
+    ends = [prompt.turn_end(), tokenizer.eos_token_id, *_listed(model.generation_config.eos_token_id)]
+    known = [end for end in ends if end is not None]
+    if not known:
+        raise InputError(f"language model {source}: has no token that ends an answer, so it would never stop")
+    return model, tokenizer, prompt, known, digest
+
+
+def _in_four_bits(transformers: Any, device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise InputError(
+            f"--four-bit needs a CUDA device, and {'there is none here' if not torch.cuda.is_available() else device}"
+            f"{' was chosen' if torch.cuda.is_available() else ''}; leave it out"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError("--four-bit needs bitsandbytes: pip install bitsandbytes")
+    settings = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _image_tokens(config: Any) -> dict[str, Any]:
+    """The tokens that stand for an image, and around it where the template leaves that to a processor (Gemma 3)."""
+
+    def token(name: str) -> int | None:
+        return getattr(config, f"{name}_token_id", getattr(config, f"{name}_token_index", None))
+
+    if not hasattr(config, "vision_config"):
+        return {}
+    begin, end = token("boi"), token("eoi")
+    return {"image": token("image"), "around": None if begin is None or end is None else (begin, end)}
+
+
+def adapted(model: Any, folder: Path, *, merge: bool) -> Any:
+    """A language model with a PEFT adapter on it, such as Unsloth writes.
+
+    The adapter's note of what it was trained on (often a quantised copy) does not count; what it is put on must have
+    the same shapes. Settings that this version of peft does not know are left out.
+
+    Args:
+        model: of `transformers`.
+        folder: with `adapter_config.json` and `adapter_model.safetensors`.
+        merge: add it into the weights, which is faster; not for weights in four bits.
+
+    Raises:
+        MissingExtraError: the extra `describe` is not installed.
+        InputError: it is no such folder, or was made for another model.
+    """
+    peft = require("peft", extra=EXTRA, purpose=f"adapter {folder}")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"adapter {folder}: has no {name}; give a folder that save_pretrained of peft wrote, as safetensors"
+            )
+    try:
+        given = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        kind = type(peft.get_peft_config({"peft_type": given["peft_type"]}))
+        known = {each.name for each in dataclasses.fields(kind)}
+        kept = {name: value for name, value in given.items() if name in known}
+        # What only quantised or patched copies of a model have would be looked for in vain here.
+        kept |= {"base_model_name_or_path": None, "inference_mode": True}
+        state = load_file(folder / "adapter_model.safetensors")
+        _resized(model, state)
+        with warnings.catch_warnings(action="ignore"):
+            made = peft.PeftModel(model, peft.PeftConfig.from_peft_type(**kept))
+            said = peft.set_peft_model_state_dict(made, state)
+    except Exception as error:  # the library lets through whatever its parts raise
+        raise InputError(
+            f"adapter {folder}: does not fit the language model ({first_line(error)}); give the one it was made for"
+        ) from None
+    # Weights with nowhere to go would be passed over in silence, and the model would answer as if without them.
+    # Embeddings of added tokens are there twice, by two names, of which one is known.
+    lost = [
+        name
+        for name in said.unexpected_keys
+        if ".modules_to_save" not in name or name.replace(".modules_to_save", "") not in state
+    ]
+    lost += [name for name in said.missing_keys if "lora_" in name]
+    if lost:
+        raise InputError(
+            f"adapter {folder}: does not fit the language model ({len(lost)} weights have no counterpart, such as "
+            f"{sorted(lost)[0]}); give the one it was made for"
+        )
+    return made.merge_and_unload() if merge else made
+
+
+def _resized(model: Any, state: Mapping[str, Tensor]) -> None:
+    """Make room for tokens that an adapter brings with it."""
+    table = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is table)
+    rows = next((len(value) for key, value in state.items() if key.endswith(f"{name}.weight")), None)
+    if rows is not None and rows != len(table.weight):
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def with_lora(model: Any, rank: int) -> Any:
+    """A frozen language model with a low-rank change that learns (Hu et al., *LoRA*, 2021); its eyes stay as they are.
+
+    Args:
+        model: of `transformers`.
+        rank: of the change of each linear layer.
+
+    Raises:
+        MissingExtraError: the extra `describe` is not installed.
+        InputError: the model has no linear layer that it knows.
+    """
+    peft = require("peft", extra=EXTRA, purpose="--lora")
+    # What GPT-2 has for a linear layer.
+    conv1d = require("transformers.pytorch_utils", extra=EXTRA, purpose="--lora").Conv1D
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | conv1d) and not any(part in name for part in _EYES)
+    ]
+    if not names:
+        raise InputError(f"--lora: {type(model).__name__} has no linear layers to change; leave it out")
+    return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names))
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over settings, and over size and both ends of each file of weights, which may have gigabytes."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as handle:
+            digest.update(handle.read(_SAMPLED))
+            handle.seek(max(0, size - _SAMPLED))
+            digest.update(handle.read())
+    return digest.hexdigest()
+
+
+def _listed(ids: int | Iterable[int] | None) -> list[int]:
+    if ids is None:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids)

@@ -1,0 +1,126 @@
+"""What a run folder looks with, for describing: of each photograph the whole vector, and vectors place by place.
+
+The whole vector is the one that cases are remembered by: in the judge's space, or what the trained network gives. It
+was made to tell kinds apart, so where something is may be lost in it. So patches come along: what the eye saw, on a
+grid of at most `GRID` × `GRID`, of each item the largest value in each cell, because a defect is small and a mean
+would drown it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.images import Pixels
+from mekiki.inspection import EmbedderEye, FilterEye, Sight
+from mekiki.inspection.files import photographs
+from mekiki.progress import Progress, silent
+from mekiki.remembering.views import JudgeView, RunView, View, view_of
+
+Floats = NDArray[np.float32]
+
+GRID = 8
+"""Rows and columns of patches at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One photograph and its vectors.
+
+    Attributes:
+        path: the file.
+        pixels: as the eye saw it; `None` if it could not be read.
+        whole: float32 `[d]`, or `None`.
+        places: float32 `[h, w, c]`, or `None`.
+        problem: why it could not be read.
+    """
+
+    path: Path
+    pixels: Pixels | None
+    whole: Floats | None
+    places: Floats | None
+    problem: str = ""
+
+
+class Look:
+    """Vectors of photographs as a run folder makes them.
+
+    Args:
+        view: what makes the whole vectors.
+
+    Attributes:
+        name: whose vectors they are.
+        fingerprint: equal fingerprints, equal vectors.
+    """
+
+    def __init__(self, view: View) -> None:
+        assert isinstance(view, JudgeView | RunView)
+        self._view = view
+        self._eye: Any = view.inspector.eye if isinstance(view, JudgeView) else view.eye
+        self._filters: FilterEye | None = None
+        if isinstance(self._eye, EmbedderEye) and not self._eye.has_places:
+            # A perceptron has no places of its own; filters have, and need no weights.
+            self._filters = FilterEye()
+        self.name = view.encoder.name + (", places by filters" if self._filters else "")
+        self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
+
+    def see(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
+        """Look at files, in order; one that cannot be read is told."""
+        done = 0
+        for block in photographs(paths, self._eye.frame, self._eye.channels):
+            readable = [one.pixels for one in block if one.pixels is not None]
+            seen = iter(self._seen(readable) if readable else ())
+            for one in block:
+                if one.pixels is None:
+                    yield Looked(one.path, None, None, None, one.problem)
+                else:
+                    whole, places = next(seen)
+                    yield Looked(one.path, one.pixels, whole, places)
+            done += len(block)
+            progress("looking at photographs", done, len(paths))
+
+    def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
+        sight = self._eye.see(images)
+        if isinstance(self._view, RunView):
+            whole = sight.views["embedding"]
+            maps = (
+                self._eye.places(images) if self._filters is None else self._maps(self._filters.see(images))
+            )
+        else:
+            whole = np.concatenate([self._view.placed(sight.only(row).views) for row in range(len(images))])
+            maps = self._maps(sight)
+        yield from zip(whole, (pooled(each) for each in maps), strict=True)
+
+    @staticmethod
+    def _maps(sight: Sight) -> list[Floats]:
+        return next(iter(sight.patches.values()))
+
+
+def look_of(run: Path) -> Look:
+    """What a run folder looks with: its judge if it is calibrated, else its network.
+
+    Raises:
+        InputError: it is neither calibrated nor trained.
+    """
+    return Look(view_of(run))
+
+
+def pooled(patches: Floats) -> Floats:
+    """Patches on a grid of at most `GRID` × `GRID`, of each item the largest in a cell: `[h, w, c]` → `[H, W, c]`.
+
+    Example:
+        >>> pooled(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
+        array([ 1.,  3.,  5.,  7.,  9., 11., 13., 15.], dtype=float32)
+    """
+    for axis in (0, 1):
+        length = patches.shape[axis]
+        cells = min(GRID, length)
+        cuts = [slice(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)]
+        moved = np.moveaxis(patches, axis, 0)
+        patches = np.moveaxis(np.stack([moved[cut].max(axis=0) for cut in cuts]), 0, axis)
+    return np.ascontiguousarray(patches, np.float32)
