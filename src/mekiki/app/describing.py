@@ -1,42 +1,25 @@
-"""Photographs described in words; the words come from the room `mekiki.explaining`."""
+"""Photographs described in words, as `mekiki.explaining` speaks them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from mekiki.app.models import Describing
+from mekiki.app.models import CaseRow, Describing
 from mekiki.app.served import Served
 from mekiki.errors import InputError
-
-DESCRIBER = "describer"
-"""Folder in the run that holds what describes."""
+from mekiki.explaining import Explainer, Subject
 
 
 class Piece(NamedTuple):
-    """One event of a description: `cases`, `text`, `guess` or `end`, and what goes with it."""
+    """One event of a description: `speaker`, `guess`, `text`, `cases`, `problem` or `end`, and what goes with it."""
 
     event: str
     data: dict[str, Any]
-
-
-def describes(folder: Path) -> bool:
-    """Whether a run has what describes."""
-    return (folder / DESCRIBER).is_dir()
-
-
-def description(folder: Path, image: Path, question: str | None, language: str) -> Iterator[Piece]:
-    """The description of a photograph, piece by piece: the one place where the page meets `mekiki.explaining`.
-
-    Raises:
-        InputError: the run does not describe.
-    """
-    raise InputError(f"{folder.name}: does not describe yet; it has no describer")
 
 
 def describing_routes(served: Served) -> APIRouter:
@@ -45,14 +28,12 @@ def describing_routes(served: Served) -> APIRouter:
 
     @routes.post("/describe", response_class=StreamingResponse)
     async def describe(describing: Describing) -> StreamingResponse:
-        """Describe a photograph, as server-sent events: `cases`, `text`, `guess`, `end`."""
-        kept = served.uploads.get(describing.photo)
-        pieces = await served.worker.do(
-            description, served.folder, kept.path, describing.question, describing.language
-        )
+        """Describe a photograph, as server-sent events: `speaker`, `guess`, `text`, `cases`, `end`."""
+        pieces = await served.worker.do(_description, served, describing)
 
-        async def events() -> Any:
+        async def events() -> AsyncIterator[str]:
             number = 0
+            # One by one, so that the photographs of others come between.
             while (piece := await served.worker.do(next, pieces, None)) is not None:
                 yield event(piece.event, piece.data, number)
                 number += 1
@@ -71,3 +52,33 @@ def event(name: str, data: Any, number: int | None = None) -> str:
     """
     numbered = "" if number is None else f"id: {number}\n"
     return f"event: {name}\n{numbered}data: {json.dumps(data, allow_nan=False)}\n\n"
+
+
+def _description(served: Served, describing: Describing) -> Iterator[Piece]:
+    """The description piece by piece; what can be refused is refused before the first."""
+    kept = served.uploads.get(describing.photo)
+    explainer = served.explainer().in_language(describing.language)
+    if describing.question is not None and explainer.method != "language model":
+        raise InputError(
+            "question: goes with a language model (`mekiki describe-train --lm`); without one there is one question"
+        )
+    with kept.by_name():
+        (subject,) = explainer.look_at([kept.path])
+    return _pieces(explainer, subject, describing.question)
+
+
+def _pieces(explainer: Explainer, subject: Subject, question: str | None) -> Iterator[Piece]:
+    yield Piece("speaker", {"method": explainer.method, "language": explainer.language})
+    if explainer.warning:
+        yield Piece("guess", {"message": explainer.warning})
+    said = ""
+    try:
+        for text in explainer.stream(subject, question):
+            said += text
+            yield Piece("text", {"text": text})
+        rows = explainer.rests_on(subject, said)
+    except InputError as error:  # the answer has begun, so no status can tell any more
+        yield Piece("problem", {"error": str(error)})
+        return
+    yield Piece("cases", {"cases": [CaseRow(**row).model_dump() for row in rows]})
+    yield Piece("end", {})

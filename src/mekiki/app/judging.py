@@ -218,7 +218,7 @@ def _histogram(served: Served) -> Histogram:
 def _teach(served: Served, kept: Kept, label: str) -> Taught:
     if not label.isprintable():
         raise InputError("label: holds what cannot be printed; give OK, NG, or NG:KIND such as NG:scratch")
-    with served.lock.held():
+    with served.lock.held(), kept.by_name():
         inspector = served.inspector()
         entry, before, after = teach_judge(inspector, kept.path, label, name=kept.name, where=True)
     return Taught(lesson=_lesson(entry), before=before.verdict, after=judged(served, inspector, after, kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -97,15 +98,16 @@ def memory_routes(served: Served) -> APIRouter:
 
 def _search(served: Served, query: Query) -> Found:
     kept = None if query.photo is None else served.uploads.get(query.photo)
-    told = search_room(
-        served.room(),
-        None if kept is None else kept.path,
-        query.text,
-        k=query.k,
-        where=query.where,
-        like=query.like,
-        unlike=query.unlike,
-    )
+    with nullcontext() if kept is None else kept.by_name():
+        told = search_room(
+            served.room(),
+            None if kept is None else kept.path,
+            query.text,
+            k=query.k,
+            where=query.where,
+            like=query.like,
+            unlike=query.unlike,
+        )
     return Found(
         query=told["query"] if kept is None else kept.name,
         space=told["space"],
@@ -116,7 +118,7 @@ def _search(served: Served, query: Query) -> Found:
 
 def _feedback(served: Served, thumbs: Thumbs) -> Said:
     kept = None if thumbs.photo is None else served.uploads.get(thumbs.photo)
-    with served.lock.held():
+    with served.lock.held(), nullcontext() if kept is None else kept.by_name():
         said = say_in_room(
             served.room(),
             None if kept is None else kept.path,

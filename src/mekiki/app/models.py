@@ -32,7 +32,8 @@ class Abilities(BaseModel):
     calibrated: bool
     remembers: bool
     reads_notes: bool
-    describes: bool
+    describes: bool = Field(description="a describer has learnt; without one a template speaks")
+    answers: bool = Field(description="questions of one's own, by a language model")
 
 
 class Limits(BaseModel):

@@ -21,6 +21,8 @@ from mekiki.app.work import Worker, WriterLock
 from mekiki.cases import open_store
 from mekiki.embedder import read_config
 from mekiki.errors import InputError, MekikiError
+from mekiki.explaining import Explainer, speaker_of
+from mekiki.explaining.learning import FOLDER as DESCRIBER
 from mekiki.inspection import Inspector, lessons_of
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.lessons import LOG
@@ -70,9 +72,11 @@ class Served:
         self.closing = False
         self._inspector: Inspector | None = None
         self._room: Room | None = None
+        self._explainer: Explainer | None = None
         self._judge_stamp: tuple[int, ...] = ()
         self._lessons_stamp: tuple[int, ...] = ()
         self._room_stamp: tuple[tuple[int, ...], ...] = ()
+        self._explainer_stamp: tuple[tuple[int, ...], ...] = ()
 
     @property
     def calibrated(self) -> bool:
@@ -107,17 +111,29 @@ class Served:
             self._room, self._room_stamp = Room(self.folder, view=view), stamp
         return self._room
 
+    def explainer(self) -> Explainer:
+        """What speaks, with the memory as it is now.
+
+        Raises:
+            InputError: its describer cannot be read, or the run looks with nothing.
+        """
+        room = self.room()
+        stamp = (*self._room_stamp, _stamp(self.folder / DESCRIBER / "describer.json"))
+        if self._explainer is None or stamp != self._explainer_stamp:
+            self._explainer, self._explainer_stamp = Explainer(self.folder, room=room), stamp
+        return self._explainer
+
     def abilities(self) -> Abilities:
         """What the run can do."""
-        from mekiki.app.describing import describes
-
+        speaker = speaker_of(self.folder)
         room = Room(self.folder)
         return Abilities(
             trained=Run(self.folder).complete,
             calibrated=self.calibrated,
             remembers=self._count(room.place) is not None,
             reads_notes=room.settings.text is not None,
-            describes=describes(self.folder),
+            describes=speaker != "template",
+            answers=speaker == "language model",
         )
 
     def facts(self) -> RunFacts:

@@ -6,6 +6,8 @@ import hashlib
 import shutil
 import tempfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -47,6 +49,14 @@ class Kept:
     height: int = 0
     width: int = 0
     problem: str = ""
+
+    @contextmanager
+    def by_name(self) -> Iterator[None]:
+        """Errors about it call it what the caller called it, and do not tell where it lies."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(str(error).replace(str(self.path), self.name)) from None
 
 
 class Uploads:
