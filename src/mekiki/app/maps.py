@@ -66,17 +66,18 @@ class Maps:
         told = []
         for source in self._names():
             try:
-                table = self.drawn(source).table
-            except (
-                MekikiError
-            ):  # nothing is remembered, or its file is damaged: asked for by name, it says so
+                drawn = self.drawn(source)
+            except MekikiError:  # nothing is remembered, or it is damaged: asked for by name, it says so
                 continue
+            table = drawn.table
             told.append(
                 Source(
                     source=source,
                     title=table.title,
                     count=len(table.vectors),
                     dimension=table.vectors.shape[1],
+                    fingerprint=drawn.columns.fingerprint,
+                    pictures=table.picture is not None,
                     can_label=source == "cases",
                     can_remember=table.picked is not None,
                 )

@@ -70,6 +70,8 @@ class Source(BaseModel):
     title: str
     count: int
     dimension: int
+    fingerprint: str = Field(description="as in the map; another one when it has changed")
+    pictures: bool
     can_label: bool
     can_remember: bool
 

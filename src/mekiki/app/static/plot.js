@@ -1,5 +1,5 @@
 // Points drawn pixel by pixel: 100,000 of them need a few milliseconds, on any machine, without WebGL (whose plotly
-// traces would need eval, which the page's policy forbids).
+// traces would need eval, which the page's policy forbids: docs/decisions/0010).
 export const COLOURS = ["#4477AA", "#FFA90E", "#BD1F01", "#44AA99", "#832DB6", "#A96B59", "#33BBEE", "#999933", "#882255", "#BBBBBB"];
 export const packed = (hex) => {
   const n = parseInt(hex.slice(1), 16);
@@ -13,6 +13,35 @@ export function ramp(part) {
   const mix = (shift) => Math.round(((a >> shift) & 255) * (1 - f) + ((b >> shift) & 255) * f) << shift;
   return (0xff000000 | mix(16) | mix(8) | mix(0)) >>> 0;
 }
+const SOFT = 30000; // up to so many points edges are smooth and points shine through each other
+const EDGE = 4;
+const radiusOf = (count) => (count > SOFT ? 1.2 : count > 5000 ? 2.1 : count > 800 ? 3.1 : 4);
+
+// A disc as offsets from its middle, and how much of each pixel it covers, over 0 to 256.
+function disc(radius, width, opacity) {
+  const [offsets, shares] = [[], []];
+  const reach = Math.ceil(radius);
+  for (let dy = -reach; dy <= reach; dy++) {
+    for (let dx = -reach; dx <= reach; dx++) {
+      const share = Math.min(Math.max(radius + 0.5 - Math.hypot(dx, dy), 0), 1);
+      if (share > 0.05) { offsets.push(dy * width + dx); shares.push(Math.round(256 * share * opacity)); }
+    }
+  }
+  return { offsets: Int32Array.from(offsets), shares: Uint16Array.from(shares) };
+}
+function stamp(pixels, at, { offsets, shares }, colour) {
+  const [redBlue, green] = [colour & 0xff00ff, (colour >>> 8) & 255];
+  for (let k = 0; k < offsets.length; k++) {
+    const share = shares[k];
+    const place = at + offsets[k];
+    if (share === 256) { pixels[place] = colour; continue; }
+    const under = pixels[place];
+    const rest = 256 - share;
+    const outer = (((under & 0xff00ff) * rest + redBlue * share) >>> 8) & 0xff00ff;
+    const inner = (((under >>> 8) & 255) * rest + green * share) >>> 8;
+    pixels[place] = (0xff000000 | (inner << 8) | outer) >>> 0;
+  }
+}
 
 export class Plot {
   constructor(canvas) {
@@ -23,12 +52,14 @@ export class Plot {
     this.hidden = this.marked = new Uint8Array(0);
     this.view = { x: 0, y: 0, scale: 1 };
     this.lasso = [];
+    this.ratio = 1;
     this.waiting = false;
     new ResizeObserver(() => this.resize()).observe(canvas);
     addEventListener("themed", () => this.draw());
   }
   set(x, y, colours) {
     [this.x, this.y, this.colours] = [x, y, colours];
+    if (this.hidden.length === x.length) { this.hidden.fill(0); this.marked.fill(0); return; }
     this.hidden = new Uint8Array(x.length);
     this.marked = new Uint8Array(x.length);
   }
@@ -39,14 +70,12 @@ export class Plot {
     [this.canvas.width, this.canvas.height, this.ratio] = [w, h, ratio];
     this.image = this.context.createImageData(w, h);
     this.pixels = new Uint32Array(this.image.data.buffer);
-    this.fit();
+    this.fit(this.bounds);
   }
-  fit() {
-    let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < this.x.length; i++) {
-      left = Math.min(left, this.x[i]); right = Math.max(right, this.x[i]);
-      low = Math.min(low, this.y[i]); high = Math.max(high, this.y[i]);
-    }
+  // Show all of it, or what lies in [left, right, low, high].
+  fit(bounds = null) {
+    this.bounds = bounds;
+    const [left, right, low, high] = bounds ?? extent(this.x, this.y);
     if (this.image && left <= right) {
       const { width, height } = this.canvas;
       const scale = 0.9 * Math.min(width / (right - left || 1), height / (high - low || 1));
@@ -66,32 +95,35 @@ export class Plot {
     const style = getComputedStyle(document.documentElement);
     pixels.fill(packed(style.getPropertyValue("--card").trim()));
     const ink = packed(style.getPropertyValue("--ink").trim());
-    const radius = Math.round((x.length > 30000 ? 1.5 : x.length > 3000 ? 2.5 : 4) * this.ratio);
-    const mask = [];
-    for (let dy = -radius; dy <= radius; dy++) {
-      const half = Math.round(Math.sqrt((radius + 0.4) ** 2 - dy * dy));
-      mask.push(half);
-    }
+    const radius = radiusOf(x.length) * this.ratio;
+    const soft = x.length <= SOFT;
+    const dot = disc(radius, width, soft ? 0.82 : 1);
+    if (!soft) dot.shares.fill(256);
+    const [ring, full] = [disc(radius + 1.6 * this.ratio, width, 1), disc(radius, width, 1)];
+    const margin = Math.ceil(radius + EDGE * this.ratio);
+    const above = [];
     for (let i = 0; i < x.length; i++) {
       if (hidden[i]) continue;
       const px = Math.round(view.x + x[i] * view.scale);
       const py = Math.round(view.y - y[i] * view.scale);
-      const grow = marked[i] ? 1 : 0;
-      if (px < radius + 2 || py < radius + 2 || px >= width - radius - 2 || py >= height - radius - 2) continue;
-      for (let dy = -radius; dy <= radius; dy++) {
-        const half = mask[dy + radius];
-        const from = (py + dy) * width + px;
-        if (grow) pixels.fill(ink, from - half - 1, from + half + 2);
-        pixels.fill(colours[i], from - half + grow, from + half + 1 - grow);
-      }
+      if (px < margin || py < margin || px >= width - margin || py >= height - margin) continue;
+      if (marked[i]) above.push(i, py * width + px);
+      else stamp(pixels, py * width + px, dot, colours[i]);
     }
+    for (let k = 0; k < above.length; k += 2) stamp(pixels, above[k + 1], ring, ink);
+    for (let k = 0; k < above.length; k += 2) stamp(pixels, above[k + 1], full, colours[above[k]]);
     this.context.putImageData(this.image, 0, 0);
     if (this.lasso.length > 1) {
-      this.context.strokeStyle = style.getPropertyValue("--accent").trim();
-      this.context.lineWidth = 2 * this.ratio;
-      this.context.beginPath();
-      this.lasso.forEach(([a, b]) => this.context.lineTo(a, b));
-      this.context.stroke();
+      const pen = this.context;
+      pen.beginPath();
+      this.lasso.forEach(([a, b]) => pen.lineTo(a, b));
+      pen.closePath();
+      pen.strokeStyle = pen.fillStyle = style.getPropertyValue("--accent").trim();
+      pen.globalAlpha = 0.12;
+      pen.fill();
+      pen.globalAlpha = 1;
+      pen.lineWidth = 2 * this.ratio;
+      pen.stroke();
     }
   }
   at(event) {
@@ -126,4 +158,23 @@ export class Plot {
     }
     return rows;
   }
+}
+
+export function extent(x, y, [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity]) {
+  for (let i = 0; i < x.length; i++) {
+    left = Math.min(left, x[i]); right = Math.max(right, x[i]);
+    low = Math.min(low, y[i]); high = Math.max(high, y[i]);
+  }
+  return [left, right, low, high];
+}
+
+// What colours mean: a swatch is a canvas, for the page's policy allows no style in markup.
+export function swatch(colour) {
+  const box = document.createElement("canvas");
+  [box.width, box.height, box.className] = [1, 1, "swatch"];
+  box.setAttribute("aria-hidden", "true");
+  const pen = box.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1);
+  return box;
 }
