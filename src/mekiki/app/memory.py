@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def memory_routes(served: Served) -> APIRouter:
 
         def taken() -> list[Judgement]:
             with served.lock.held():
-                return undo_feedback(served.folder, go)
+                return [replace(each, undone=True) for each in undo_feedback(served.folder, go)]
 
         return _said(await served.worker.do(taken))
 

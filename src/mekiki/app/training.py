@@ -39,6 +39,8 @@ from mekiki.runs import Run, finite, folder_name, free_folder, write_json
 from mekiki.training.objectives import LOSSES
 
 FOLDER = "trainings"
+COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mekiki.cli import main; main()"
+"""`mekiki`, but for what it inherits: a server that was started in the background ignores Ctrl-C."""
 OWN = "run"
 """The id of the run that is served."""
 LOOK_EVERY = 0.25
@@ -169,6 +171,10 @@ class Trainings:
             # A name would be asked for on the network, and a path opened.
             name, _, layer = request.encoder.removeprefix(PREFIX).partition("#")
             own = str(self.served.places.opened(name))
+            if not Path(own).is_dir():
+                raise InputError(
+                    f"{request.encoder}: no such folder; name one under the run or a listed folder"
+                )
             request.encoder = f"{PREFIX}{own}" + (f"#{layer}" if layer else "")
         given = request.model_dump(
             include={"loss", "encoder", "dim", "margin", "epochs", "batch_size", "lr"}, exclude_none=True
@@ -221,20 +227,10 @@ class Trainings:
 
     def _begin(self, name: str, *, resume: bool) -> None:
         place, record = self._place(name)
-        words = [*record["words"], *(["--resume"] if resume else [])]
         lock = WriterLock(place)
         lock.take()
-        command = [
-            sys.executable,
-            "-m",
-            "mekiki",
-            "train",
-            "--out",
-            str(place),
-            "--snapshots",
-            "--json",
-            *words,
-        ]
+        told = ["--out", str(place), "--snapshots", "--json", *(["--resume"] if resume else [])]
+        command = [sys.executable, "-c", COMMAND, "train", *told, *record["words"]]
         log = self.folder / f"{name}.log"
         try:
             with log.open("wb") as said:
@@ -244,7 +240,6 @@ class Trainings:
                     stdout=subprocess.DEVNULL,
                     stderr=said,
                     start_new_session=True,  # a Ctrl-C in the terminal is for the server, which stops it itself
-                    preexec_fn=_hear_interrupts if os.name == "posix" else None,
                 )
         except OSError as error:
             lock.give_back()
@@ -473,8 +468,3 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
     """Ask a training to stop as Ctrl-C does; where there is no such thing, end it: whole epochs are on disk."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
-
-
-def _hear_interrupts() -> None:
-    """A server that was started in the background ignores Ctrl-C, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
