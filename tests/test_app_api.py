@@ -1,7 +1,6 @@
 """The calls of the page, as a script makes them."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -102,10 +101,7 @@ def test_the_page_and_its_scripts_are_served(reader):
 
 def test_a_verdict_is_that_of_the_command_line(reader, mekiki, remembering, bad, fresh):
     photographs = [bad, *sorted(fresh.iterdir())[:4]]
-    rows = [
-        json.loads(line) for line in mekiki("judge", remembering, *photographs, "--json").out.splitlines()
-    ]
-    rows = rows[0]["verdicts"] if "verdicts" in rows[0] else rows
+    rows = mekiki("judge", remembering, *photographs, "--json").json["verdicts"]
     by_name = {row["file"].rpartition("/")[2]: row for row in rows}
     for verdict in judged(reader, *photographs):
         own = by_name[verdict["file"]]

@@ -5,29 +5,23 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mekiki
-from parts import QUARTERS, part, save
+from pages import serving
+from parts import QUARTERS, ng_folder, part, save
 
 pytest.importorskip("fastapi")
-PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+pytest.importorskip("lancedb")
 
-FRAMES = """async () => {
-  const plot = document.querySelector('canvas[tabindex]').plot;
-  let frames = 0;
-  const begun = performance.now();
-  while (performance.now() - begun < 2000) {
-    plot.move(frames % 20 < 10 ? 9 : -9, 3 * Math.sin(frames));
-    await new Promise(requestAnimationFrame);
-    frames++;
-  }
-  return frames / 2;
-}"""
+VIEWS = ("map", "judge", "cases", "training", "describe")
+CASES = 600
+"""Bad parts that are remembered: a thumb moves at most a twentieth of the cases, and of few it moves none."""
+
 DROP = """([zone, name, coded]) => {
   const bytes = Uint8Array.from(atob(coded), (c) => c.charCodeAt(0));
   const carried = new DataTransfer();
@@ -38,68 +32,27 @@ DROP = """([zone, name, coded]) => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Chromium, as the machine has it."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+def served_run(calibrated_once, ok, tmp_path_factory):
+    """A calibrated run that remembers many cases."""
+    from mekiki.remembering import remember
 
-
-def vectors_file(folder, count):
-    """A table of `count` vectors of three groups."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % 3
-    vectors = (np.eye(8)[labels] * 5 + rng.normal(size=(count, 8))).astype(np.float32)
-    ids = np.array([f"p{i}" for i in range(count)])
-    path = folder / f"{count}.npz"
-    np.savez(path, vectors=vectors, labels=labels, ids=ids)
-    return path
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    """Start `mekiki serve` on a run; its address. All are stopped at the end."""
-    started = []
-
-    def serve(run, *more):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mekiki", "serve", str(run), "--port", "0", *map(str, more)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        said = ""
-        for line in process.stdout:
-            said += line
-            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-                return found[0]
-        raise AssertionError(said)
-
-    yield serve
-    for process in started:
-        process.terminate()
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def address(serving, calibrated_once, ok, ng, tmp_path_factory):
-    """A page of a calibrated run that remembers cases."""
     folder = tmp_path_factory.mktemp("page")
     run = shutil.copytree(calibrated_once, folder / "run")
-    done = subprocess.run(
-        # A thumb moves at most a twentieth of the cases: of few it moves none.
-        [sys.executable, "-m", "mekiki", "remember", str(run), str(ng), str(ok)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return serving(run)
+    remember(run, [ng_folder(folder / "cases", CASES, seed=3000), ok])
+    return run
+
+
+@pytest.fixture(scope="module")
+def address(served_run):
+    with serving(served_run) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def empty_address(tmp_path_factory):
+    """A page of a folder with nothing in it."""
+    with serving(tmp_path_factory.mktemp("empty")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -107,9 +60,9 @@ def visit(browser):
     """Open a view; afterwards nothing was complained of, and nothing was asked of another machine."""
     complaints, asked, contexts = [], [], []
 
-    def opened(address, view, *, width=1280, height=720, scheme="light", locale="en-GB"):
+    def opened(address, view, *, width=1280, height=720, scheme="light", locale="en-GB", **more):
         context = browser.new_context(
-            color_scheme=scheme, viewport={"width": width, "height": height}, locale=locale
+            color_scheme=scheme, viewport={"width": width, "height": height}, locale=locale, **more
         )
         contexts.append(context)
         page = context.new_page()
@@ -119,14 +72,14 @@ def visit(browser):
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{address}#/{view}")
+        page.goto(f"{address}/#/{view}")
+        page.locator("main > div").wait_for()
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert complaints == []
-    assert asked
     assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
 
 
@@ -136,24 +89,65 @@ def drop(page, path):
     page.evaluate(DROP, [zone, path.name, base64.b64encode(path.read_bytes()).decode()])
 
 
-def keep_picture(page, name):
-    """A picture for the documentation, where it is wanted."""
-    if os.environ.get("MEKIKI_SCREENSHOTS"):
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        page.wait_for_timeout(500)
-        page.screenshot(path=PICTURES / f"page-{name}.png")
+def plotted(page, what):
+    """Something about the map's plot; the page's policy forbids `wait_for_function`, which evals."""
+    return page.evaluate(f"document.querySelector('canvas[tabindex]').plot.{what}")
 
 
-def shown(page, count=1):
-    """Wait until the map has at least `count` points; the page's policy forbids `wait_for_function`, which evals."""
+def hold(true, seconds=30):
+    """Look again and again until it is true."""
+    deadline = time.monotonic() + seconds
+    while not (got := true()):
+        assert time.monotonic() < deadline, got
+        time.sleep(0.05)
+
+
+def count_in(locator):
+    """The first number that a line says."""
+    return int(re.search(r"\d+", locator.inner_text().replace(",", ""))[0])
+
+
+def shown(page, source=None):
+    """Wait until the map is drawn, of a source if one is named; how many points it has."""
+    choose = page.locator("#map-source")
     page.locator("main canvas[tabindex]").wait_for()
-    for _ in range(200):
-        if page.evaluate("document.querySelector('canvas[tabindex]').plot.x.length") >= count:
-            break
-        page.wait_for_timeout(50)
-    else:
-        raise AssertionError(f"no {count} points on the map")
-    page.wait_for_timeout(200)
+    if source is not None:
+        page.locator(f"#map-source option[value={source}]").wait_for(state="attached")
+        choose.select_option(source)
+    count = count_in(page.locator("#map-source option:checked"))
+    del count
+    label = page.locator("#map-source option:checked").inner_text()
+    wanted = int(re.search(r"\(([\d,]+)\)$", label)[1].replace(",", ""))
+    hold(lambda: plotted(page, "painted") == wanted)
+    return wanted
+
+
+def at_point(page, row):
+    """Where a point is in the window."""
+    return page.evaluate(
+        """row => { const canvas = document.querySelector('canvas[tabindex]'), plot = canvas.plot, box = canvas.getBoundingClientRect();
+        return [box.left + (plot.view.x + plot.x[row] * plot.view.scale) / plot.ratio,
+                box.top + (plot.view.y - plot.y[row] * plot.view.scale) / plot.ratio]; }""",
+        row,
+    )
+
+
+def lasso(page, corners):
+    """Draw around a place with the mouse."""
+    page.get_by_role("button", name="Lasso", exact=True).click()
+    page.mouse.move(*corners[-1])
+    page.mouse.down()
+    for corner in corners:
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+
+
+def whole_of(page, inset=3):
+    """The corners of the map."""
+    box = page.locator("main canvas[tabindex]").bounding_box()
+    left, top = box["x"] + inset, box["y"] + inset
+    right, low = box["x"] + box["width"] - inset, box["y"] + box["height"] - inset
+    return [(right, top), (right, low), (left, low), (left, top)]
 
 
 def test_dropped_photo_is_judged_taught_and_undone(address, visit, tmp_path):

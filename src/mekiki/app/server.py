@@ -6,8 +6,7 @@ import html
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from importlib.resources import files
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mekiki.app.describing import describing_routes
 from mekiki.app.judging import judging_routes
@@ -24,7 +24,7 @@ from mekiki.app.maps import Maps, map_routes
 from mekiki.app.memory import memory_routes
 from mekiki.app.models import Problem, RunFacts
 from mekiki.app.problems import status_of
-from mekiki.app.security import Bodies, Door, Gate, Headers, Limits
+from mekiki.app.security import Bodies, BodyError, Door, Gate, Headers, Limits, refuse
 from mekiki.app.served import Served
 from mekiki.app.training import Trainings, training_routes
 from mekiki.errors import InputError, MekikiError
@@ -60,10 +60,19 @@ def create_app(
     door = door or Door.at("127.0.0.1")
     served = Served(folder, door, allow=allow, vectors=vectors, limits=limits)
     maps = Maps(served)
+    if vectors is not None:
+        maps.drawn("vectors")  # a file that cannot be read is told before anything is served
     trainings = Trainings(served)
+
+    def prepare() -> None:
+        """Open what the first callers will want, before they are told that they may come."""
+        with suppress(MekikiError):  # what cannot be opened says so to whom it concerns
+            served.facts()
+        maps.sources()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        await served.worker.do(prepare)
         yield
         trainings.close()
         served.close()
@@ -96,6 +105,7 @@ def create_app(
     app.include_router(api)
     _add_pages(app)
     # The last one added is the first one asked.
+    app.add_middleware(_Faults)
     app.add_middleware(Bodies, limits=served.limits)
     app.add_middleware(Gate, door=door)
     app.add_middleware(Headers)
@@ -125,31 +135,47 @@ def _answer_errors(app: FastAPI) -> None:
         detail = error.detail if isinstance(error, HTTPException) else ""
         return told(status, said.get(status, str(detail)))
 
-    @app.exception_handler(Exception)
-    async def of_ours(request: Request, error: Exception) -> JSONResponse:
-        # The caller is told that it failed, and nothing of how the program is made.
-        log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
-        return told(500, "this failed, which is a fault of mekiki; the terminal that serves says more")
+
+class _Faults:
+    """Answers for errors of ours; FastAPI would, too, but outside of what puts the policy on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except BodyError:
+            raise
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            # The caller is told that it failed, and nothing of how the program is made.
+            log.error("%s %s: %s: %s", scope["method"], scope["path"], type(error).__name__, error)
+            if started:
+                raise
+            await refuse(
+                send, 500, "this failed, which is a fault of mekiki; the terminal that serves says more"
+            )
 
 
 def _add_pages(app: FastAPI) -> None:
-    script = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
-
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", media_type="text/html")
-
-    @app.get("/static/plotly.min.js", include_in_schema=False)
-    async def plotly() -> FileResponse:
-        kept = {"cache-control": "private, max-age=86400"}
-        return FileResponse(script, media_type="text/javascript", headers=kept)
 
     @app.get("/api/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(_listed(app.openapi()))
 
-    if STATIC.is_dir():
-        app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
 def _listed(schema: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 MOST_WAITING = 200
 """Pieces of work that may wait; more are turned away, so that nobody waits for minutes."""
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds that a change waits for another process to finish its own."""
 
 
@@ -67,13 +67,13 @@ class WriterLock:
         self._lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"), thread_local=False)
 
     @contextmanager
-    def held(self, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold it for a block.
+    def held(self) -> Iterator[None]:
+        """Hold it for a block; another process is waited for.
 
         Raises:
-            BusyError: another process holds it.
+            BusyError: it still holds it after `PATIENCE`.
         """
-        self.take(patience)
+        self.take(PATIENCE)
         try:
             yield
         finally:

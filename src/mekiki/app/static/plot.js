@@ -1,5 +1,5 @@
-// Points drawn pixel by pixel: 100,000 of them need a few milliseconds, on any machine, without WebGL (whose plotly
-// traces would need eval, which the page's policy forbids: docs/decisions/0010).
+// Points drawn pixel by pixel: 100,000 of them need a few milliseconds, on any machine, also where there is no graphics
+// card and WebGL is slow (docs/decisions/0010).
 export const COLOURS = ["#4477AA", "#FFA90E", "#BD1F01", "#44AA99", "#832DB6", "#A96B59", "#33BBEE", "#999933", "#882255", "#BBBBBB"];
 export const packed = (hex) => {
   const n = parseInt(hex.slice(1), 16);
@@ -54,6 +54,7 @@ export class Plot {
     this.lasso = [];
     this.ratio = 1;
     this.waiting = false;
+    this.painted = 0; // points of the last painting
     new ResizeObserver(() => this.resize()).observe(canvas);
     addEventListener("themed", () => this.draw());
   }
@@ -113,6 +114,7 @@ export class Plot {
     for (let k = 0; k < above.length; k += 2) stamp(pixels, above[k + 1], ring, ink);
     for (let k = 0; k < above.length; k += 2) stamp(pixels, above[k + 1], full, colours[above[k]]);
     this.context.putImageData(this.image, 0, 0);
+    this.painted = x.length;
     if (this.lasso.length > 1) {
       const pen = this.context;
       pen.beginPath();
