@@ -307,6 +307,16 @@ def test_a_damaged_photograph_is_called_by_its_own_name(reader, bad, tmp_path):
     assert "half.png" in told(reader.get(f"/api/photos/{photo}/picture"), 400)
 
 
+def test_a_run_that_remembers_nothing_says_so(run):
+    with calling(run) as client:
+        assert client.get("/api/cases").json() == {
+            "images": None,
+            "notes": None,
+            "feedback": {"in_force": 0, "all": 0},
+        }
+        assert not client.get("/api/run").json()["can"]["remembers"]
+
+
 NOBODY = "0" * 32
 WRONG = [
     ("GET", "/api/maps/nothing", None),
@@ -391,6 +401,7 @@ def trained(tmp_path):
 QUICK = {"data": "digits", "epochs": 3, "per_class": 40, "batch_size": 32}
 
 
+@pytest.mark.slow
 def test_a_training_is_started_watched_and_looked_at(trained):
     choices = trained.get("/api/trainings/choices").json()
     assert "digits" in choices["data"]

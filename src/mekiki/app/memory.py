@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from fastapi import Path as InPath
@@ -29,6 +29,7 @@ from mekiki.cases import Case, Judgement
 from mekiki.errors import InputError
 from mekiki.remembering import (
     Picked,
+    Room,
     case_stats,
     feedback_of,
     remember_picked,
@@ -77,7 +78,7 @@ def memory_routes(served: Served) -> APIRouter:
     @routes.get("/cases")
     async def cases() -> CaseStats:
         """How many cases there are, of what, by whom and since when."""
-        told = await served.aside.do(case_stats, served.folder)
+        told = await served.aside.do(_stats, served.folder)
         return CaseStats(images=told.get("images"), notes=told.get("notes"), feedback=told["feedback"])
 
     @routes.get("/cases/{id}")
@@ -95,6 +96,12 @@ def memory_routes(served: Served) -> APIRouter:
         return png(found.thumbnail)
 
     return routes
+
+
+def _stats(folder: Path) -> dict[str, Any]:
+    if not Room(folder).begun:
+        return {"feedback": {"in_force": 0, "all": 0}}
+    return case_stats(folder)
 
 
 def _search(served: Served, query: Query) -> Found:

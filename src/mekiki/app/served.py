@@ -185,6 +185,8 @@ class Served:
 
     def _count(self, place: str) -> int | None:
         """How many photographs are remembered; `None` where nothing is."""
+        if not Room(self.folder).begun:
+            return None
         try:
             return open_store(place, "images").count()
         except MekikiError:  # nothing is remembered, or the library for it is not installed

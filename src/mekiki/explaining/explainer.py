@@ -284,9 +284,7 @@ def remembered(room: Room) -> Memory | None:
     Raises:
         InputError: its cases are of another encoder, or cannot be reached.
     """
-    if "://" not in room.place and not Path(room.place).is_dir():
-        return None
-    return room.memory("images")
+    return room.memory("images") if room.begun else None
 
 
 def speaker_of(run: Path) -> str:

@@ -69,6 +69,11 @@ class Room:
         """Where its stores are."""
         return self.settings.store or str(self.folder / STORE)
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was ever remembered here; of a store on another machine that is not known, so it counts."""
+        return "://" in self.place or Path(self.place).is_dir()
+
     @cached_property
     def view(self) -> View:
         """What it looks at photographs with."""
