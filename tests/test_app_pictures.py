@@ -1,6 +1,6 @@
 """Every view of the page on a real run, photographed for the documentation: tiles, a judge, cases, a describer.
 
-Slow, and only where the data are. With MEKIKI_SCREENSHOTS=docs/pictures the pictures of the documentation are made anew.
+Slow, and only where the data are. With MEKIKI_SCREENSHOTS=docs/pictures those of the documentation are made anew.
 """
 
 import csv
@@ -70,22 +70,10 @@ def photographs(browser, address, new, keep, data="digits"):
     page.goto(f"{address}/#/judge")
     give = page.locator("main input[type=file]").first
     give.wait_for(state="attached")
-    give.set_input_files([new["blowhole"][0], new["free"][0], new["crack"][-1]])
+    give.set_input_files([new["fray"][0], new["free"][0], new["crack"][-1]])
     page.locator("article .verdict").nth(2).wait_for(timeout=60_000)
     page.wait_for_timeout(800)
     keep(page, "judge")
-
-    page.goto(f"{address}/#/cases")
-    page.locator("main input[type=file]").first.set_input_files(new["blowhole"][0])
-    page.locator("ol.found li").nth(9).wait_for(timeout=60_000)
-    page.locator("ol.found button.down").first.click()
-    page.locator("ul.log .undo").wait_for()
-    page.locator("ol.found li button.up").nth(2).click()
-    page.locator("ul.log .undo").nth(1).wait_for()
-    page.wait_for_timeout(900)
-    page.mouse.move(0, 0)
-    page.evaluate("document.activeElement.blur()")
-    keep(page, "cases")
 
     page.goto(f"{address}/#/describe")
     page.locator("main input[type=file]").first.set_input_files(new["blowhole"][0])
@@ -94,6 +82,17 @@ def photographs(browser, address, new, keep, data="digits"):
     page.wait_for_timeout(1500)
     assert len(page.locator(".text").inner_text()) > 20
     keep(page, "describe")
+
+    page.goto(f"{address}/#/cases")
+    page.locator("main input[type=file]").first.set_input_files(new["blowhole"][0])
+    page.locator("ol.found li").nth(9).wait_for(timeout=60_000)
+    page.locator("ol.found li", has_text="OK").first.locator("button.down").click()
+    page.locator("ul.log .undo").wait_for()
+    page.locator("ol.found li button.up").nth(1).click()
+    page.locator("ul.log .undo").nth(1).wait_for()
+    page.wait_for_timeout(900)
+    page.mouse.move(0, 0)
+    keep(page, "cases")
 
     page.goto(f"{address}/#/map")
     page.locator("#map-source option[value=cases]").wait_for(state="attached")

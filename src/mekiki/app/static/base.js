@@ -27,8 +27,17 @@ export function problem(error) {
   const box = document.getElementById("problem");
   box.textContent = error ? String(error.message || error) : "";
 }
+const SHOWN_FOR = 8000; // milliseconds
+let going = 0;
 export function done(key, ...args) {
   say(document.getElementById("said"), key, ...args);
+  clearTimeout(going);
+  going = setTimeout(quiet, SHOWN_FOR);
+}
+export function quiet() {
+  const line = document.getElementById("said");
+  delete line.dataset.t;
+  line.replaceChildren();
 }
 async function answer(response) {
   if (response.ok) return response;

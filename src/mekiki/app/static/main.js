@@ -1,4 +1,4 @@
-import { el, get, problem, state } from "./base.js";
+import { el, get, problem, quiet, state } from "./base.js";
 import { current, setLanguage } from "./words.js";
 import { mapView } from "./map.js";
 import { judgeView } from "./judge.js";
@@ -15,7 +15,7 @@ let shown = null;
 function show() {
   const name = location.hash.slice(2) in VIEWS ? location.hash.slice(2) : "map";
   problem(null);
-  document.getElementById("said").replaceChildren();
+  quiet();
   for (const tab of tabs.children) tab.toggleAttribute("aria-current", tab.dataset.view === name);
   tabs.querySelector("[aria-current]").setAttribute("aria-current", "page");
   built[name] ??= VIEWS[name]();
