@@ -1,10 +1,10 @@
 """Describing parts from vectors, by the small decoder that is made from the texts: what is said rightly, and how soon.
 
-*Surfaces*: the eye learns from generated surfaces of one seed, reports are of surfaces of another, so that no part that
-is described, taught or held out, was ever seen by the eye while it learnt. *Tiles*: a judge calibrated on OK tiles
-through the backbone; reports of the defective ones, and of as many others that are OK, made from their masks; once
-dealt by photograph and once by part, because the data set holds parts several times. Both through
-`mekiki describe-train`; what is held out had no part in learning.
+*Surfaces*: the eye learns from generated surfaces of one seed, is sharpened by the reports and masks of another, and
+the reports to describe are of a third, so that no part that is described, taught or held out, was ever seen by the
+eye while it learnt. *Tiles*: a judge calibrated on OK tiles through the backbone; reports of the defective ones, and
+of as many others that are OK, made from their masks; once dealt by photograph and once by part, because the data set
+holds parts several times. Both through `mekiki describe-train`; what is held out had no part in learning.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ SCENE_GAP = 45
 """Numbers in file names that are farther apart than this are of two parts; a guess from the names."""
 PER_CLASS = 2000
 """Surfaces of each class that the eye learns from."""
+SHARPENING = 20_000
+"""Surfaces with a report and a mask that the eye is sharpened by."""
 REPORTS = 8000
 """Surfaces with a report in each language."""
 EYE_EPOCHS = 20
+SHARP_EPOCHS = 9
 EPOCHS = {"surfaces": 12, "tiles": 20}
 TIMED = 30
 
@@ -48,6 +51,18 @@ def learnt_eye(folder: Path) -> dict[str, float]:
     started = time.perf_counter()
     result = experiments.train_run(request, request.load(), Embedder(**settings, random_state=0), folder)
     return {"seconds": time.perf_counter() - started, "knn5": result.metrics["knn5_accuracy"]}
+
+
+def sharpened(run: Path, folder: Path) -> dict[str, Any]:
+    """Sharpen the eye of a run by surfaces of another seed; what it reads, and how long that took."""
+    from mekiki.datasets.reports import write_reports
+    from mekiki.explaining import Schooling, sharpen
+
+    write_reports(folder / "more", count=SHARPENING, languages=("en",), seed=2, masks=folder / "masks")
+    schooling = Schooling(epochs=SHARP_EPOCHS, batch=96, rate=4e-3, decay=0.02)
+    started = time.perf_counter()
+    told = sharpen(run, folder / "more" / "texts.csv", masks=folder / "masks", schooling=schooling)
+    return {"seconds": time.perf_counter() - started} | told
 
 
 def tile_reports(folder: Path, *, apart: bool, seed: int = 0) -> Path:
@@ -162,8 +177,9 @@ def main() -> dict[str, Any] | None:
                 found[name] = described(folder / "line", tile_reports(folder, apart=apart), EPOCHS["tiles"])
                 print(name, json.dumps(found[name], indent=1), flush=True)
         eye = learnt_eye(folder / "eye")
+        sharp = sharpened(folder / "eye", folder)
         write_reports(folder / "reports", count=REPORTS, seed=1)
-        found["surfaces"] = {"eye": eye} | described(
+        found["surfaces"] = {"eye": eye, "sharp": sharp} | described(
             folder / "eye", folder / "reports" / "texts.csv", EPOCHS["surfaces"]
         )
         print(json.dumps(found["surfaces"], indent=1))

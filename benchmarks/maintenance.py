@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import typer
 
 FAULTS = (
     ("hydraulic pump", "leaks oil at the shaft", "shaft seal", "油圧ポンプの軸から油が漏れる", "軸シール"),
@@ -209,3 +212,19 @@ def maintenance_notes(each: int = 10, *, japanese: bool = False, seed: int = 0) 
             queries.append(filled(question[tongue], topic))
             asked.append(topic)
     return Notes(texts, np.array(topics), np.array(approved), queries, np.array(asked))
+
+
+def write_notes(path: Path, *, japanese: bool = False, seed: int = 0) -> None:
+    """The notes as `mekiki remember` reads them: columns label (approved, makeshift) and note."""
+    notes = maintenance_notes(japanese=japanese, seed=seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("label", "note"))
+        rows.writerows(
+            ("approved" if good else "makeshift", text)
+            for good, text in zip(notes.approved, notes.texts, strict=True)
+        )
+
+
+if __name__ == "__main__":
+    typer.run(write_notes)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mekiki.datasets.decoding import decode_mask
 from mekiki.datasets.report_words import LANGUAGES
 from mekiki.datasets.reports import (
     CLEAN,
@@ -161,3 +162,15 @@ def test_a_folder_that_holds_something_else_is_left_alone(mekiki, tmp_path):
     (tmp_path / "photographs" / "a.png").write_bytes(b"mine")
     assert "something else" in mekiki("data", "reports", "photographs").error
     assert (tmp_path / "photographs" / "a.png").read_bytes() == b"mine"
+
+
+def test_masks_go_into_a_folder_of_their_own_under_the_same_names(tmp_path):
+    write_reports(tmp_path / "reports", count=10, size=(32, 32), seed=3, masks=tmp_path / "masks")
+    surfaces = generate_surfaces((32, 32), per_class=2, seed=3)
+    for name, mask in zip(surfaces.names, surfaces.masks, strict=True):
+        _, kind, number = name.split("/")
+        file = f"{kind}/{int(number) + 1:04}.png"
+        assert (tmp_path / "reports" / file).is_file()
+        assert np.array_equal(decode_mask(tmp_path / "masks" / file, (32, 32)), mask)
+    with pytest.raises(InputError, match="is there already"):
+        write_reports(tmp_path / "reports", count=10, masks=tmp_path / "masks")

@@ -63,7 +63,8 @@ def answer(lm, rows, number, temperature=0.0):
 class Server(ThreadingHTTPServer):
     """vLLM's `/v1/completions` for prompts of embeddings, as far as its documentation goes.
 
-    `acts` is a list of what it does with the next requests before it behaves: a status code, or a name.
+    `acts` is a list of what it does with the next requests before it behaves: a status code, or a name. `says` is
+    said in place of what the model would answer.
     """
 
     daemon_threads = True
@@ -72,6 +73,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lm, self.acts, self.seen, self.release = lm, [], [], threading.Event()
         self.served, self.embeds, self.key, self.retry_after = "tiny", True, None, None
+        self.says = None
 
     @property
     def url(self):
@@ -136,9 +138,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for number, piece in enumerate(
-            answer(server.lm, rows.float(), body["max_tokens"], body["temperature"])
-        ):
+        pieces = answer(server.lm, rows.float(), body["max_tokens"], body["temperature"])
+        for number, piece in enumerate(pieces if server.says is None else [server.says]):
             if number == 2 and act == "close":
                 return self.connection.shutdown(socket.SHUT_RDWR)
             if number == 2 and act == "pause":

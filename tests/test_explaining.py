@@ -4,18 +4,22 @@ import csv
 import json
 import shutil
 import signal
+import threading
 import time
 
 import jsonschema
 import numpy as np
 import pytest
 
+from language_models import language_model_folder
 from mekiki import explaining
+from mekiki.describing.language_models import LanguageModel
 from mekiki.errors import InputError
 from mekiki.explaining.looking import look_of, pooled
 from mekiki.explaining.remote import repaired
 from mekiki.explaining.texts import read_texts
 from parts import images, part, process, save, wait_until
+from test_describing_endpoint import Server
 
 FEW = ("--batch-size", "8")
 KINDS = {"blot": "a bright blot", "scratch": "a dark scratch"}
@@ -59,6 +63,17 @@ def speaking_once(calibrated_once, described_parts, tmp_path_factory):
         run, described_parts / "texts.csv", schooling=explaining.Schooling(epochs=5, batch=8, rate=3e-3)
     )
     return run, told
+
+
+@pytest.fixture
+def language_model_server(tmp_path):
+    """A server that speaks vLLM's protocol and checks what it gets, and the folder of its language model."""
+    home = language_model_folder("llama", tmp_path)
+    made = Server(LanguageModel.load(str(home)))
+    threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield made, home
+    made.shutdown()
+    made.server_close()
 
 
 @pytest.fixture
@@ -171,10 +186,14 @@ def test_vectors_of_ones_own_are_described(mekiki, tmp_path):
     given = ("--texts", texts, "--vectors", tmp_path / "v.npz")
     said = mekiki("describe-train", run, *given, "--epochs", "5", *FEW, "--json")
     assert said.json["proof"]["reads"]
-    asked = mekiki("describe", run, "--vectors", tmp_path / "v.npz", "--format", "json")
+    few = slice(0, 40)
+    np.savez(tmp_path / "few.npz", vectors=vectors[few], names=names[few], labels=np.array([""] * 40))
+    asked = mekiki("describe", run, "--vectors", tmp_path / "few.npz", "--format", "json")
     told = [json.loads(line) for line in asked.out.splitlines()]
-    assert [one["file"] for one in told] == names
-    right = [one["defect"] == ("crack" if kind else "pit") for one, kind in zip(told, kinds, strict=True)]
+    assert [one["file"] for one in told] == names[few]
+    right = [
+        one["defect"] == ("crack" if kind else "pit") for one, kind in zip(told, kinds[few], strict=True)
+    ]
     assert np.mean(right) > 0.9
     rows[0][0] = "nobody"
     lost = mekiki("describe-train", run, "--texts", write_texts(texts, rows), "--vectors", tmp_path / "v.npz")
@@ -271,6 +290,26 @@ def test_a_describer_is_refused_after_the_eye_has_changed(mekiki, speaking, ok, 
 def test_what_cannot_be_asked_is_refused_in_one_line(mekiki, speaking, described_parts, arguments, said):
     given = [argument.format(part=described_parts / "001.png") for argument in arguments]
     assert said in mekiki("describe", speaking, *given).error
+
+
+def test_a_server_speaks_in_words_in_fields_and_on_a_page(
+    mekiki, run, described_parts, tmp_path, language_model_server
+):
+    server, home = language_model_server
+    given = ("--texts", described_parts / "texts.csv", "--lm", home, "--epochs", "1", *FEW)
+    assert mekiki("describe-train", run, *given).code == 0
+    photograph = described_parts / "001.png"
+    there = ("--endpoint", server.url)
+    assert "does not exist" in mekiki("describe", run, photograph, *there).err
+    there += ("--served-model", "tiny")
+    server.says = 'Here it is: {"defect": "Blots", "place": "upper left", "cause": "the press"}'
+    assert server.says in mekiki("describe", run, photograph, *there).out
+    told = mekiki("describe", run, photograph, *there, "--format", "json").json
+    assert (told["defect"], told["place"], told["repair"]) == ("blot", "upper left", "unknown")
+    assert mekiki("describe", run, photograph, *there, "-o", tmp_path / "page.html").code == 0
+    assert "the press" in (tmp_path / "page.html").read_text()
+    assert {body["model"] for _, _, body, _ in server.seen[1:]} == {"tiny"}
+    assert "--endpoint" in mekiki("describe", run, photograph, "--served-model", "tiny").error
 
 
 def test_a_page_shows_each_photograph_beside_its_description(mekiki, speaking, described_parts, tmp_path):

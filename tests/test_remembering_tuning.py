@@ -93,6 +93,7 @@ def test_a_model_that_is_no_better_is_not_put_in_force(memo, tmp_path):
             )
     told = remembering.tune(memo, triplets=table, tuning=remembering.Tuning(epochs=1))
     assert (told["before"], told["replaced"], told["model"]) == (1.0, False, None)
+    assert not list((memo / "text-models").glob("*"))
     assert ranking(memo) == before
 
 

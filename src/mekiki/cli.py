@@ -763,6 +763,48 @@ def feedback(
     terminal.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
 
 
+@app.command()
+def sharpen(
+    run: MemoryFolder,
+    texts: Annotated[
+        Path,
+        typer.Option(
+            metavar="CSV",
+            help="what people wrote of other parts than those to be described: a .csv file with the columns file, "
+            "text, defect, place, severity",
+        ),
+    ],
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="masks of the defects, under the names that the texts give"),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the photographs")] = 12,
+    rate: Annotated[float, typer.Option("--lr", help="highest learning rate of AdamW")] = 0.004,
+    batch_size: Annotated[int, typer.Option(min=2, help="photographs a step")] = 96,
+    seed: Annotated[int, typer.Option(help="of which parts are held out, and of weights and order")] = 0,
+    resume: Annotated[bool, typer.Option(help="go on from the last whole epoch")] = False,
+    json: Json = False,
+) -> None:
+    """Let a trained network also learn where a defect lies and how large it is, for describing."""
+    from mekiki import explaining, terminal
+
+    with terminal.progress_bar() as progress:
+        told = explaining.sharpen(
+            run,
+            texts,
+            masks=masks,
+            schooling=explaining.Schooling(epochs=epochs, rate=rate, batch=batch_size, decay=0.02, seed=seed),
+            resume=resume,
+            command=_command_line(),
+            progress=progress,
+            on_epoch=lambda row: terminal.sharpening_epoch(row, epochs),
+        )
+    if json:
+        terminal.print_json(told)
+    else:
+        terminal.sharpened_lines(told)
+
+
 @app.command("describe-train")
 def describe_train(
     run: MemoryFolder,
@@ -852,6 +894,12 @@ def describe(
             help="let a vLLM server speak, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
         ),
     ] = None,
+    served_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="with --endpoint: the server's name for it  [default: that it learnt with]"
+        ),
+    ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(metavar="JSONL", help="write what such a server would be sent, and send nothing"),
@@ -868,8 +916,10 @@ def describe(
         raise InputError(f"--format {format_}: give text or json")
     if bool(images) == (vectors is not None):
         raise InputError("describe: give photographs, or --vectors FILE")
+    if served_model is not None and endpoint is None:
+        raise InputError("--served-model goes with --endpoint, the server that has it")
     explainer = explaining.Explainer(run, language=language, cases=cases, four_bit=four_bit)
-    remote = None if endpoint is None else explaining.Remote(explainer, endpoint)
+    remote = None if endpoint is None else explaining.Remote(explainer, endpoint, served_model)
     subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(gather(images or []))
     if requests is not None:
         number = explaining.write_server_requests(explainer, subjects, requests, ask)
@@ -1027,6 +1077,9 @@ def data_reports(
     language: Annotated[str, typer.Option(help="en, ja or both")] = "both",
     seed: Annotated[int, typer.Option(min=0, help="of the surfaces and of the wording")] = 0,
     size: Annotated[str, typer.Option(metavar="N|HxW", help="pixels of a surface")] = "64",
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="another folder to be made, for masks of the defects")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write generated surfaces and inspection reports of them, to try describing without data of one's own."""
@@ -1036,7 +1089,13 @@ def data_reports(
     languages = ("en", "ja") if language == "both" else (language,)
     with terminal.progress_bar() as progress:
         told = write_reports(
-            output, count=count, languages=languages, seed=seed, size=_pixels(size), progress=progress
+            output,
+            count=count,
+            languages=languages,
+            seed=seed,
+            size=_pixels(size),
+            masks=masks,
+            progress=progress,
         )
     if json:
         terminal.print_json({"folder": str(output), **told})

@@ -391,26 +391,32 @@ def place_maps(encoder: nn.Module, stored: NDArray[Any]) -> NDArray[np.float32]:
         >>> place_maps(encoder, np.zeros((2, 64, 64), np.uint8)).shape
         (2, 8, 8, 128)
     """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    found = [  # one by one: an image has the same maps alone and among others
+        place_tensors(encoder, torch.from_numpy(np.array(image[None])).to(device))[0].permute(1, 2, 0)
+        for image in stored
+    ]
+    return np.stack([each.float().cpu().numpy() for each in found])
+
+
+def place_tensors(encoder: nn.Module, stored: Tensor) -> Tensor:
+    """The same maps of a batch as stored, for whoever goes on learning from them: `[B, …]` → `[B, c, h, w]`."""
     assert isinstance(encoder, nn.Sequential)
     prepare, net = encoder[0], encoder[-1]
     assert isinstance(prepare, Standardise) and isinstance(net, ConvEmbeddingNet | VGGEmbeddingNet)
-    encoder.eval()
-    found = []
-    for image in stored:  # one by one: an image has the same maps alone and among others
-        x = prepare(torch.from_numpy(np.array(image[None])).to(next(encoder.parameters()).device))
-        x = x.contiguous(memory_format=torch.channels_last)
-        sizes: dict[int, Tensor] = {}  # by rows, the deepest maps of that many
-        for layer in net.convolutions:
-            x = layer(x)
-            if min(x.shape[2:]) < LEAST_PLACES and sizes:
-                break
-            sizes[x.shape[2]] = x
-        *before, deepest = sizes.values()
-        maps = [deepest]
-        if before:
-            maps.append(functional.adaptive_max_pool2d(before[-1], deepest.shape[2:]))
-        found.append(torch.cat(maps, dim=1)[0].permute(1, 2, 0).float().cpu().numpy())
-    return np.stack(found)
+    x = prepare(stored).contiguous(memory_format=torch.channels_last)
+    sizes: dict[int, Tensor] = {}  # by rows, the deepest maps of that many
+    for layer in net.convolutions:
+        x = layer(x)
+        if min(x.shape[2:]) < LEAST_PLACES and sizes:
+            break
+        sizes[x.shape[2]] = x
+    *before, deepest = sizes.values()
+    maps = [deepest]
+    if before:
+        maps.append(functional.adaptive_max_pool2d(before[-1], deepest.shape[2:]))
+    return torch.cat(maps, dim=1)
 
 
 class SiameseNet(nn.Module):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mekiki.inspection import Verdict
     from mekiki.progress import Progress
 
+SHOWN_SHIFT = 1e-6
+"""What feedback moved by less than this is rounding, at the rim of a word's reach."""
 DRAW_AFTER = 0.5
 """Seconds that work may take before it gets a progress bar."""
 
@@ -341,22 +343,24 @@ def remembered_lines(kept: Mapping[str, Any]) -> None:
 
 
 def cases_table(found: Sequence[Mapping[str, Any]]) -> None:
-    """Past cases, the foremost first."""
+    """Past cases, the foremost first; a column that would be empty is left out."""
+    columns: dict[str, list[str]] = {
+        "": [str(each["rank"]) for each in found],
+        "case": [each["id"] for each in found],
+        "distance": [number(each["distance"]) for each in found],
+        "feedback": [f"{each['shift']:+.3g}" if abs(each["shift"]) >= SHOWN_SHIFT else "" for each in found],
+        "label": [each["label"] for each in found],
+        "note": [" ".join(each["note"].split()) for each in found],
+        "photograph": [each["image"] for each in found],
+        "who": [each["who"] for each in found],
+        "when": [each["time"][:10] for each in found],
+    }
+    told = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("", "case", "distance", "feedback", "label", "note", "photograph", "who", "when"):
+    for heading in told:
         table.add_column(heading, justify="right" if heading in ("", "distance", "feedback") else "left")
-    for each in found:
-        table.add_row(
-            str(each["rank"]),
-            each["id"],
-            number(each["distance"]),
-            f"{each['shift']:+.3g}" if each["shift"] else "",
-            each["label"],
-            " ".join(each["note"].split()),
-            each["image"],
-            each["who"],
-            each["time"][:10],
-        )
+    for row in zip(*told.values(), strict=True):
+        table.add_row(*row)
     out().print(table)
 
 
@@ -426,6 +430,25 @@ def case_stats_lines(told: Mapping[str, Any]) -> None:
     console.print(
         f"feedback: {told['feedback']['in_force']:,} judgements in force of {told['feedback']['all']:,}"
     )
+
+
+def sharpening_epoch(row: Mapping[str, float], epochs: int) -> None:
+    """One epoch of a sharpening."""
+    right = ", ".join(
+        f"{name} {number(value, 100, '%')}" for name, value in row.items() if name not in ("epoch", "loss")
+    )
+    err().print(f"epoch {row['epoch']:.0f}/{epochs} · loss {row['loss']:.4f} · read rightly: {right}")
+
+
+def sharpened_lines(told: Mapping[str, Any]) -> None:
+    """What a sharpening came to."""
+    console = out()
+    marked = f", {told['marked']:,} of them with a mask" if told["marked"] else ""
+    console.print(f"{told['parts']:,} parts{marked}; of those kept apart it reads rightly")
+    for name, share in told["right"].items():
+        frequent = number(told["frequent"][name], 100, "%")
+        console.print(f"  {name}: {number(share, 100, '%')} (always the most frequent: {frequent})")
+    console.print("`mekiki describe-train` and `mekiki describe` look with it from now on.")
 
 
 def describing_epoch(row: Mapping[str, float], epochs: int) -> None:

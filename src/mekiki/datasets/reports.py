@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
@@ -238,6 +239,7 @@ def write_reports(
     languages: Sequence[str] = ("en", "ja"),
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    masks: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, int]:
     """Write generated surfaces as `CLASS/0001.png`, with a report of each in each language in `texts.csv`.
@@ -248,6 +250,7 @@ def write_reports(
         languages: some of `"en"` and `"ja"`.
         seed: of the surfaces and of the wording.
         size: height and width; 64×64 by default.
+        masks: another folder for their masks, under the same names; made in one step too.
         progress: told of the surfaces written.
 
     Returns:
@@ -262,18 +265,26 @@ def write_reports(
         raise InputError(f"count is {count}; give at least 1")
     if folder.exists() and not _ours(folder):
         raise InputError(f"{folder}: holds something else than reports; give a folder that is new")
+    if masks is not None and masks.exists() and (not masks.is_dir() or any(masks.iterdir())):
+        raise InputError(f"{masks}: is there already; give a folder for the masks that is new")
     each = -(-count // len(CLASSES))
     surfaces = generate_surfaces(size or (DEFAULT_SIDE, DEFAULT_SIDE), per_class=each, seed=seed)
     assert surfaces.masks is not None
     rows: list[tuple[str, ...]] = []
-    with replaced_folder(folder) as new:
+    with ExitStack() as folders:
+        new = folders.enter_context(replaced_folder(folder))
+        marked = None if masks is None else folders.enter_context(replaced_folder(masks))
         for name in CLASSES:
-            (new / name).mkdir()
+            for made in (new, marked):
+                if made is not None:
+                    (made / name).mkdir()
         for number in range(count):
             turn, kind = divmod(number, len(CLASSES))
             row = kind * each + turn
             name = f"{CLASSES[kind]}/{turn + 1:04}.png"
             Image.fromarray(surfaces.pixels[row]).save(new / name)
+            if marked is not None:
+                Image.fromarray(surfaces.masks[row]).save(marked / name)
             for language in languages:
                 rng = np.random.default_rng((seed, number, list(LANGUAGES).index(language)))
                 rows.append((name, *astuple(report_of(CLASSES[kind], surfaces.masks[row], rng, language))))

@@ -210,9 +210,9 @@ def with_lora(model: Any, rank: int) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over settings, and over size and both ends of each file of weights, which may have gigabytes."""
+    """SHA-256 over settings, tokenizer, template and weights, of which size and both ends stand for all."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
+    for path in sorted(each for kind in ("*.json", "*.jinja", "*.safetensors") for each in folder.glob(kind)):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as handle:

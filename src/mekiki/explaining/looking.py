@@ -3,7 +3,8 @@
 The whole vector is the one that cases are remembered by: in the judge's space, or what the trained network gives. It
 was made to tell kinds apart, so where something is may be lost in it. So patches come along: what the eye saw, on a
 grid of at most `GRID` × `GRID`, of each item the largest value in each cell, because a defect is small and a mean
-would drown it.
+would drown it. Where the eye was sharpened (`mekiki.explaining.sharpening`), what it reads of place and extent stands
+behind the whole vector, and the patches are those of the sharpened eye.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mekiki.explaining.sharpened import Sharpened, eye_of, sharpened
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye, FilterEye, Sight
 from mekiki.inspection.files import photographs
@@ -52,22 +54,27 @@ class Look:
 
     Args:
         view: what makes the whole vectors.
+        sharp: what reads place and extent, where the run's eye was sharpened.
 
     Attributes:
         name: whose vectors they are.
         fingerprint: equal fingerprints, equal vectors.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, sharp: Sharpened | None = None) -> None:
         assert isinstance(view, JudgeView | RunView)
         self._view = view
-        self._eye: Any = view.inspector.eye if isinstance(view, JudgeView) else view.eye
+        self._eye: Any = eye_of(view)
         self._filters: FilterEye | None = None
         if isinstance(self._eye, EmbedderEye) and not self._eye.has_places:
             # A perceptron has no places of its own; filters have, and need no weights.
             self._filters = FilterEye()
+        self._sharp = sharp
         self.name = view.encoder.name + (", places by filters" if self._filters else "")
         self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
+        if sharp is not None:
+            self.name += ", sharpened"
+            self.fingerprint += f", sharpened {sharp.fingerprint}"
 
     def see(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
         """Look at files, in order; one that cannot be read is told."""
@@ -88,17 +95,21 @@ class Look:
         sight = self._eye.see(images)
         if isinstance(self._view, RunView):
             whole = sight.views["embedding"]
-            maps = (
-                self._eye.places(images) if self._filters is None else self._maps(self._filters.see(images))
-            )
         else:
             whole = np.concatenate([self._view.placed(sight.only(row).views) for row in range(len(images))])
-            maps = self._maps(sight)
+        if self._sharp is not None:
+            read, maps = self._sharp.see(images)
+            whole = np.concatenate([whole, read], axis=1)
+        elif self._filters is not None:
+            maps = first_maps(self._filters.see(images))
+        else:
+            maps = self._eye.places(images) if isinstance(self._eye, EmbedderEye) else first_maps(sight)
         yield from zip(whole, (pooled(each) for each in maps), strict=True)
 
-    @staticmethod
-    def _maps(sight: Sight) -> list[Floats]:
-        return next(iter(sight.patches.values()))
+
+def first_maps(sight: Sight) -> list[Floats]:
+    """Of what an eye saw, its first patches."""
+    return next(iter(sight.patches.values()))
 
 
 def look_of(run: Path) -> Look:
@@ -107,7 +118,8 @@ def look_of(run: Path) -> Look:
     Raises:
         InputError: it is neither calibrated nor trained.
     """
-    return Look(view_of(run))
+    view = view_of(run)
+    return Look(view, sharpened(run, eye_of(view)))
 
 
 def pooled(patches: Floats) -> Floats:

@@ -43,8 +43,8 @@ class Remote:
         """In words, piece by piece; see `Explainer.stream`."""
         yield from self._endpoint.stream(rows_for(self._explainer, subject, ask), max_tokens=LONGEST)
 
-    def report(self, subject: Subject, ask: str | None = None) -> dict[str, Any]:
-        """In fields; see `Explainer.report`.
+    def fields(self, subject: Subject, ask: str | None = None) -> dict[str, str]:
+        """The fields alone; see `Explainer.fields`.
 
         A server does not promise the form, so what it says is repaired: an attribute becomes the nearest value that was
         learnt, a field that lacks becomes "unknown".
@@ -55,8 +55,15 @@ class Remote:
         rows = rows_for(self._explainer, subject, ask, kind="fields")
         said = "".join(self._endpoint.stream(rows, max_tokens=LONGEST_FIELDS))
         describer = self._explainer.describer
-        fields = repaired(said, {} if describer is None else describer.values)
-        return self._explainer.told(subject, fields)
+        return repaired(said, {} if describer is None else describer.values)
+
+    def report(self, subject: Subject, ask: str | None = None) -> dict[str, Any]:
+        """In fields, with what they rest on; see `Explainer.report`.
+
+        Raises:
+            InputError: as `fields`.
+        """
+        return self._explainer.told(subject, self.fields(subject, ask))
 
 
 def language_model_of(explainer: Explainer) -> str:

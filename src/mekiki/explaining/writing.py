@@ -22,6 +22,9 @@ class Speaks(Protocol):
     def stream(self, subject: Subject, ask: str | None = None) -> Iterable[str]:
         """In words."""
 
+    def fields(self, subject: Subject, ask: str | None = None) -> dict[str, str]:
+        """In fields."""
+
 
 def write_descriptions(
     explainer: Explainer, speaks: Speaks, subjects: Iterable[Subject], path: Path, ask: str | None = None
@@ -38,7 +41,7 @@ def write_descriptions(
     parts = []
     for subject in subjects:
         said = "".join(speaks.stream(subject, ask))
-        fields = explainer.fields(subject)
+        fields = speaks.fields(subject)
         rests = [
             f"[{case['id']}] {case['label']}: {case['note']}"
             for case in explainer.rests_on(subject, said, fields)

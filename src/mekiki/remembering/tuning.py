@@ -12,6 +12,7 @@ in one step, put all of it in force. A kill before that leaves the old model, st
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def tune(
     adapter = room.shelf("notes", memory.store.encoder).current()
     held = _some(given, judge)
     before = right_by(room.texts, held, adapter)
-    number = 1 + sum(1 for _ in (folder / MODELS).glob("[0-9]*"))
+    number = 1 + max((int(each.name) for each in (folder / MODELS).glob("[0-9]*")), default=0)
     named = f"{MODELS}/{number:04}"
     with replaced_folder(folder / named) as new:
         tuned(room.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
@@ -127,6 +128,8 @@ def tune(
     if after > before:
         told["notes"] = _put_in_force(room, memory.store, view, named, number, progress)
         told["model"] = str(folder / named)
+    else:
+        shutil.rmtree(folder / named)
     return told
 
 
@@ -172,6 +175,7 @@ def tuned(
     tables.disable_progress_bars()
     with quiet_transformers(trainers):
         encoder = library.SentenceTransformer(model, device="cpu")
+        encoder.model_card_data.generate_widget_examples = False  # they come with bars of their own
         metric = losses.TripletDistanceMetric.COSINE
         loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=tuning.margin)
         if tuning.nested:
@@ -215,7 +219,7 @@ def tuned(
         trainer.train()
         encoder.load_state_dict(best["state"])
         encoder.eval()
-        encoder.save_pretrained(str(folder), safe_serialization=True)
+        encoder.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
 def right_by(view: TextView, triplets: Sequence[Texts], adapter: Adapter | None) -> float:
