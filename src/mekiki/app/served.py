@@ -23,6 +23,7 @@ from mekiki.embedder import read_config
 from mekiki.errors import InputError, MekikiError
 from mekiki.explaining import Explainer, speaker_of
 from mekiki.explaining.learning import FOLDER as DESCRIBER
+from mekiki.explaining.sharpened import FOLDER as SHARP
 from mekiki.inspection import Inspector, lessons_of
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.lessons import LOG
@@ -118,7 +119,8 @@ class Served:
             InputError: its describer cannot be read, or the run looks with nothing.
         """
         room = self.room()
-        stamp = (*self._room_stamp, _stamp(self.folder / DESCRIBER / "describer.json"))
+        learnt = (self.folder / DESCRIBER / "describer.json", self.folder / SHARP / "sharp.json")
+        stamp = (*self._room_stamp, *(_stamp(path) for path in learnt))
         if self._explainer is None or stamp != self._explainer_stamp:
             self._explainer, self._explainer_stamp = Explainer(self.folder, room=room), stamp
         return self._explainer

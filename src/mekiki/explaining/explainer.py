@@ -16,7 +16,7 @@ from mekiki.describing.describer import Describer
 from mekiki.describing.parts import PartVectors
 from mekiki.errors import InputError, not_known
 from mekiki.explaining.learning import FOLDER
-from mekiki.explaining.looking import Look
+from mekiki.explaining.looking import Look, look_of
 from mekiki.explaining.template import template_fields, template_text
 from mekiki.files import settle_folder
 from mekiki.images import Pixels
@@ -118,7 +118,7 @@ class Explainer:
             InputError: one cannot be read; or the run looks with something else than when it learnt.
         """
         if self._look is None:
-            self._look = Look(self._room.view)
+            self._look = look_of(self.run, self._room.view)
             learnt = self.facts.get("eye", {}).get("fingerprint")
             if self.describer is not None and learnt != self._look.fingerprint:
                 raise InputError(
@@ -131,7 +131,9 @@ class Explainer:
                 raise InputError(f"{seen.path}: {seen.problem}")
             near: list[dict[str, Any]] = []
             if memory is not None:
-                near = nearest(memory, seen.whole, seen.pixels, self._k)
+                # What a sharpened eye reads stands behind what cases are remembered by.
+                vector = seen.whole[: memory.store.encoder.dimension]
+                near = nearest(memory, vector, seen.pixels, self._k)
             places = None if seen.places is None else seen.places[None]
             yield Subject(str(seen.path), PartVectors(seen.whole[None], places), seen.pixels, near)
 
