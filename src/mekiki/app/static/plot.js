@@ -13,7 +13,8 @@ export function ramp(part) {
   const mix = (shift) => Math.round(((a >> shift) & 255) * (1 - f) + ((b >> shift) & 255) * f) << shift;
   return (0xff000000 | mix(16) | mix(8) | mix(0)) >>> 0;
 }
-const SOFT = 30000; // up to so many points edges are smooth and points shine through each other
+const SOFT = 30000; // up to so many points edges are smooth; fewer ones shine through each other
+const MANY = 5000; // from so many on only edges are mixed, which is quicker
 const EDGE = 4;
 const radiusOf = (count) => (count > SOFT ? 1.2 : count > 5000 ? 2.1 : count > 800 ? 3.1 : 4);
 
@@ -98,7 +99,7 @@ export class Plot {
     const ink = packed(style.getPropertyValue("--ink").trim());
     const radius = radiusOf(x.length) * this.ratio;
     const soft = x.length <= SOFT;
-    const dot = disc(radius, width, soft ? 0.82 : 1);
+    const dot = disc(radius, width, x.length > MANY ? 1 : 0.82);
     if (!soft) dot.shares.fill(256);
     const [ring, full] = [disc(radius + 1.6 * this.ratio, width, 1), disc(radius, width, 1)];
     const margin = Math.ceil(radius + EDGE * this.ratio);
