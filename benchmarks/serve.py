@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -155,6 +156,12 @@ def resident_mb(process: int) -> float:
     return int(found[1]) / 1024
 
 
+def processor_seconds(process: int) -> float:
+    """What a process has computed, whatever else the machine does."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def judging(folder: Path) -> dict[str, Any]:
     """Latency and memory of `/api/judge`."""
     from mekiki.inspection import Terms, calibrate_run
@@ -167,10 +174,18 @@ def judging(folder: Path) -> dict[str, Any]:
     run = folder / "run"
     calibrate_run(run, [ok], encoder=BACKBONE, terms=Terms(0.05))
     bodies = [form(path) for path in [*good[476:536], *sorted((TILES / "crack").iterdir())]]
+    return asked(run, bodies)
+
+
+def asked(run: Path, bodies: list[bytes]) -> dict[str, Any]:
+    """The same of a run that is there, for these photographs."""
     with serving(run) as (port, process):
         caller = Caller(port)
         alone(caller, bodies, 40)
+        before = processor_seconds(process)
         found: dict[str, Any] = {"alone_ms": alone(caller, bodies, ALONE)}
+        found["processor_ms"] = 1000 * (processor_seconds(process) - before) / ALONE
+        found["load_average"] = os.getloadavg()[0]
         found["at_rate"] = at_a_rate(caller, bodies, RATE, SECONDS)
         done = 40 + ALONE + RATE * SECONDS
         memory = [(done, resident_mb(process))]
