@@ -1,5 +1,5 @@
 // Points drawn pixel by pixel: 100,000 of them need a few milliseconds, on any machine, also where there is no graphics
-// card and WebGL is slow (docs/decisions/0010).
+// card and WebGL is slow; plotly's traces in WebGL would need eval besides, which the page's policy forbids (docs/decisions/0010).
 export const COLOURS = ["#4477AA", "#FFA90E", "#BD1F01", "#44AA99", "#832DB6", "#A96B59", "#33BBEE", "#999933", "#882255", "#BBBBBB"];
 export const packed = (hex) => {
   const n = parseInt(hex.slice(1), 16);
