@@ -176,7 +176,8 @@ def test_results_replace_older_ones_only_when_they_are_whole(mekiki, run, fresh,
     monkeypatch.setattr(
         results, "write_gallery", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
-    assert mekiki("judge", run, fresh, "-o", tmp_path / "r.html").error == "error: files: No space left"
+    said = mekiki("judge", run, fresh, "-o", tmp_path / "r.html").error
+    assert said.startswith(f"error: {tmp_path / 'r.html'}: No space left; what was there is as it was")
     assert (tmp_path / "r.html").read_text() == "older"
     monkeypatch.setattr(results, "csv_row", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     assert mekiki("judge", run, fresh, "-o", tmp_path / "r.csv").code == 2

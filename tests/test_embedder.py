@@ -114,7 +114,13 @@ def test_loaded_embedder_measures_distance_as_the_fitted_one(fitted, digits, tmp
 def test_the_saved_folder_holds_nothing_that_runs(fitted, tmp_path):
     fitted.save(tmp_path / "model")
     names = {p.name for p in (tmp_path / "model").iterdir()}
-    assert names == {"model.safetensors", "reference.safetensors", "config.json", "history.csv"}
+    assert names == {
+        "model.safetensors",
+        "reference.safetensors",
+        "config.json",
+        "history.csv",
+        "manifest.json",
+    }
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["input"] == {"shape": [1, 8, 8], "stored": "uint8"}
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from mekiki.errors import InputError
 from mekiki.inspection import Costs, Inspector, Terms, calibrate_run
+from mekiki.manifests import seal_folder
 from parts import images, make_backbone, ng_folder, ok_folder, part, same, save
 
 
@@ -25,11 +26,12 @@ def calibrated(tmp_path, net, ok, ng=(), **terms):
 
 
 def damaged(run, change):
-    """Change what `judge.json` says."""
+    """Change what `judge.json` says, and have it say so by its checksum too."""
     path = run / "judge" / "judge.json"
     facts = json.loads(path.read_text(encoding="utf-8"))
     change(facts)
     path.write_text(json.dumps(facts), encoding="utf-8")
+    seal_folder(path.parent)
 
 
 # ---- what is saved ----

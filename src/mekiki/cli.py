@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mekiki.errors import DataWarning, InputError, MekikiError
+from mekiki.files import disk_error
 
 app = typer.Typer(
     name="mekiki",
@@ -574,6 +575,33 @@ def doctor(run: RunFolder, json: Json = False) -> None:
 
 
 @app.command()
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="any folder that mekiki wrote")],
+    upgrade: Annotated[
+        bool,
+        typer.Option("--upgrade", help="bring a folder of an older mekiki up to date: it gets checksums"),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compare every file of a run with its checksum; a file that is damaged or gone is named, with exit code 2."""
+    from mekiki import checking, terminal
+
+    upgraded = checking.upgrade(run) if upgrade else 0
+    checked = checking.check_run(run)
+    bad = [each for each in checked if each.state in (checking.DAMAGED, checking.MISSING)]
+    if json:
+        rows = [vars(each) for each in checked]
+        terminal.print_json({"run": str(run), "upgraded": upgraded, "files": rows, "damaged": len(bad)})
+    else:
+        terminal.checked_table(checked)
+    if bad:
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise InputError(
+            f"{run / bad[0].file}: is {bad[0].state}{more}; restore it from a copy, or make it anew"
+        )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder to write")] = Path("runs/demo"),
     json: Json = False,
@@ -1125,7 +1153,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)  # the reader, such as `head`, had enough
     except OSError as error:
-        sys.exit(_failed(f"{error.filename or 'files'}: {error.strerror or error}"))
+        sys.exit(_failed(disk_error(error)))
     except Exception as error:
         # torch tells it in words, in an error of no kind of its own.
         if (

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
@@ -25,10 +24,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from mekiki.backbones import PREFIX, Backbone, Size, TunedBackbone, fingerprint_of, split_name
-from mekiki.errors import CollapseWarning, InputError, not_known
+from mekiki.errors import CollapseWarning, InputError, first_line, not_known
 from mekiki.evaluation import pair_histogram
 from mekiki.files import replaced_folder, settle_folder, write_text
 from mekiki.images import content_hashes
+from mekiki.manifests import NAME, Manifest, check_format, seal_folder, steady
 from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
 from mekiki.sampling import SingletonClassError
@@ -383,6 +383,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             raise InputError(f"{folder}: holds something else than an embedder; give a new folder")
         with replaced_folder(folder) as new:
             self.write_into(new, about)
+            seal_folder(new)
 
     def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the files of `save` into a folder that is there; for callers that replace the whole folder."""
@@ -426,7 +427,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """
         folder = Path(folder)
         settle_folder(folder)
+        return steady(folder, lambda: cls._loaded(folder))
+
+    @classmethod
+    def _loaded(cls, folder: Path) -> Embedder:
         config = read_config(folder)
+        manifest = Manifest.of(folder, mend="train it anew")
+        manifest.verify(f"{BACKBONE_FOLDER}/")
         backbone = _load_backbone(folder, config) if "backbone" in config else None
         try:
             parameters = dict(config["parameters"])
@@ -448,19 +455,26 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             channels = embedder.input_shape_[0]
             if backbone is not None:
                 channels = backbone.dims[backbone.default_layer]
+            weights = load(manifest.read("model.safetensors"))
+            with torch.device("meta"):  # settings that lie would ask for any amount of memory
+                planned = _trained_here(embedder._network([0.0] * channels, [1.0] * channels))
+            shapes = {name: tuple(value.shape) for name, value in planned.state_dict().items()}
+            if shapes != {name: value.shape for name, value in weights.items()}:
+                raise ValueError("the weights are not those of the settings")
             network = embedder._network([0.0] * channels, [1.0] * channels)
-            weights = load_file(folder / "model.safetensors")
             own = {name: torch.from_numpy(value) for name, value in weights.items()}
             _trained_here(network).load_state_dict(own)
-            reference = load_file(folder / "reference.safetensors")
+            reference = load(manifest.read("reference.safetensors"))
             embedder.reference_vectors_ = reference["vectors"]
             embedder.reference_labels_ = reference["labels"]
             embedder.reference_contents_ = reference["contents"]
+            manifest.verify("history.csv")
             embedder.history_ = read_history(folder / "history.csv")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except InputError:
+            raise
+        except Exception as error:  # damaged files raise nearly anything
             raise InputError(
-                f"{folder}: the model in this folder is damaged ({said}); train it anew"
+                f"{folder}: the model in this folder is damaged ({first_line(error)}); train it anew"
             ) from None
         embedder.encoder_ = network.eval()
         return embedder
@@ -694,11 +708,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder that training wrote")
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(
+            Manifest.of(folder, mend="train it anew", quiet=True).read("config.json")
+        )
     except FileNotFoundError:
         raise InputError(f"{folder}: no trained model here (config.json is missing)") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); train it anew") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: holds no settings; train it anew")
+    check_format(path, config.get("format"), FORMAT)
     if config.get("format") != FORMAT:
         raise InputError(f"{path}: format {config.get('format')!r}; this version of mekiki reads {FORMAT!r}")
     return config
@@ -727,7 +748,7 @@ def read_history(path: Path) -> History:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        names = next(reader)
+        names = next(reader, [])
         rows = [[float(value) for value in row] for row in reader]
     if not rows or any(len(row) != len(names) for row in rows):
         raise ValueError(f"{path.name} is cut short")
@@ -776,7 +797,7 @@ def _holds_embedder_only(folder: Path) -> bool:
         read_config(folder)
     except InputError:
         return folder.is_dir() and not any(folder.iterdir())
-    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv", BACKBONE_FOLDER}
+    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv", BACKBONE_FOLDER, NAME}
     return {entry.name for entry in folder.iterdir()} <= own
 
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class MekikiError(Exception):
-    """Base of every error meant for a person to read; the command line prints it as one line and exits with 2."""
+    r"""Base of every error meant for a person to read; the command line prints it as one line and exits with 2.
+
+    What it quotes may come from a hostile file, so line breaks in it become spaces, and other controls their escapes.
+
+    Example:
+        >>> str(InputError("a.csv: has no column note, but \x1b[2J and\nmore"))
+        'a.csv: has no column note, but \\x1b[2J and more'
+    """
+
+    def __init__(self, message: str = "", *more: object) -> None:
+        plain = _BREAKS.sub(" ", str(message))
+        super().__init__(_CONTROLS.sub(lambda found: ascii(found[0])[1:-1], plain), *more)
 
 
 class InputError(MekikiError, ValueError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import getpass
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mekiki.errors import InputError
+from mekiki.locks import locked
 
 PARTIAL = ".partial"
 """In the name of every file that is not whole yet."""
@@ -44,15 +48,65 @@ def replaced_file(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         '{}'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because savers such as matplotlib and NumPy choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # on a disk that became read-only it stays; the first error tells
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """An error of the disk in the block, however a library raises it, becomes an `OSError` that names `path`.
+
+    Example:
+        >>> with named_errors(Path("run/model")):
+        ...     raise RuntimeError("I/O error: No space left on device (os error 28)")
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 28] No space left on device: 'run/model'
+    """
     try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except shutil.Error as error:  # of a copy: a list of (from, to, why)
+        why = str(error.args[0][0][2]) if error.args and error.args[0] else str(error)
+        number = re.search(r"\[Errno (\d+)\]", why)
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from None
+    except OSError as error:
+        if error.errno is None or (
+            error.filename not in (None, str(path)) and PARTIAL not in str(error.filename)
+        ):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except Exception as error:  # what is written in Rust has errors of its own
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def disk_error(error: OSError) -> str:
+    """What an error of the disk comes to, in one line: what, where, and what to do.
+
+    Example:
+        >>> disk_error(OSError(errno.ENOSPC, "No space left on device", "run/judge"))
+        'run/judge: No space left on device; what was there is as it was: make room and try again'
+    """
+    said = f"{error.filename or 'files'}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+        return f"{said}; what was there is as it was: make room and try again"
+    if error.errno == errno.EROFS:
+        return f"{said}; what was there is as it was: give a place that can be written"
+    return said
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,16 +163,24 @@ def whole_lines(path: Path) -> list[bytes]:
 
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a log that only grows, and see it on disk; a last line that was cut short is dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as handle:
-        if handle.seek(0, os.SEEK_END):
-            handle.seek(-1, os.SEEK_END)
-            if handle.read(1) != b"\n":
-                handle.seek(0)
-                handle.truncate(handle.read().rfind(b"\n") + 1)
-        handle.write(line + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as handle:
+            end = handle.seek(0, os.SEEK_END)
+            if end:
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    handle.seek(0)
+                    end = handle.truncate(handle.read().rfind(b"\n") + 1)
+            rest = memoryview(line + b"\n")
+            try:
+                while rest:  # a disk that is nearly full takes a part, and then says so
+                    rest = rest[handle.write(rest) :]
+                os.fsync(handle.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    handle.truncate(end)
+                raise
 
 
 def user() -> str:
@@ -136,31 +198,45 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     A folder that exists cannot be replaced in one system call everywhere, so it takes two renames. A crash between
     them leaves two complete folders under hidden names, and `settle_folder` finishes the work at the next opening.
     """
-    path = _named(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    settle_folder(path)
+    given, path = path, _named(path)
     partial, new, old = _beside(path, "partial"), _beside(path, "new"), _beside(path, "old")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-    except BaseException:
+    with named_errors(given):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        settle_folder(path)
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    for file in sorted(partial.rglob("*")):
-        if file.is_file():
-            _flush(file)
-    partial.rename(new)  # from here on `new` is known to be whole
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    _flush(file)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        # A reader that comes between the renames would take them for those of a crash and finish them.
+        with locked(path):
+            partial.rename(new)  # from here on `new` is known to be whole
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def settle_folder(path: Path) -> None:
     """Finish a `replaced_folder` that a crash cut short: afterwards `path` is the old state or the new one."""
     path = _named(path)
     new, old = _beside(path, "new"), _beside(path, "old")
+    if not new.exists() and not old.exists():  # as nearly always, and then there is nothing to wait for
+        return
+    try:
+        with locked(path):
+            _settle(path, new, old)
+    except PermissionError:
+        if not path.exists():
+            raise
+
+
+def _settle(path: Path, new: Path, old: Path) -> None:
     if new.exists():
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any
 from mekiki.embedder import Embedder, read_config
 from mekiki.errors import InputError
 from mekiki.files import PARTIAL, replaced_folder, settle_folder, write_text
+from mekiki.locks import locked
+from mekiki.manifests import NAME, Manifest, seal_folder
 
 METRICS = "metrics.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -93,15 +95,18 @@ class Run:
         """Give an empty folder for all results; at the end of the block it takes the run's place.
 
         The checkpoint comes along, and so does whatever a person put into the folder. Evaluations do not: they speak
-        of the model as it was; nor do older results.
+        of the model as it was; nor do older results. Nobody else writes into the run while it is taken over.
 
         Args:
             results: names of the files that a run may write.
         """
-        with replaced_folder(self.folder) as new:
+        with ExitStack() as until_replaced, replaced_folder(self.folder) as new:
             yield new
+            seal_folder(new)
+            until_replaced.enter_context(locked(self.folder))
             for entry in self.folder.iterdir():
-                old = entry.name in results or entry.match("evaluation*.json") or PARTIAL in entry.name
+                result = entry.name in (*results, NAME) or (new / entry.name).exists()
+                old = result or entry.match("evaluation*.json") or PARTIAL in entry.name
                 if old and entry.name != CHECKPOINT:
                     continue
                 if entry.is_dir():
@@ -130,7 +135,9 @@ class Run:
         """Every number of the run."""
         path = self.folder / METRICS
         try:
-            metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            metrics: dict[str, Any] = json.loads(Manifest.of(self.folder, quiet=True).read(METRICS))
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
         return metrics

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from mekiki.checking import Checked
     from mekiki.inspection import Verdict
     from mekiki.progress import Progress
 
@@ -25,6 +26,9 @@ SHOWN_SHIFT = 1e-6
 """What feedback moved by less than this is rounding, at the rim of a word's reach."""
 DRAW_AFTER = 0.5
 """Seconds that work may take before it gets a progress bar."""
+
+EXAMPLES = 4
+"""Names that stand for many."""
 
 HEADLINE = (
     ("knn5_accuracy", "5-NN accuracy", 100.0, "%"),
@@ -197,6 +201,24 @@ def catalogue_table(entries: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(heading, justify="right" if heading == "images" else "left")
     for entry in entries:
         table.add_row(entry["name"], entry["what"], f"{entry['images']:,}", entry["where"])
+    out().print(table)
+
+
+def checked_table(checked: Sequence[Checked]) -> None:
+    """What is known of the files of a run: how many of each state, and all those that are not as they were."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("files", justify="right")
+    table.add_column("state")
+    table.add_column("which")
+    for state in dict.fromkeys(each.state for each in checked):
+        names = [
+            f"{each.file} ({each.said})" if each.said else each.file
+            for each in checked
+            if each.state == state
+        ]
+        shown = names if state in ("damaged", "missing") else names[:EXAMPLES]
+        more = ", …" if len(names) > len(shown) else ""
+        table.add_row(f"{len(names):,}", state, ", ".join(shown) + more)
     out().print(table)
 
 

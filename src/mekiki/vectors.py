@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.errors import InputError
+from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.files import replaced_file
+from mekiki.npz import read_npz
 from mekiki.optional import require
 
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -100,9 +100,15 @@ def read_vectors(path: Path) -> VectorTable:
     check_suffix(path)
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                own = {name: file[name].tolist() for name in ("names", "labels") if name in file}
-                return _table(file["vectors"], own.get("names"), own.get("labels"))
+            chosen = ["vectors"]
+
+            def choose(names: Sequence[str]) -> list[str]:
+                chosen.extend(name for name in ("names", "labels") if name in names)
+                return chosen
+
+            vectors, *more = read_npz(path, choose)
+            own = {name: column.tolist() for name, column in zip(chosen[1:], more, strict=True)}
+            return _table(vectors, own.get("names"), own.get("labels"))
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as lines:
                 _, *rows = csv.reader(lines)
@@ -118,8 +124,11 @@ def read_vectors(path: Path) -> VectorTable:
         return _table(vectors, known.get("name"), known.get("label"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no vectors that can be read ({error})") from None
+    except MissingExtraError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        said = str(error).removeprefix(f"{path}: ") if isinstance(error, InputError) else first_line(error)
+        raise InputError(f"{path}: holds no vectors that can be read ({said})") from None
 
 
 def _table(

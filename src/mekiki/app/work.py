@@ -58,13 +58,14 @@ class WriterLock:
     """Who may change a folder: one process at a time. The system frees it when a process dies.
 
     Args:
-        folder: what is changed; the lock lies beside it, for a run folder may be replaced as a whole.
+        folder: what is changed; the lock lies beside it, for a run folder may be replaced as a whole. It is another
+            than that of `mekiki.locks`, which what is called here takes for itself, and trainings in their own process.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
         # Taken by one thread and given back by another: a training ends when it ends.
-        self._lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"), thread_local=False)
+        self._lock = FileLock(self.folder.with_name(f".{self.folder.name}.page.lock"), thread_local=False)
 
     @contextmanager
     def held(self) -> Iterator[None]:

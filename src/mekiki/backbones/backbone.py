@@ -200,7 +200,7 @@ class Backbone:
         # Forked, because layers that the file has not, such as a head that is not used, are drawn at random.
         with quiet_transformers(transformers), torch.random.fork_rng(devices=[]):
             try:
-                model, said = transformers.AutoModel.from_pretrained(
+                model, said = transformers.AutoModel.from_pretrained(  # nosec B615: a folder, never the hub
                     str(folder),
                     use_safetensors=True,
                     trust_remote_code=False,

@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mekiki.cases.triplets import Triplets
-from mekiki.errors import InputError, not_known
-from mekiki.files import replaced_file
+from mekiki.errors import InputError, first_line, not_known
+from mekiki.locks import locked
 from mekiki.losses import TripletLoss
+from mekiki.manifests import read_tensors, write_tensors
 from mekiki.progress import Progress, silent
 
 Floats = NDArray[np.float32]
@@ -383,6 +384,10 @@ class Shelf:
 
     def put(self, adapter: Adapter, lesson: Lesson) -> Path:
         """Put an adapter in force, in one step; those before it stay."""
+        with locked(self.folder.parent, "writing what was learnt"):
+            return self._put(adapter, lesson)
+
+    def _put(self, adapter: Adapter, lesson: Lesson) -> Path:
         number = 1 + sum(1 for _ in self.folder.glob(f"{self._stem}-[0-9]*"))  # those taken back too
         path = self.folder / f"{self._stem}-{number:04}.safetensors"
         save_adapter(path, adapter, lesson)
@@ -413,8 +418,7 @@ def save_adapter(path: Path, adapter: Adapter, lesson: Lesson) -> None:
     """Write an adapter and what it was worth, in one step."""
     facts = {"format": FORMAT, "kind": adapter.kind, "rank": adapter.rank, "dimension": adapter.dimension}
     said = {"facts": json.dumps(facts), "lesson": json.dumps(vars(lesson))}
-    with replaced_file(path) as temporary:
-        save_file(state_of(adapter), temporary, said)
+    write_tensors(path, save(state_of(adapter), said))
 
 
 def load_adapter(path: Path) -> Adapter:
@@ -423,16 +427,14 @@ def load_adapter(path: Path) -> Adapter:
     Raises:
         InputError: it cannot be read.
     """
-    from safetensors import safe_open
-
     try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
+        content, about = read_tensors(path)
+        facts = json.loads(about["facts"])
         adapter = Adapter(np.zeros(facts["dimension"], np.float32), 1.0, facts["rank"], facts["kind"])
-        adapter.load_state_dict(load_file(path))
+        adapter.load_state_dict(load(content))
     except Exception as error:  # damaged files raise nearly anything
         raise InputError(
-            f"{path}: cannot be read ({error}); `mekiki feedback RUN --untrain` takes it away"
+            f"{path}: cannot be read ({first_line(error)}); `mekiki feedback RUN --untrain` takes it away"
         ) from None
     adapter.requires_grad_(False)
     return adapter

@@ -28,7 +28,6 @@ quartic kernel of density estimation, which unlike the Gaussian ends.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,12 +35,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from mekiki.cases.store import Store
 from mekiki.errors import InputError
-from mekiki.files import append_line, user, whole_lines
+from mekiki.files import user
+from mekiki.locks import locked
+from mekiki.logs import add_row, damaged, rows
 
 LOG = "feedback.jsonl"
 DEPTH = 50
@@ -50,8 +50,6 @@ REACH = 10
 """Cases that one word moves at most."""
 SHARE = 20
 """Both are at most one in so many of the store."""
-PATIENCE = 30.0
-"""Seconds that a writer waits for another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +106,6 @@ class FeedbackLog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOG
-        self._lock = folder / f".{LOG}.lock"
 
     def judgements(self) -> list[Judgement]:
         """All of them in order, those taken back too.
@@ -119,18 +116,15 @@ class FeedbackLog:
         found: list[Judgement] = []
         undone: set[int] = set()
         goes = 0
-        for row, line in enumerate(whole_lines(self.path)):
+        for row, facts in enumerate(rows(self.path)):
             try:
-                facts = json.loads(line)
                 if "undo" in facts:
                     undone.add(int(facts["undo"]))
                     continue
                 goes += 1
                 found += _judgements(facts, goes, len(found))
             except (ValueError, TypeError, LookupError):
-                raise InputError(
-                    f"{self.path}, line {row + 1}: cannot be read; mend it or remove it"
-                ) from None
+                raise damaged(self.path, row + 1) from None
         return [replace(each, undone=True) if each.go in undone else each for each in found]
 
     def in_force(self, space: str, encoder: str) -> list[Judgement]:
@@ -226,11 +220,8 @@ class FeedbackLog:
     def _append(self, facts: Callable[[], dict[str, Any]]) -> None:
         """Write one line, made when nobody else writes."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self._lock).acquire(timeout=PATIENCE):
-                append_line(self.path, json.dumps(facts(), ensure_ascii=False).encode())
-        except Timeout:
-            raise InputError(f"{self.path}: another process is writing there; try again") from None
+        with locked(self.path.parent, "writing feedback"):
+            add_row(self.path, facts())
 
 
 def shifts(

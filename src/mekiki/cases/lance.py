@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mekiki.cases.case import Cases, Encoder, arrow, schema
 from mekiki.cases.store import BATCH, Found, check_encoder, check_fit, check_query, ranked
 from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.optional import require
 
 PATIENCE = 30.0
@@ -70,10 +70,7 @@ class LanceStore:
                 self._begin(encoder)
         self._table = self._opened()
         self._settled: tuple[int, object] = (0, None)
-        facts = (self._table.schema.metadata or {}).get(_ENCODER)
-        if facts is None:
-            raise InputError(f"{folder}: is not a store that mekiki made; give another folder")
-        self.encoder = Encoder(**json.loads(facts))
+        self.encoder = self._kept_encoder()
         check_encoder(self.encoder, encoder, self.place)
 
     def _begin(self, encoder: Encoder | None) -> None:
@@ -99,6 +96,18 @@ class LanceStore:
             raise InputError(
                 f"{self._folder}: cannot be opened ({said}); restore it from an export"
             ) from None
+
+    def _kept_encoder(self) -> Encoder:
+        try:
+            facts = (self._table.schema.metadata or {}).get(_ENCODER)
+            told = None if facts is None else json.loads(facts)
+            if told is not None:
+                return Encoder(str(told["name"]), str(told["fingerprint"]), int(told["dimension"]))
+        except Exception as error:  # damaged files raise nearly anything
+            raise InputError(
+                f"{self._folder}: cannot be opened ({first_line(error)}); restore it from an export"
+            ) from None
+        raise InputError(f"{self._folder}: is not a store that mekiki made; give another folder")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 from mekiki.cases.case import Cases, Encoder, schema
 from mekiki.cases.store import BATCH, Store
 from mekiki.cases.where import Condition
-from mekiki.errors import InputError
+from mekiki.errors import InputError, first_line
 from mekiki.files import replaced_file
 from mekiki.optional import require
 
@@ -42,7 +42,7 @@ def encoder_of(path: Path) -> Encoder:
     Raises:
         InputError: there is no such file, or none that `export_cases` wrote.
     """
-    return Encoder(**json.loads(_opened(path).schema_arrow.metadata[_ENCODER]))
+    return _encoder(path, _opened(path))
 
 
 def import_cases(store: Store, path: Path) -> tuple[int, int]:
@@ -52,18 +52,44 @@ def import_cases(store: Store, path: Path) -> tuple[int, int]:
         InputError: see `encoder_of`; or they are of another encoder.
     """
     count = new = 0
-    for cases in _read(path):
+    for cases in read_cases(path):
         count += len(cases)
         new += store.add(cases)
     return count, new
 
 
-def _read(path: Path) -> Iterator[Cases]:
+def read_cases(path: Path) -> Iterator[Cases]:
+    """The cases of an exported file, piece by piece.
+
+    Raises:
+        InputError: see `encoder_of`.
+    """
     file = _opened(path)
-    columns = schema(encoder_of(path).dimension)
+    encoder = _encoder(path, file)
     arrow = require("pyarrow", extra="cases", purpose="a file of cases")
-    for batch in file.iter_batches(BATCH):
-        yield Cases(arrow.Table.from_batches([batch]).select(columns.names).cast(columns))
+    batches = file.iter_batches(BATCH)
+    while True:
+        try:
+            columns = schema(encoder.dimension)
+            batch = next(batches, None)
+            if batch is None:
+                return
+            cases = Cases(arrow.Table.from_batches([batch]).select(columns.names).cast(columns))
+        except Exception as error:  # damaged files raise nearly anything
+            raise InputError(
+                f"{path}: cannot be read ({first_line(error)}); export the cases again"
+            ) from None
+        yield cases
+
+
+def _encoder(path: Path, file: Any) -> Encoder:
+    try:
+        facts = json.loads(file.schema_arrow.metadata[_ENCODER])
+        return Encoder(str(facts["name"]), str(facts["fingerprint"]), int(facts["dimension"]))
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise InputError(
+            f"{path}: does not say whose vectors it holds ({first_line(error)}); export the cases again"
+        ) from None
 
 
 def _opened(path: Path) -> Any:
@@ -72,7 +98,7 @@ def _opened(path: Path) -> Any:
     try:
         file = _parquet().ParquetFile(path)
     except Exception as error:  # damaged files raise nearly anything
-        raise InputError(f"{path}: cannot be read ({error})") from None
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); export the cases again") from None
     if _ENCODER not in (file.schema_arrow.metadata or {}):
         raise InputError(f"{path}: holds no cases; give a file that `mekiki cases export` wrote")
     return file

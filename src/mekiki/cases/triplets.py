@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases.feedback import Judgement
-from mekiki.errors import InputError
+from mekiki.errors import InputError, MissingExtraError, first_line
+from mekiki.npz import read_npz
 from mekiki.optional import require
 
 Floats = NDArray[np.float32]
@@ -93,15 +93,17 @@ def read_triplets(path: Path) -> Triplets:
     """
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return Triplets(*(np.asarray(file[side], np.float32) for side in SIDES))
+            arrays = read_npz(path, lambda _: SIDES)
+            return Triplets(*(np.asarray(array, np.float32) for array in arrays))
         if path.suffix.lower() == ".parquet":
             table: Any = require("pyarrow.parquet", extra="cases", purpose="a Parquet file").read_table(path)
             return Triplets(*(np.array(table[side].to_pylist(), np.float32) for side in SIDES))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no triplets that can be read ({error})") from None
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except MissingExtraError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(f"{path}: holds no triplets that can be read ({first_line(error)})") from None
     raise InputError(f"{path}: triplets are read from .npz or .parquet, with anchor, positive and negative")

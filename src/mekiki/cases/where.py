@@ -213,7 +213,7 @@ class _Reader:
             raise not_known("field of a case", self.token, FIELDS)
         self._next()
         if self.kind == "sign" and self.token in (*_COMPARE, "<>"):
-            op = "!=" if self.token == "<>" else self.token
+            op = "!=" if self.token == "<>" else self.token  # nosec B105: a sign, no password
             self._next()
             return Compare(field, op, self._value(field))
         contrary = self._takes("not")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from mekiki.datasets.decoding import TWELVE_BITS
 from mekiki.errors import InputError
 from mekiki.images import ImageSet, Labels, Pixels
+from mekiki.npz import read_npz
 
 Loaded = tuple[ImageSet, NDArray[np.bool_] | None, list[str]]
 """All images, which of them are test images (`None`: not said), and notes."""
@@ -56,33 +56,25 @@ def load_npz(path: Path) -> Loaded:
     """
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: is no npz file or damaged; save it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = {key.lower(): key for key in archive.files}
-            if {"x_train", "y_train", "x_test", "y_test"} <= keys.keys():
-                sides = [
-                    (archive[keys[f"x_{side}"]], archive[keys[f"y_{side}"]]) for side in ("train", "test")
-                ]
-            else:
-                images = next((keys[key] for key in ("images", "x") if key in keys), None)
-                labels = next((keys[key] for key in ("labels", "y") if key in keys), None)
-                if images is None or labels is None:
-                    raise InputError(
-                        f"{path}: holds {', '.join(archive.files) or 'nothing'}; save images and labels, or x_train, "
-                        "y_train, x_test and y_test"
-                    )
-                sides = [(archive[images], archive[labels])]
-    except InputError:
-        raise
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise InputError(
-                f"{path}: holds Python objects; save plain arrays of numbers or strings"
-            ) from None
-        raise InputError(f"{path}: is damaged ({error}); save it again") from None
-    except (OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: is damaged ({error}); save it again") from None
+    arrays = read_npz(path, lambda names: _wanted(path, names))
+    sides = list(zip(arrays[::2], arrays[1::2], strict=True))
     return from_arrays(sides, str(path), path.stem)
+
+
+def _wanted(path: Path, names: Sequence[str]) -> list[str]:
+    """Images and labels in turn, of one side or of two."""
+    keys = {name.lower(): name for name in names}
+    sides = [f"{what}_{side}" for side in ("train", "test") for what in ("x", "y")]
+    if set(sides) <= keys.keys():
+        return [keys[name] for name in sides]
+    images = next((keys[key] for key in ("images", "x") if key in keys), None)
+    labels = next((keys[key] for key in ("labels", "y") if key in keys), None)
+    if images is None or labels is None:
+        raise InputError(
+            f"{path}: holds {', '.join(names) or 'nothing'}; save images and labels, or x_train, y_train, x_test and "
+            "y_test"
+        )
+    return [images, labels]
 
 
 def from_arrays(sides: Sequence[tuple[Any, Any]], source: str, stem: str) -> Loaded:
@@ -183,7 +175,10 @@ def _plain_labels(y: Any, source: str) -> NDArray[Any]:
             )
         labels = labels.astype(str)
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
+        try:
+            labels = np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{source}: labels are bytes that are no UTF-8; save them as strings") from None
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             bad = int((~np.isfinite(labels)).sum())

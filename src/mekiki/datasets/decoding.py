@@ -25,6 +25,11 @@ from mekiki.images import Pixels
 from mekiki.progress import Progress, silent
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
+"""What Pillow may take a file for: others it reads by starting other programs, such as PostScript's."""
+_PLAIN = frozenset({"PNG", "JPEG", "MPO", "BMP", "DIB"})
+_DENSEST = 8 * 1032
+"""Pixels that a byte of these can hold: deflate makes data at most 1032 times smaller, and a bit is a pixel."""
 LARGEST_IMAGE = 100_000_000
 """Pixels; more than that by its header and an image is not decoded."""
 LARGEST_KEPT_SIDE = 128
@@ -338,8 +343,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file; whatever goes wrong in the block is told as an `InputError` about that file."""
     try:
         # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file, not.
-        with path.open("rb") as handle, Image.open(handle) as image:
+        with path.open("rb") as handle, Image.open(handle, formats=FORMATS) as image:
             _refuse_bomb(image, path)
+            if image.format in _PLAIN and image.width * image.height > _DENSEST * path.stat().st_size:
+                raise ValueError("its header promises more pixels than the file can hold")
             yield image
     except InputError:
         raise

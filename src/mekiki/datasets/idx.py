@@ -6,11 +6,14 @@ arXiv:1708.07747. Kuzushiji-MNIST: Clanuwat et al. 2018, arXiv:1812.01718.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
 import os
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,8 @@ from mekiki.images import ImageSet
 from mekiki.progress import Progress, silent
 
 _UBYTE = 0x08
+_LONGEST_HEADER = 4 + 4 * 255
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -144,23 +149,49 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         array([7, 8, 9], dtype=uint8)
     """
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            # No more than the header promises, and one byte to see that there is none: a small file may unpack to any.
+            with gzip.open(plain) if packed else contextlib.nullcontext(plain) as file:
+                data = _up_to(file, _LONGEST_HEADER)
+                if len(data) == _LONGEST_HEADER:
+                    data += _up_to(file, max(0, _promised(data) - len(data)) + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    dimensions = data[3] if len(data) > 3 else 0
-    start = 4 + 4 * dimensions
+    dimensions, start = _header(data)
     if data[:2] != b"\0\0" or not dimensions or data[2] != _UBYTE or len(data) < start:
         raise InputError(f"{path}: no idx file of unsigned bytes; fetch it again or check what it is")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != int(np.prod(shape, dtype=object)):
-        raise InputError(
-            f"{path}: its header promises {list(shape)} bytes and {len(data) - start:,} follow; fetch it again"
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+        more = "more" if len(data) > _promised(data) else f"{len(data) - start:,}"
+        raise InputError(f"{path}: its header promises {list(shape)} bytes and {more} follow; fetch it again")
+    try:
+        return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # more dimensions than there can be, or none in one and too many in another
+        raise InputError(f"{path}: its header promises {list(shape)} bytes; fetch it again") from None
+
+
+def _up_to(file: gzip.GzipFile | BufferedReader, most: int) -> bytearray:
+    """What a file still has, but no more than so much; piece by piece, for `most` may be any lie."""
+    data = bytearray()
+    while piece := file.read(min(_PIECE, most - len(data))):
+        data += piece
+    return data
+
+
+def _header(data: bytes | bytearray) -> tuple[int, int]:
+    """How many dimensions there are, and where the content starts."""
+    dimensions = data[3] if len(data) > 3 else 0
+    return dimensions, 4 + 4 * dimensions
+
+
+def _promised(data: bytes | bytearray) -> int:
+    """Length of the whole file by its header, of any length if that cannot be."""
+    dimensions, start = _header(data)
+    return start + int(math.prod(struct.unpack(f">{dimensions}I", data[4:start])))
 
 
 def find(name: str, root: Path | None = None) -> Path | None:

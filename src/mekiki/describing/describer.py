@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -24,6 +24,7 @@ from mekiki.describing.language_models import LanguageModel
 from mekiki.describing.parts import PartVectors
 from mekiki.describing.projector import Projector, tensors
 from mekiki.errors import InputError, first_line
+from mekiki.manifests import Manifest, check_format
 from mekiki.optional import require
 
 FORMAT = "mekiki-describer/1"
@@ -238,13 +239,16 @@ class Describer:
         """
         path = folder / "describer.json"
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            manifest = Manifest.of(folder, mend="`mekiki describe-train` again", quiet=True)
+            facts: dict[str, Any] = json.loads(manifest.read("describer.json"))
+            check_format(path, facts["format"], FORMAT)
             if facts["format"] != FORMAT:
                 raise InputError(
                     f"{path}: is of format {facts['format']}, and this mekiki reads {FORMAT}; "
                     "`mekiki describe-train` makes it anew"
                 )
-            state = load_file(folder / "projector.safetensors")
+            state = load(manifest.read("projector.safetensors"))
+            manifest.verify("lm/")
             source = str(folder / "lm") if facts["lm"]["own"] else facts["lm"]["name"]
             adapter = facts["lm"]["adapter"]
             lm = LanguageModel.load(

@@ -176,8 +176,11 @@ class LanguageModel:
             if adapter is not None:
                 raise InputError(f"adapter {adapter}: {source} is a small model made here, which takes none")
             with quiet_transformers(transformers):
-                tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(str(source))
-                model = transformers.LlamaForCausalLM.from_pretrained(str(source), use_safetensors=True)
+                # A folder that was made here, never the hub.
+                tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(str(source))  # nosec B615
+                model = transformers.LlamaForCausalLM.from_pretrained(  # nosec B615
+                    str(source), use_safetensors=True
+                )
             return cls._made_here(model.to(device), tokenizer, str(source))
         model, tokenizer, prompt, ends, fingerprint = load_pretrained(
             str(source), adapter=adapter, four_bit=four_bit, device=device

@@ -59,8 +59,13 @@ def load_pretrained(
     home = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else source
     with quiet_transformers(transformers):
         try:
-            config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(home), trust_remote_code=False)
+            # Which model, and which revision of it, is the user's to say; no code comes with it.
+            config = transformers.AutoConfig.from_pretrained(  # nosec B615
+                source, trust_remote_code=False
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(  # nosec B615
+                str(home), trust_remote_code=False
+            )
             eyes = hasattr(config, "vision_config")
             kind = transformers.AutoModelForImageTextToText if eyes else transformers.AutoModelForCausalLM
             model, said = kind.from_pretrained(source, output_loading_info=True, **options)

@@ -20,6 +20,7 @@ from mekiki.evaluation import Evaluation, evaluate
 from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import keep_snapshot
+from mekiki.locks import locked
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import History
@@ -80,10 +81,28 @@ def train_run(
         InputError: the folder holds another run, or the images cannot be used.
     """
     pictures.check_method(projection)
-    train, test = split
+    train = split.train
     if len(train) == 0:
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
-    run = Run(folder)
+    with locked(folder, "training", patience=0, role="training"):
+        return _trained(
+            request, split, embedder, Run(folder), resume, projection, command, on_epoch, snapshots, progress
+        )
+
+
+def _trained(
+    request: DataRequest,
+    split: ImageSplit,
+    embedder: Embedder,
+    run: Run,
+    resume: bool,
+    projection: str,
+    command: str,
+    on_epoch: OnEpoch | None,
+    snapshots: bool,
+    progress: Progress,
+) -> Result:
+    train, test = split
     started = run.begin(resume=resume)
     fingerprint = {"train": train.fingerprint(), "test": test.fingerprint()}
     if run.complete:
@@ -94,10 +113,11 @@ def train_run(
     looked_at: list[tuple[NDArray[np.int64], Vectors]] = []
 
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
-        write_history(run.folder / "history.csv", history)
-        for codes, seen in looked_at:
-            labels = embedder.classes_[codes].astype(np.int64)
-            keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)
+        if not run.complete:  # what is there is whole, and stays so until the new one is
+            write_history(run.folder / "history.csv", history)
+            for codes, seen in looked_at:
+                labels = embedder.classes_[codes].astype(np.int64)
+                keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)
         looked_at.clear()
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)

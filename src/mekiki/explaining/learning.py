@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from mekiki.errors import InputError
 from mekiki.explaining.looking import Look, look_of
 from mekiki.explaining.texts import Row, located, read_texts
 from mekiki.files import replaced_folder
+from mekiki.locks import locked
+from mekiki.manifests import seal_folder
 from mekiki.progress import Progress, silent
 from mekiki.report.described import Described, write_described
 from mekiki.runs import finite, versions, write_json
@@ -106,61 +109,64 @@ def describe_train(
     ]
     lm = speaker.load()
     run.mkdir(parents=True, exist_ok=True)
-    checkpoint = run / CHECKPOINT
-    describer, deal, history = learn(
-        parts,
-        said,
-        lm,
-        schooling=schooling,
-        lora=speaker.lora,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-        on_epoch=on_epoch,
-    )
-    proof = prove(
-        describer,
-        parts,
-        said,
-        deal.prove,
-        readable=readable(parts, said, deal.teach, deal.prove),
-        seed=schooling.seed,
-        progress=progress,
-    ).told()
-    facts = {
-        "eye": eye,
-        "proof": proof,
-        "parts": {name: len(getattr(deal, name)) for name in ("teach", "stop", "prove")},
-        "texts": len(said),
-        "languages": [each for each, _ in Counter(text.language for text in said).most_common()],
-        "held_out": [str(names[row]) if vectors else _relative(names[row], texts) for row in deal.prove],
-        "texts_file": {"path": str(texts), "sha256": hashlib.sha256(texts.read_bytes()).hexdigest()},
-        "schooling": asdict(schooling),
-        "history": history,
-        "command": command,
-        "versions": versions(),
-    }
-    with replaced_folder(run / FOLDER) as new:
-        describer.save(new, finite(facts))
-        write_json(new / "proof.json", proof)
-        shown = _examples(describer, parts, said, names, deal.prove, look)
-        write_described(
-            new / "report.html",
-            "What it says of parts it has not seen",
-            shown,
-            proof,
-            schooling_facts(facts),
+    with locked(run / FOLDER, "learning to describe", patience=0, role="training"):
+        checkpoint = run / CHECKPOINT
+        describer, deal, history = learn(
+            parts,
+            said,
+            lm,
+            schooling=schooling,
+            lora=speaker.lora,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+            on_epoch=on_epoch,
         )
-    for left in run.glob(f"*{CHECKPOINT}"):
-        left.unlink()
-    return {
-        "proof": proof,
-        "parts": len(parts.whole),
-        "texts": len(said),
-        "lm": describer.lm.name,
-        "epochs": len(history["epoch"]),
-        "report": str(run / FOLDER / "report.html"),
-    }
+        proof = prove(
+            describer,
+            parts,
+            said,
+            deal.prove,
+            readable=readable(parts, said, deal.teach, deal.prove),
+            seed=schooling.seed,
+            progress=progress,
+        ).told()
+        facts = {
+            "eye": eye,
+            "proof": proof,
+            "parts": {name: len(getattr(deal, name)) for name in ("teach", "stop", "prove")},
+            "texts": len(said),
+            "languages": [each for each, _ in Counter(text.language for text in said).most_common()],
+            "held_out": [str(names[row]) if vectors else _relative(names[row], texts) for row in deal.prove],
+            "texts_file": {"path": str(texts), "sha256": hashlib.sha256(texts.read_bytes()).hexdigest()},
+            "schooling": asdict(schooling),
+            "history": history,
+            "command": command,
+            "versions": versions(),
+        }
+        with ExitStack() as until_replaced, replaced_folder(run / FOLDER) as new:
+            describer.save(new, finite(facts))
+            write_json(new / "proof.json", proof)
+            shown = _examples(describer, parts, said, names, deal.prove, look)
+            write_described(
+                new / "report.html",
+                "What it says of parts it has not seen",
+                shown,
+                proof,
+                schooling_facts(facts),
+            )
+            seal_folder(new)
+            until_replaced.enter_context(locked(run, "writing its describer"))
+        for left in run.glob(f"*{CHECKPOINT}"):
+            left.unlink()
+        return {
+            "proof": proof,
+            "parts": len(parts.whole),
+            "texts": len(said),
+            "lm": describer.lm.name,
+            "epochs": len(history["epoch"]),
+            "report": str(run / FOLDER / "report.html"),
+        }
 
 
 def schooling_facts(facts: dict[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +26,7 @@ from mekiki.errors import InputError, first_line
 from mekiki.files import settle_folder
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye
+from mekiki.manifests import Manifest, check_format
 from mekiki.networks import place_tensors
 from mekiki.remembering.views import JudgeView, View
 from mekiki.runs import write_json
@@ -157,11 +158,15 @@ def sharpened(run: Path, eye: Any) -> Sharpened | None:
     if not folder.is_dir():
         return None
     try:
-        facts = json.loads((folder / "sharp.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "sharp.safetensors")
+        manifest = Manifest.of(folder, mend="`mekiki sharpen` again", quiet=True)
+        facts = json.loads(manifest.read("sharp.json"))
+        weights = load(manifest.read("sharp.safetensors"))
         known, learnt_for, values, marked = (facts[each] for each in ("format", "eye", "values", "marked"))
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be read ({first_line(error)}); `mekiki sharpen` again") from None
+    check_format(folder / "sharp.json", known, FORMAT)
     if known != FORMAT:
         raise InputError(f"{folder}: was written by another version of mekiki; `mekiki sharpen` again")
     if not can_be_sharpened(eye) or learnt_for != eye.fingerprint:

@@ -13,6 +13,7 @@ along; and what it reads of a photograph is the mean over all of these views.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ from mekiki.explaining.texts import located, read_texts
 from mekiki.files import replaced_folder
 from mekiki.images import Pixels
 from mekiki.inspection.files import photographs
+from mekiki.locks import locked
+from mekiki.manifests import seal_folder
 from mekiki.progress import Progress, silent
 from mekiki.remembering.views import view_of
 from mekiki.runs import finite, versions
@@ -128,7 +131,7 @@ def sharpen(
         "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
         "epochs": len(history["epoch"]),
     }
-    with replaced_folder(run / FOLDER) as new:
+    with ExitStack() as until_replaced, replaced_folder(run / FOLDER) as new:
         sharp.save(
             new,
             finite(
@@ -144,6 +147,8 @@ def sharpen(
                 }
             ),
         )
+        seal_folder(new)
+        until_replaced.enter_context(locked(run, "writing its sharpened eye"))
     for left in run.glob(f"*{CHECKPOINT}"):
         left.unlink()
     return told

@@ -54,7 +54,12 @@ def read_texts(path: Path) -> list[Row]:
     reader = csv.DictReader(
         io.StringIO(read_text(path, "the columns file and text"), newline=""), skipinitialspace=True
     )
-    names = [name.strip() for name in reader.fieldnames or []]
+    try:
+        names = [name.strip() for name in reader.fieldnames or []]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
     for needed in ("file", "text"):
         if needed not in names:
             raise InputError(

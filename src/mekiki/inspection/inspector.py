@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.files import replaced_folder, settle_folder
@@ -21,6 +21,8 @@ from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, FilterEye, Sig
 from mekiki.inspection.files import Conditions, Photograph, content_of, photographs
 from mekiki.inspection.lessons import Entry, LessonBook
 from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
+from mekiki.locks import locked
+from mekiki.manifests import Manifest, check_format, seal_folder, steady
 from mekiki.pictures import save, score_histogram, trade_off_curve
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
@@ -173,18 +175,26 @@ class Inspector:
         Raises:
             InputError: there is none, its files do not fit together, or its eye has changed since.
         """
+        settle_folder(folder / FOLDER)
+        return steady(folder / FOLDER, lambda: cls._opened(folder))
+
+    @classmethod
+    def _opened(cls, folder: Path) -> Inspector:
         place = folder / FOLDER
-        settle_folder(place)
         path = place / "judge.json"
         if not path.is_file():
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            manifest = Manifest.of(place, mend="calibrate again")
+            facts: dict[str, Any] = json.loads(manifest.read("judge.json"))
             if not isinstance(facts, dict):
                 raise ValueError("it holds no facts")
-            arrays = load_file(place / "judge.safetensors")
+            arrays = load(manifest.read("judge.safetensors"))
+        except InputError:
+            raise
         except Exception as error:  # damaged files raise nearly anything
             raise InputError(f"{place}: cannot be read ({error}); calibrate again") from None
+        check_format(path, facts.get("format"), FORMAT)
         if facts.get("format") != FORMAT:
             raise InputError(
                 f"{path}: is of format {facts.get('format')}, and this mekiki reads {FORMAT}; calibrate again"
@@ -345,13 +355,14 @@ class Inspector:
             "examples/sizes": self.examples.sizes,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replaced_folder(self.folder / FOLDER) as new:
+        with locked(self.folder, "calibrating"), replaced_folder(self.folder / FOLDER) as new:
             save_file(
                 {name: np.ascontiguousarray(array) for name, array in every.items()},
                 new / "judge.safetensors",
             )
             write_json(new / "judge.json", self.facts)
             self._draw(new, calibration)
+            seal_folder(new)
 
     def _draw(self, folder: Path, calibration: Calibration) -> None:
         """Pictures of the calibration: `scores.png`, and `trade_off.png` where there are NG parts."""

@@ -6,22 +6,25 @@ the judge saw it and the vectors of it, so that the original may go.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save
 
 from mekiki.errors import InputError
-from mekiki.files import append_line, replaced_file, user, whole_lines
+from mekiki.files import replaced_file, user
 from mekiki.judging import Lesson
+from mekiki.locks import locked
+from mekiki.logs import add_row, damaged, rows
+from mekiki.manifests import digest_of, read_tensors, write_tensors
 
 LOG = "lessons.jsonl"
 KEPT = "lessons"
@@ -40,6 +43,7 @@ class Entry:
         who: the user.
         when: UTC, ISO 8601.
         before: the verdict it overrules.
+        files: SHA-256 of what was kept beside it, by name; none in lessons of older versions.
         undone: whether it has been taken back.
     """
 
@@ -51,6 +55,7 @@ class Entry:
     who: str
     when: str
     before: str
+    files: dict[str, str] = field(default_factory=dict)
     undone: bool = False
 
     @property
@@ -96,7 +101,7 @@ class LessonBook:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.log, self.kept = folder / LOG, folder / KEPT
+        self.folder, self.log, self.kept = folder, folder / LOG, folder / KEPT
 
     def entries(self) -> list[Entry]:
         """All lessons in order, those taken back too.
@@ -105,9 +110,8 @@ class LessonBook:
             InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
         """
         entries: list[Entry] = []
-        for number, line in enumerate(whole_lines(self.log)):
+        for number, facts in enumerate(rows(self.log)):
             try:
-                facts = json.loads(line)
                 if "undo" in facts:
                     place = facts["undo"] - 1
                     if place < 0:
@@ -116,9 +120,7 @@ class LessonBook:
                 else:
                     entries.append(Entry(**facts))
             except (ValueError, TypeError, LookupError):
-                raise InputError(
-                    f"{self.log}, line {number + 1}: cannot be read; mend it or remove it"
-                ) from None
+                raise damaged(self.log, number + 1) from None
         return entries
 
     def add(
@@ -135,23 +137,28 @@ class LessonBook:
         who: str | None = None,
     ) -> Entry:
         """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
-        entry = Entry(
-            len(self.entries()) + 1,
-            ng,
-            kind,
-            str(file),
-            content,
-            who or user(),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            before,
-        )
-        self.kept.mkdir(parents=True, exist_ok=True)
-        with replaced_file(self.kept / f"{entry.number}.png") as temporary:
-            Image.fromarray(pixels).save(temporary)
-        self._keep(entry.number, views, eye)
-        facts = asdict(entry)
-        del facts["undone"]
-        self._append(facts)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        with locked(self.folder, "teaching"):
+            number = len(self.entries()) + 1
+            photograph = self.kept / f"{number}.png"
+            entry = Entry(
+                number,
+                ng,
+                kind,
+                str(file),
+                content,
+                who or user(),
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                before,
+                {f"{KEPT}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
+            )
+            with replaced_file(photograph) as temporary:
+                temporary.write_bytes(stream.getvalue())
+            self._keep(number, views, eye)
+            facts = asdict(entry)
+            del facts["undone"]
+            add_row(self.log, facts)
         return entry
 
     def undo(self, number: int | None = None, *, who: str | None = None) -> Entry:
@@ -160,6 +167,10 @@ class LessonBook:
         Raises:
             InputError: there is none, or it was taken back before.
         """
+        with locked(self.folder, "taking a lesson back"):
+            return self._undone(number, who or user())
+
+    def _undone(self, number: int | None, who: str) -> Entry:
         entries = self.entries()
         if number is None:
             in_force = [entry for entry in entries if not entry.undone]
@@ -170,9 +181,8 @@ class LessonBook:
             raise InputError(f"lesson {number}: there is none; `mekiki teach RUN --list` shows them")
         if entries[number - 1].undone:
             raise InputError(f"lesson {number}: was taken back before")
-        self._append(
-            {"undo": number, "who": who or user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        )
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        add_row(self.log, {"undo": number, "who": who, "when": when})
         return replace(entries[number - 1], undone=True)
 
     def in_force(
@@ -193,12 +203,14 @@ class LessonBook:
         for entry in sorted(last.values(), key=lambda entry: entry.number):
             path = self.kept / f"{entry.number}.safetensors"
             try:
-                with safe_open(path, framework="np") as file:
-                    seen_by = (file.metadata() or {}).get("eye")
-                    vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                if seen_by != eye:
-                    vectors = dict(see(self.kept / f"{entry.number}.png"))
-                    self._keep(entry.number, vectors, eye)
+                content, about = read_tensors(path)
+                vectors = load(content)
+                if about.get("eye") != eye:
+                    vectors = dict(see(self.photograph(entry)))
+                    with contextlib.suppress(OSError):  # it was only to spare looking again
+                        self._keep(entry.number, vectors, eye)
+            except InputError as error:
+                raise InputError(f"{error}, or take lesson {entry.number} back with --undo") from None
             except Exception as error:  # damaged files raise nearly anything
                 raise InputError(
                     f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
@@ -207,11 +219,22 @@ class LessonBook:
             lessons.append(Lesson(entry.ng, known, entry.note))
         return lessons
 
-    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], eye: str) -> None:
-        with replaced_file(self.kept / f"{number}.safetensors") as temporary:
-            content = {name: np.ascontiguousarray(view) for name, view in views.items()}
-            save_file(content, temporary, metadata={"eye": eye})
+    def photograph(self, entry: Entry) -> Path:
+        """The photograph that was kept of a lesson.
 
-    def _append(self, facts: Mapping[str, Any]) -> None:
-        # A file name may hold bytes that are no text; JSON has an escape for them.
-        append_line(self.log, json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        Raises:
+            InputError: it is missing, or damaged.
+        """
+        path = self.kept / f"{entry.number}.png"
+        if not path.is_file():
+            raise InputError(f"{path}: is missing; restore it from a copy")
+        wanted = entry.files.get(f"{KEPT}/{path.name}")
+        if wanted is not None and digest_of(path) != wanted:
+            raise InputError(
+                f"{path}: is damaged (its checksum is another than when it was written); restore it"
+            )
+        return path
+
+    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], eye: str) -> None:
+        content = {name: np.ascontiguousarray(view) for name, view in views.items()}
+        write_tensors(self.kept / f"{number}.safetensors", save(content, metadata={"eye": eye}))

@@ -129,7 +129,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     left = set(_without(list(kinds), entries, False, eye))
     kinds = {path: kind for path, kind in kinds.items() if path in left}
     for entry in entries:
-        kept = lessons / f"{entry.number}.png"
+        kept = old.lessons.photograph(entry).absolute()
         if entry.ng:
             kinds[kept] = entry.kind
         else:

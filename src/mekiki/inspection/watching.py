@@ -16,9 +16,11 @@ from pathlib import Path
 
 from mekiki.datasets.layout import image_files
 from mekiki.errors import InputError
+from mekiki.files import named_errors
 from mekiki.inspection.inspector import Inspector, Verdict, writable
 from mekiki.inspection.results import COLUMNS, csv_line
 from mekiki.judging import Drift, DriftAlarm
+from mekiki.locks import locked
 
 WATCHED = "watched.csv"
 
@@ -66,35 +68,51 @@ def watch(
     path = output or run / WATCHED
     if path.suffix != ".csv":
         raise InputError(f"{path}: watching writes .csv, one line a photograph; give a file that ends so")
-    inspector = Inspector.open(run)
-    done, alarm = _begin(path)
+    with locked(path, "watching", patience=0, role="watching"):
+        return _watched(Inspector.open(run), folder, path, poll, once, on_verdict, on_drift)
+
+
+def _watched(
+    inspector: Inspector,
+    folder: Path,
+    path: Path,
+    poll: float,
+    once: bool,
+    on_verdict: Callable[[Verdict], None],
+    on_drift: Callable[[Drift], None],
+) -> int:
+    done, alarm = begun(path)
     seen: dict[Path, _State] = {}
     judged = 0
     taught = _state(inspector.lessons.log)
-    with path.open("ab") as handle:
-        while True:
-            waiting, ready = _look(folder, path, seen, done)
-            if taught != (now := _state(inspector.lessons.log)):
-                taught = now
-                inspector.reload_lessons()
-            for file, state in ready:
-                verdict = inspector.judge_one(file)
-                if _state(file) != state:
-                    continue  # it was still being written after all
-                handle.write(f"{state.size},{state.changed},{csv_line(verdict)}".encode())
-                handle.flush()
-                os.fsync(handle.fileno())
-                done.add((writable(file), state.size, state.changed))
-                seen.pop(file, None)
-                judged += 1
-                on_verdict(verdict)
-                drift = alarm.add(verdict.p) if verdict.p > 0 else None
-                if drift is not None:
-                    on_drift(drift)
-            if once and not waiting:
-                return judged
-            if not ready:
-                time.sleep(poll)
+    while True:
+        waiting, ready = _look(folder, path, seen, done)
+        if taught != (now := _state(inspector.lessons.log)):
+            taught = now
+            inspector.reload_lessons()
+        for file, state in ready:
+            verdict = inspector.judge_one(file)
+            if _state(file) != state:
+                continue  # it was still being written after all
+            _add(inspector.folder, path, f"{state.size},{state.changed},{csv_line(verdict)}".encode())
+            done.add((writable(file), state.size, state.changed))
+            seen.pop(file, None)
+            judged += 1
+            on_verdict(verdict)
+            drift = alarm.add(verdict.p) if verdict.p > 0 else None
+            if drift is not None:
+                on_drift(drift)
+        if once and not waiting:
+            return judged
+        if not ready:
+            time.sleep(poll)
+
+
+def _add(run: Path, path: Path, line: bytes) -> None:
+    """Write a verdict, and see it on disk; opened anew, because a training may have replaced the folder it lies in."""
+    with locked(run), named_errors(path), path.open("ab", buffering=0) as handle:
+        handle.write(line)
+        os.fsync(handle.fileno())
 
 
 def _look(
@@ -113,7 +131,7 @@ def _look(
     return waiting, ready
 
 
-def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
+def begun(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     """What was judged before, and an alarm that has seen it; the file is made, or its torn end taken away."""
     header = f"size,changed_ns,{','.join(COLUMNS)}\r\n".encode()
     alarm = DriftAlarm()
@@ -128,18 +146,29 @@ def _begin(path: Path) -> tuple[set[tuple[str, int, int]], DriftAlarm]:
     if whole < len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
-    rows = list(csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline="")))
-    for row in rows:
-        if row["p"]:
-            alarm.add(float(row["p"]))
-    return {(row["file"], int(row["size"]), int(row["changed_ns"])) for row in rows}, alarm
+    done = set()
+    number = 1
+    try:
+        for row in csv.DictReader(io.StringIO(content[:whole].decode("utf-8"), newline="")):
+            number += 1
+            if row["p"]:
+                alarm.add(float(row["p"]))
+            done.add((row["file"], int(row["size"]), int(row["changed_ns"])))
+    except (ValueError, TypeError, csv.Error):
+        raise InputError(
+            f"{path}, row {number}: cannot be read; mend it or remove it, or give another --output"
+        ) from None
+    return done, alarm
 
 
 def _whole(content: bytes) -> int:
     """Length of the lines that have their end; a line break inside quotes belongs to the name of a file."""
     place = content.rfind(b"\r\n")
-    while content.count(b'"', 0, place) % 2:
-        place = content.rfind(b"\r\n", 0, place)
+    quotes = content.count(b'"', 0, place)
+    while quotes % 2:
+        before = content.rfind(b"\r\n", 0, place)
+        quotes -= content.count(b'"', before, place)
+        place = before
     return place + 2
 
 

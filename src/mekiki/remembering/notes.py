@@ -51,6 +51,8 @@ def read_notes(path: Path) -> list[Note]:
         rows = [dict(zip(names, row.values(), strict=False)) for row in reader]
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
     if not {"label", "note"} & set(names):
         raise InputError(
             f"{path}: has no column note or label, but {', '.join(names) or 'nothing'}"

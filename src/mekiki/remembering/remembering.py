@@ -17,6 +17,7 @@ from mekiki.errors import InputError
 from mekiki.files import user
 from mekiki.images import Pixels
 from mekiki.inspection.files import content_of, gather_noting
+from mekiki.locks import locked
 from mekiki.progress import Progress, silent
 from mekiki.remembering.notes import Note, matched, read_notes
 from mekiki.remembering.room import Room, Settings
@@ -85,8 +86,9 @@ def remember(
         room.keep_settings()
         judged: dict[str, str] = {}
         for block in _blocks(_seen(room, files, places, known, unread, judged)):
-            kept = kept_before(store, block, judged)
-            counts["new"] += store.add(Cases.of(kept))
+            with locked(folder, "remembering"):
+                kept = kept_before(store, block, judged)
+                counts["new"] += store.add(Cases.of(kept))
             counts["cases"] += len(kept)
             written += [case for case in kept if case.note]
             progress("remembering", counts["cases"] + len(unread), len(files))
@@ -175,7 +177,8 @@ def embed_notes(room: Room, cases: Sequence[Case], progress: Progress = silent) 
     new = 0
     for start in range(0, len(cases), BLOCK):
         block = cases[start : start + BLOCK]
-        new += add_notes(store, room.texts, block)
+        with locked(room.folder, "remembering notes"):
+            new += add_notes(store, room.texts, block)
         progress("remembering notes", start + len(block), len(cases))
     return new
 

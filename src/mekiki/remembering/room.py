@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,13 +11,15 @@ from typing import Any
 from mekiki.cases import Encoder, FeedbackLog, Memory, Store, open_store, parse_where
 from mekiki.cases.adapter import Shelf
 from mekiki.errors import InputError, not_known
+from mekiki.locks import locked
+from mekiki.manifests import Manifest, check_format, read_sealed, write_sealed
 from mekiki.remembering.views import TextView, View, view_of
-from mekiki.runs import write_json
 
 SPACES = ("images", "notes")
 SETTINGS = "memory.json"
 STORE = "cases"
 ADAPTERS = "adapters"
+FORMAT = "mekiki-memory/1"
 SHORTEST = 4
 """Characters of an id that may stand for all of it, if no other begins so."""
 
@@ -62,7 +63,9 @@ class Room:
     def keep_settings(self) -> None:
         """Write down how this run remembers, for the commands to come."""
         if _read(self.folder / SETTINGS) != self.settings:
-            write_json(self.folder / SETTINGS, vars(self.settings))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder, "writing how it remembers"):
+                write_sealed(self.folder / SETTINGS, {"format": FORMAT, **vars(self.settings)})
 
     @property
     def place(self) -> str:
@@ -90,6 +93,9 @@ class Room:
             raise InputError(
                 f"{self.folder}: its notes are not embedded; `mekiki remember … --text-model NAME` does it"
             )
+        own = self.folder / self.settings.text
+        if own.is_dir():  # tuned here, and read by a library that knows nothing of checksums
+            Manifest.of(own, quiet=True).verify()
         return TextView(self.text_model, self.settings.dimensions)
 
     @property
@@ -164,7 +170,10 @@ def resolved(store: Store, ids: Sequence[str]) -> list[str]:
 def _read(path: Path) -> Settings:
     if not path.is_file():
         return Settings()
+    facts = read_sealed(path)
+    if "format" in facts:
+        check_format(path, facts.pop("format"), FORMAT)
     try:
-        return Settings(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return Settings(**facts)
+    except TypeError as error:
         raise InputError(f"{path}: cannot be read ({error}); mend it or remove it") from None

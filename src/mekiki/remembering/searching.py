@@ -26,6 +26,7 @@ from mekiki.errors import InputError
 from mekiki.images import Pixels
 from mekiki.inspection import Verdict
 from mekiki.inspection.files import content_of
+from mekiki.locks import locked
 from mekiki.remembering.remembering import ID
 from mekiki.remembering.room import SPACES, Room, Settings, resolved
 from mekiki.remembering.views import JudgeView
@@ -205,8 +206,9 @@ def import_run(
     encoder = encoder_of(path)
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(room.place, space, encoder)
-    count, new = import_cases(store, path)
-    room.keep_settings()
+    with locked(folder, "remembering"):
+        count, new = import_cases(store, path)
+        room.keep_settings()
     return {"cases": count, "new": new, "store": store.place}
 
 
@@ -227,10 +229,12 @@ def forget(
         raise InputError("say which cases to forget: ids, or --where")
     store = Room(folder, settings).store(space)
     if where is None:
-        return {"forgotten": store.forget(resolved(store, ids))}
-    condition = parse_where(where)
-    meant = [id_ for part in store.read(condition, whole=False) for id_ in part.ids]
-    return {"forgotten": store.forget(meant)}
+        meant = resolved(store, ids)
+    else:
+        condition = parse_where(where)
+        meant = [id_ for part in store.read(condition, whole=False) for id_ in part.ids]
+    with locked(folder, "forgetting"):
+        return {"forgotten": store.forget(meant)}
 
 
 class Recollection:

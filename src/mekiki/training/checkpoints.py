@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mekiki.errors import InputError
-from mekiki.files import replaced_file
+from mekiki.errors import InputError, first_line
+from mekiki.manifests import read_tensors, write_tensors
 
 History = dict[str, list[float]]
 
@@ -52,12 +51,11 @@ def save_checkpoint(
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
     facts = {"history": history, "settings": dict(settings)}
-    with replaced_file(path) as temporary:
-        save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-            temporary,
-            metadata={"mekiki": json.dumps(facts)},
-        )
+    content = save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+        metadata={"mekiki": json.dumps(facts)},
+    )
+    write_tensors(path, content)
 
 
 def read_facts(path: Path) -> tuple[History, dict[str, Any]]:
@@ -81,16 +79,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _read(path: Path, *, tensors: bool) -> Checkpoint:
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["mekiki"])
-            names = file.keys() if tensors else ()
-            held = {name: file.get_tensor(name) for name in names}
+        content, about = read_tensors(path)
+        facts = json.loads(about["mekiki"])
+        held = load(content) if tensors else {}
+        history: History = {str(name): [*map(float, column)] for name, column in facts["history"].items()}
+        return Checkpoint(len(history["epoch"]), history, dict(facts["settings"]), held)
+    except InputError:
+        raise InputError(
+            f"{path}: not a readable checkpoint (it is damaged); delete it to start anew"
+        ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no checkpoint here; leave out --resume to start anew") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
-    history: History = facts["history"]
-    return Checkpoint(len(history["epoch"]), history, facts["settings"], held)
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(
+            f"{path}: not a readable checkpoint ({first_line(error)}); delete it to start anew"
+        ) from None
 
 
 def restore(checkpoint: Checkpoint, *, model: nn.Module, loss: nn.Module, optimizer: Optimizer) -> None:
