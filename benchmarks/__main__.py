@@ -28,6 +28,7 @@ from benchmarks import (
     precision,
     quality,
     scaling,
+    serve,
     side_by_side,
     streaming,
     to_quality,
@@ -54,12 +55,15 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "scaling": scaling.main,
     "bulk": bulk.main,
     "exporting": exporting.main,
+    "serve": serve.main,
 }
 
 SAME_QUALITY = 0.002
 """5-NN accuracies that differ by less are equal: that is how much seeds differ."""
 LINEAR = 1.1
 """Exponent up to which time counts as linear."""
+FLAT_SERVER = 0.05
+"""Share of what the server holds by which it may grow and still counts as flat."""
 FLAT = 0.01
 """Share of the streamed images up to which memory that grows with them counts as flat."""
 
@@ -342,6 +346,44 @@ def _parity(r: dict[str, Any]) -> Cells:
     return Cells("", f"{flips} of {images:,} verdicts, scores by {apart:.0e}", flips == 0 and apart <= 1e-4)
 
 
+def _served(r: dict[str, Any]) -> Cells:
+    if "judging" not in r:
+        return Cells("", "not measured", None)
+    found = r["judging"]["at_rate"]
+    times = f"median {found['median_ms']:.0f} ms, p99 {found['p99_ms']:.0f} ms"
+    return Cells(
+        "",
+        f"{times}, {found['errors']} errors of {found['calls']:,}",
+        found["median_ms"] <= 40 and found["p99_ms"] <= 150 and not found["errors"],
+    )
+
+
+def _served_memory(r: dict[str, Any]) -> Cells:
+    if "judging" not in r:
+        return Cells("", "not measured", None)
+    first, last = r["judging"]["memory_mb"][0], r["judging"]["memory_mb"][-1]
+    grown = r["judging"]["grown_mb"]
+    ours = f"{grown:+.0f} MB from call {first[0]:,} to {last[0]:,}"
+    return Cells(f"{first[1]:.0f} MB", ours, grown <= FLAT_SERVER * first[1])
+
+
+def _first_paint(r: dict[str, Any]) -> Cells:
+    found = r["maps"]["20000"]
+    ours = f"{found['first_paint_seconds']:.1f} s, again {found['again_seconds']:.1f} s"
+    return Cells("", ours, found["first_paint_seconds"] <= 2)
+
+
+def _panning(count: int, least: float) -> Callable[[dict[str, Any]], Cells]:
+    def read(r: dict[str, Any]) -> Cells:
+        found = r["maps"][str(count)]
+        ours = found["frames_per_second"]
+        return Cells(
+            f"plotly {found['plotly_frames_per_second']:.0f} frames/s", f"{ours:.0f} frames/s", ours >= least
+        )
+
+    return read
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -386,6 +428,11 @@ ROWS = (
     Row("30 a photograph in bulk, processor time", "", "bulk", _bulk),
     Row("31 one photograph judged by onnxruntime, the program beside", "no slower", "exporting", _exported),
     Row("32 the graph beside the program", "0 verdicts, scores by ≤ 1e-4", "exporting", _parity),
+    Row("33 judged by a call, 20 a second for a minute", "median ≤ 40 ms, p99 ≤ 150 ms", "serve", _served),
+    Row("34 memory of the server over 5,000 calls", "flat", "serve", _served_memory),
+    Row("35 first paint of a map, 20,000 points", "≤ 2 s", "serve", _first_paint),
+    Row("36 panning 20,000 points, drawn in software", "≥ 30 frames/s", "serve", _panning(20_000, 30)),
+    Row("37 panning 100,000 points", "no freeze", "serve", _panning(100_000, 5)),
 )
 
 

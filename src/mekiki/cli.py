@@ -178,6 +178,9 @@ def train(
     projection: Annotated[
         str, typer.Option(help="how more than two dimensions are drawn: pca or tsne")
     ] = "pca",
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="keep where images lie after each epoch, for the page to show")
+    ] = False,
     device: Device = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="processes on this machine, on GPUs one each; they share every batch")
@@ -233,6 +236,7 @@ def train(
             command=_command_line(),
             on_epoch=_epoch_printer(embedder.epochs, out),
             fabric=fabric,
+            snapshots=snapshots,
             progress=progress,
         )
     if json:
@@ -1071,6 +1075,36 @@ def describe(
         else:
             pieces = speaks.stream(subject, ask)
             terminal.spoken(subject.name, pieces, partial(explainer.rests_on, subject), explainer.warning)
+
+
+@app.command()
+def serve(
+    run: MemoryFolder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8765,
+    host: Annotated[
+        str, typer.Option(help="an address of this machine; any other than loopback demands a token")
+    ] = "127.0.0.1",
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="a folder whose images the page may train on; may be repeated"),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="vectors.npz, .parquet or .csv to show as a map too")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+) -> None:
+    """Serve a page to look, train, judge and teach, on this machine, until Ctrl-C."""
+    from mekiki import app as page
+    from mekiki import terminal
+
+    def ready(address: str) -> None:
+        terminal.out().print(address)
+        if open_page:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    page.serve(run, host=host, port=port, allow=allow or (), vectors=vectors, say=ready)
 
 
 @cases_app.command("stats")

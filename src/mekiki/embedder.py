@@ -34,7 +34,7 @@ from mekiki.progress import Progress, silent
 from mekiki.sampling import SingletonClassError
 from mekiki.training.augment import augmentation
 from mekiki.training.doctor import Finding, diagnose
-from mekiki.training.loop import Examples, TrainingSettings, train
+from mekiki.training.loop import Examples, OnVectors, TrainingSettings, train
 from mekiki.training.objectives import build_objective, check_loss
 from mekiki.training.ranks import Ranks
 from mekiki.training.schedules import schedule
@@ -191,6 +191,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         identity: Mapping[str, Any] | None = None,
         on_epoch: Callable[[History, list[Finding]], None] | None = None,
         fabric: Fabric | None = None,
+        on_vectors: OnVectors | None = None,
         progress: Progress = silent,
     ) -> Self:
         """Learn from examples and their labels.
@@ -205,6 +206,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             on_epoch: called after each epoch with the history so far and what the doctor sees in it.
             fabric: the processes that train together, joined already (see `mekiki.experiments.processes`); each
                 calls this with the same arguments. `None` is this one alone, on `device`.
+            on_vectors: called before that with labels, as positions in `classes_`, and vectors of up to 2,000 examples,
+                of `validation` if it is given; the same ones each time.
             progress: called every few steps.
 
         Raises:
@@ -294,6 +297,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             resume=resume,
             identity=self._identity() | known,
             on_epoch=after_epoch,
+            on_vectors=on_vectors,
             progress=progress,
         )
         self.findings_ = diagnose(self.history_, **known_to_doctor)

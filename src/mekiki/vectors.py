@@ -92,7 +92,7 @@ def write_vectors(path: Path, table: VectorTable) -> None:
 
 
 def read_vectors(path: Path) -> VectorTable:
-    """Read what `write_vectors` wrote.
+    """Read what `write_vectors` wrote, or another program: rows without names are numbered, labels may lack.
 
     Raises:
         InputError: no such file, or it holds no vectors.
@@ -100,8 +100,15 @@ def read_vectors(path: Path) -> VectorTable:
     check_suffix(path)
     try:
         if path.suffix.lower() == ".npz":
-            vectors, names, labels = read_npz(path, lambda _: ("vectors", "names", "labels"))
-            return VectorTable(vectors, names.tolist(), labels.tolist())
+            chosen = ["vectors"]
+
+            def choose(names: Sequence[str]) -> list[str]:
+                chosen.extend(name for name in ("names", "labels") if name in names)
+                return chosen
+
+            vectors, *more = read_npz(path, choose)
+            own = {name: column.tolist() for name, column in zip(chosen[1:], more, strict=True)}
+            return _table(vectors, own.get("names"), own.get("labels"))
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as lines:
                 _, *rows = csv.reader(lines)
@@ -111,7 +118,10 @@ def read_vectors(path: Path) -> VectorTable:
         content = parquet.read_table(path)
         flat = content["vector"].combine_chunks().flatten().to_numpy()
         vectors = flat.reshape(content.num_rows, -1).astype(np.float32)
-        return VectorTable(vectors, content["name"].to_pylist(), content["label"].to_pylist())
+        known = {
+            name: content[name].to_pylist() for name in ("name", "label") if name in content.column_names
+        }
+        return _table(vectors, known.get("name"), known.get("label"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except MissingExtraError:
@@ -119,3 +129,16 @@ def read_vectors(path: Path) -> VectorTable:
     except Exception as error:  # damaged files raise nearly anything
         said = str(error).removeprefix(f"{path}: ") if isinstance(error, InputError) else first_line(error)
         raise InputError(f"{path}: holds no vectors that can be read ({said})") from None
+
+
+def _table(
+    vectors: NDArray[np.generic], names: list[object] | None, labels: list[object] | None
+) -> VectorTable:
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2:
+        raise ValueError(f"vectors must be [N, d], not {list(rows.shape)}")
+    told = [str(row) for row in range(len(rows))] if names is None else [str(name) for name in names]
+    called = [""] * len(rows) if labels is None else ["" if label is None else str(label) for label in labels]
+    if not len(told) == len(called) == len(rows):
+        raise ValueError(f"{len(rows)} vectors, {len(told)} names and {len(called)} labels")
+    return VectorTable(rows, told, called)

@@ -374,8 +374,13 @@ class Shelf:
         Raises:
             InputError: its file cannot be read.
         """
+        file = self.file()
+        return None if file is None else load_adapter(file)
+
+    def file(self) -> Path | None:
+        """Where the adapter in force lies; a file is never changed, so the same name is the same adapter."""
         files = self._files()
-        return load_adapter(files[-1]) if files else None
+        return files[-1] if files else None
 
     def put(self, adapter: Adapter, lesson: Lesson) -> Path:
         """Put an adapter in force, in one step; those before it stay."""

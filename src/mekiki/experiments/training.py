@@ -19,6 +19,7 @@ from mekiki.errors import InputError
 from mekiki.evaluation import Evaluation, evaluate
 from mekiki.experiments.drawing import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
+from mekiki.experiments.snapshots import keep_snapshot
 from mekiki.locks import locked
 from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
@@ -64,6 +65,7 @@ def train_run(
     command: str = "",
     on_epoch: OnEpoch | None = None,
     fabric: Fabric | None = None,
+    snapshots: bool = False,
     progress: Progress = silent,
 ) -> Result:
     """Train, measure on the test side, and write the run folder.
@@ -78,6 +80,7 @@ def train_run(
         command: the command line, to be kept with the run.
         on_epoch: called after each epoch with its row and the doctor's findings.
         fabric: where several processes train together: all joined, this one the first; the others `take_part`.
+        snapshots: keep where the same images, up to 2,000, lie after each epoch; see `mekiki.experiments.snapshots`.
         progress: called during long steps.
 
     Raises:
@@ -89,7 +92,17 @@ def train_run(
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
     with locked(folder, "training", patience=0, role="training"):
         return _trained(
-            request, split, embedder, Run(folder), resume, projection, command, on_epoch, fabric, progress
+            request,
+            split,
+            embedder,
+            Run(folder),
+            resume,
+            projection,
+            command,
+            on_epoch,
+            fabric,
+            snapshots,
+            progress,
         )
 
 
@@ -103,6 +116,7 @@ def _trained(
     command: str,
     on_epoch: OnEpoch | None,
     fabric: Fabric | None,
+    snapshots: bool,
     progress: Progress,
 ) -> Result:
     train, test = split
@@ -116,9 +130,15 @@ def _trained(
         assert done is not None
         return done
 
+    looked_at: list[tuple[NDArray[np.int64], Vectors]] = []
+
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
         if not run.complete:  # what is there is whole, and stays so until the new one is
             write_history(run.folder / "history.csv", history)
+            for codes, seen in looked_at:
+                labels = embedder.classes_[codes].astype(np.int64)
+                keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)
+        looked_at.clear()
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
@@ -132,6 +152,7 @@ def _trained(
             identity={"data": fingerprint},
             on_epoch=after_epoch,
             fabric=fabric,
+            on_vectors=(lambda *seen: looked_at.append(seen)) if snapshots else None,
             progress=progress,
         )
     except BaseException:

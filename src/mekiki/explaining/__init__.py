@@ -1,7 +1,7 @@
 """Explaining: a run folder that describes photographs in words, with the past cases it rests on."""
 
 from mekiki.describing.learning import Schooling
-from mekiki.explaining.explainer import Explainer, Subject
+from mekiki.explaining.explainer import Explainer, Subject, speaker_of
 from mekiki.explaining.learning import Speaker, describe_train
 from mekiki.explaining.remote import Remote
 from mekiki.explaining.sharpening import sharpen
@@ -15,6 +15,7 @@ __all__ = [
     "Subject",
     "describe_train",
     "sharpen",
+    "speaker_of",
     "write_descriptions",
     "write_server_requests",
 ]

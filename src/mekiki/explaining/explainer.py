@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mekiki.cases import Memory
 from mekiki.describing.answer import ASKS, LANGUAGES, json_schema
@@ -51,6 +53,7 @@ class Explainer:
         language: `en` or `ja`; `None` is that of most texts it learnt from.
         cases: how many past cases an answer may rest on, where the run remembers any.
         four_bit: keep a language model's weights in four bits.
+        room: the run's memory, where it is open already; it looks with the same eye.
 
     Attributes:
         describer: `None` where none has learnt.
@@ -61,7 +64,13 @@ class Explainer:
     """
 
     def __init__(
-        self, run: Path, *, language: str | None = None, cases: int = CASES, four_bit: bool = False
+        self,
+        run: Path,
+        *,
+        language: str | None = None,
+        cases: int = CASES,
+        four_bit: bool = False,
+        room: Room | None = None,
     ) -> None:
         if language is not None and language not in LANGUAGES:
             raise not_known("language", language, LANGUAGES)
@@ -73,8 +82,16 @@ class Explainer:
             self.describer, self.facts = Describer.load(run / FOLDER, four_bit=four_bit)
         self.proof: dict[str, Any] = self.facts.get("proof", {})
         self.language = language or (self.facts.get("languages") or ["en"])[0]
+        self._room = room or Room(run)
         self._look: Look | None = None
-        self._memory: Memory | None = None
+
+    def in_language(self, language: str) -> Self:
+        """The same, speaking another language, if it knows it: a small decoder knows those of its texts."""
+        known = self.facts.get("languages", LANGUAGES) if self.method == "decoder" else LANGUAGES
+        other = copy.copy(self)
+        if language in known:
+            other.language = language
+        return other
 
     @property
     def method(self) -> str:
@@ -101,20 +118,22 @@ class Explainer:
             InputError: one cannot be read; or the run looks with something else than when it learnt.
         """
         if self._look is None:
-            self._look = look_of(self.run)
+            self._look = look_of(self.run, self._room.view)
             learnt = self.facts.get("eye", {}).get("fingerprint")
             if self.describer is not None and learnt != self._look.fingerprint:
                 raise InputError(
                     f"{self.run}: its describer learnt from {self.facts['eye']['name']}, and the run looks with "
                     f"{self._look.name} as it is now; `mekiki describe-train` again"
                 )
-            self._memory = remembered(self.run) if self._k else None
+        memory = remembered(self._room) if self._k else None
         for seen in self._look.see(paths):
             if seen.whole is None or seen.pixels is None:
                 raise InputError(f"{seen.path}: {seen.problem}")
             near: list[dict[str, Any]] = []
-            if self._memory is not None:
-                near = nearest(self._memory, seen.whole, seen.pixels, self._k)
+            if memory is not None:
+                # What a sharpened eye reads stands behind what cases are remembered by.
+                vector = seen.whole[: memory.store.encoder.dimension]
+                near = nearest(memory, vector, seen.pixels, self._k)
             places = None if seen.places is None else seen.places[None]
             yield Subject(str(seen.path), PartVectors(seen.whole[None], places), seen.pixels, near)
 
@@ -261,13 +280,25 @@ class Explainer:
             )
 
 
-def remembered(run: Path) -> Memory | None:
+def remembered(room: Room) -> Memory | None:
     """What a run remembers of photographs; `None` if it never remembered any.
 
     Raises:
         InputError: its cases are of another encoder, or cannot be reached.
     """
-    room = Room(run)
-    if "://" not in room.place and not Path(room.place).is_dir():
-        return None
-    return room.memory("images")
+    return room.memory("images") if room.begun else None
+
+
+def speaker_of(run: Path) -> str:
+    """What speaks for a run, as `Explainer.method` has it; nothing is loaded.
+
+    Example:
+        >>> import tempfile
+        >>> speaker_of(Path(tempfile.mkdtemp()))
+        'template'
+    """
+    try:
+        facts = json.loads((run / FOLDER / "describer.json").read_text(encoding="utf-8"))
+        return "decoder" if facts["lm"]["own"] else "language model"
+    except (OSError, ValueError, LookupError, TypeError):  # none, or damaged: asked to speak, it says so
+        return "template"

@@ -112,13 +112,17 @@ def first_maps(sight: Sight) -> list[Floats]:
     return next(iter(sight.patches.values()))
 
 
-def look_of(run: Path) -> Look:
+def look_of(run: Path, view: View | None = None) -> Look:
     """What a run folder looks with: its judge if it is calibrated, else its network.
+
+    Args:
+        run: the run folder.
+        view: the same, where it is open already.
 
     Raises:
         InputError: it is neither calibrated nor trained.
     """
-    view = view_of(run)
+    view = view or view_of(run)
     return Look(view, sharpened(run, eye_of(view)))
 
 

@@ -5,7 +5,7 @@ from mekiki.inspection.eyes import BackboneEye, EmbedderEye, FilterEye, Sight
 from mekiki.inspection.inspector import Calibration, Inspector, Verdict
 from mekiki.inspection.lessons import Entry, LessonBook, lessons_of, parse_label
 from mekiki.inspection.results import judge_paths
-from mekiki.inspection.teaching import retrain, teach, undo
+from mekiki.inspection.teaching import retrain, teach, teach_judge, undo
 from mekiki.inspection.watching import watch
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "parse_label",
     "retrain",
     "teach",
+    "teach_judge",
     "undo",
     "watch",
 ]

@@ -18,8 +18,8 @@ from mekiki.errors import DataWarning, InputError
 from mekiki.files import replaced_folder, settle_folder
 from mekiki.images import Pixels
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, FilterEye, Sight
-from mekiki.inspection.files import Conditions, Photograph, photographs
-from mekiki.inspection.lessons import LessonBook
+from mekiki.inspection.files import Conditions, Photograph, content_of, photographs
+from mekiki.inspection.lessons import Entry, LessonBook
 from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
 from mekiki.locks import locked
 from mekiki.manifests import Manifest, check_format, seal_folder, steady
@@ -239,6 +239,10 @@ class Inspector:
         if one.pixels is None:
             raise InputError(f"{path}: {one.problem}")
         return {name: view[0] for name, view in self.eye.see([one.pixels]).views.items()}
+
+    def lesson_on(self, verdict: Verdict) -> Entry | None:
+        """The lesson in force on this very photograph."""
+        return None if verdict.pixels is None else self._taught.get(content_of(verdict.pixels))
 
     def judge_files(
         self, paths: Sequence[Path], *, where: bool = False, progress: Progress = silent

@@ -36,19 +36,33 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
         InputError: the photograph cannot be read, the label is none, or the photograph is one of those that set the
             threshold and is said to be NG.
     """
+    return teach_judge(Inspector.open(folder), image, label)
+
+
+def teach_judge(
+    inspector: Inspector, image: Path, label: str, *, name: str | None = None, where: bool = False
+) -> tuple[Entry, Verdict, Verdict]:
+    """The same for a judge that is open.
+
+    Args:
+        inspector: the judge; the lesson is in force in it afterwards.
+        image: the photograph.
+        label: `OK`, `NG` or `NG:KIND`.
+        name: what the photograph is called in the book, where `image` is a copy that will go.
+        where: also say where it departs, in the verdict after.
+    """
     ng, kind = parse_label(label)
-    inspector = Inspector.open(folder)
     before = inspector.judge_one(image)
     if before.pixels is None:
-        raise InputError(f"{image}: {before.problem}")
-    if ng and any(os.path.realpath(name) == os.path.realpath(image) for name in inspector.facts["ok"]):
+        raise InputError(f"{name or image}: {before.problem}")
+    if ng and any(os.path.realpath(known) == os.path.realpath(image) for known in inspector.facts["ok"]):
         raise InputError(
             f"{image}: was given to calibrate as OK; take it out of the OK photographs and calibrate again"
         )
     entry = inspector.lessons.add(
         ng=ng,
         kind=kind,
-        file=image,
+        file=image if name is None else Path(name),
         content=content_of(before.pixels),
         before=before.verdict,
         pixels=before.pixels,
@@ -56,7 +70,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
         eye=inspector.eye.fingerprint,
     )
     inspector.reload_lessons()
-    return entry, before, inspector.judge_one(image)
+    return entry, before, inspector.judge_one(image, where=where)
 
 
 def undo(folder: Path, number: int | None = None) -> Entry:

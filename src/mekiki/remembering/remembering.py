@@ -87,7 +87,7 @@ def remember(
         judged: dict[str, str] = {}
         for block in _blocks(_seen(room, files, places, known, unread, judged)):
             with locked(folder, "remembering"):
-                kept = _kept(store, block, judged)
+                kept = kept_before(store, block, judged)
                 counts["new"] += store.add(Cases.of(kept))
             counts["cases"] += len(kept)
             written += [case for case in kept if case.note]
@@ -101,7 +101,7 @@ def remember(
         told.append(f"{len(unread)} photographs cannot be read, such as {unread[0]}")
     if room.settings.text is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        done = _embed(room, written, progress)
+        done = embed_notes(room, written, progress)
         counts["embedded_notes"] = len(written)
         if alone:
             counts["cases"] += len(alone)
@@ -154,7 +154,7 @@ def _blocks(cases: Iterator[Case]) -> Iterator[list[Case]]:
         yield list(block.values())
 
 
-def _kept(store: Store, cases: Sequence[Case], judged: dict[str, str]) -> list[Case]:
+def kept_before(store: Store, cases: Sequence[Case], judged: dict[str, str]) -> list[Case]:
     """The same, with what is known of them already where nothing is said now; or else what the judge says."""
     known = {case.id: case for case in store.get([case.id for case in cases])}
     kept = []
@@ -170,7 +170,7 @@ def _of_note(note: Note, folder: Path) -> Case:
     return Case(digest, _NOWHERE, note.label, note.note, note.file, who=user(), run=str(folder))
 
 
-def _embed(room: Room, cases: Sequence[Case], progress: Progress) -> int:
+def embed_notes(room: Room, cases: Sequence[Case], progress: Progress = silent) -> int:
     """Keep the notes by vectors of their text; how many are new."""
     store = room.store("notes", room.texts.encoder)
     room.keep_settings()

@@ -49,10 +49,13 @@ class Room:
     Args:
         folder: the run folder.
         given: settings that are named now; what they leave open is as it was before.
+        view: what it looks with, where that is open already.
     """
 
-    def __init__(self, folder: Path, given: Settings | None = None) -> None:
+    def __init__(self, folder: Path, given: Settings | None = None, view: View | None = None) -> None:
         self.folder, self.log = folder, FeedbackLog(folder)
+        self._view = view
+        self._memories: dict[str, tuple[Path | None, Memory]] = {}
         kept = _read(folder / SETTINGS)
         named = {name: value for name, value in vars(given or Settings()).items() if value not in (None, 0)}
         self.settings = replace(kept, **named)
@@ -69,10 +72,15 @@ class Room:
         """Where its stores are."""
         return self.settings.store or str(self.folder / STORE)
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was ever remembered here; of a store on another machine that is not known, so it counts."""
+        return "://" in self.place or Path(self.place).is_dir()
+
     @cached_property
     def view(self) -> View:
         """What it looks at photographs with."""
-        return view_of(self.folder)
+        return self._view or view_of(self.folder)
 
     @cached_property
     def texts(self) -> TextView:
@@ -113,15 +121,22 @@ class Room:
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such folder; give a run that remembers")
         encoder = self.encoder(space)
+        judgements = self.log.in_force(space, encoder.fingerprint)
+        shelf = self.shelf(space, encoder)
+        adapter = shelf.file()
+        held = self._memories.get(space)
+        if held is not None and held[0] == adapter:
+            held[1].judgements = judgements
+            return held[1]
         store = self.store(space)
         if (store.encoder.fingerprint, store.encoder.dimension) != (encoder.fingerprint, encoder.dimension):
             raise InputError(
                 f"{store.place}: holds vectors of {store.encoder}, and {self.folder} makes those of {encoder}; "
                 "remember the photographs anew, with another --store"
             )
-        return Memory(
-            store, self.log.in_force(space, encoder.fingerprint), self.shelf(space, encoder).current()
-        )
+        memory = Memory(store, judgements, shelf.current())
+        self._memories[space] = (adapter, memory)
+        return memory
 
     def shelf(self, space: str, encoder: Encoder) -> Shelf:
         """The adapters of a space."""

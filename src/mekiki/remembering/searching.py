@@ -64,7 +64,20 @@ def search(
     Raises:
         InputError: no query, or two; or the store is of another encoder.
     """
-    room = Room(folder, settings)
+    return search_room(Room(folder, settings), image, text, k=k, where=where, like=like, unlike=unlike)
+
+
+def search_room(
+    room: Room,
+    image: Path | None = None,
+    text: str | None = None,
+    *,
+    k: int = 10,
+    where: str | None = None,
+    like: Sequence[str] = (),
+    unlike: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The same in a room that is open."""
     space = "images" if text is None else "notes"
     condition = None if where is None else parse_where(where)
     memory = room.memory(space)
@@ -115,12 +128,24 @@ def give_feedback(
     Raises:
         InputError: no query, no such case, or no judgement.
     """
-    room = Room(folder, settings)
+    return say_in_room(Room(folder, settings), image, text, good=good, bad=bad)
+
+
+def say_in_room(
+    room: Room,
+    image: Path | None = None,
+    text: str | None = None,
+    *,
+    good: Sequence[str] = (),
+    bad: Sequence[str] = (),
+    asked: str | None = None,
+) -> list[Judgement]:
+    """The same in a room that is open; `asked` is what the query is called in the log."""
     space = "images" if text is None else "notes"
     memory = room.memory(space)
     query, _ = _query(room, image, text)
     named = [resolved(memory.store, ids) for ids in (good, bad)]
-    asked = str(image) if image is not None else text or ""
+    asked = asked or (str(image) if image is not None else text or "")
     return room.log.add(memory.store, space, query, *named, asked=asked)
 
 

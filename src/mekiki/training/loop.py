@@ -43,6 +43,8 @@ REPORT_EVERY = 16
 FOLD_EVERY = 64
 """Steps between two additions of the losses to their sums."""
 
+OnVectors = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -107,6 +109,7 @@ def train(
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[History], None] | None = None,
+    on_vectors: OnVectors | None = None,
     progress: Progress = silent,
 ) -> History:
     """Train the network of an objective in place.
@@ -130,6 +133,8 @@ def train(
         identity: what must be equal for a checkpoint to be resumed (the loss, the net, the data); the number of
             epochs need not be.
         on_epoch: called after each epoch with the history so far, epochs before a resumption included.
+        on_vectors: called before that with labels and vectors of the examples that the doctor looks at, the same each
+            time.
         progress: called every few steps.
 
     Returns:
@@ -156,6 +161,7 @@ def train(
             resume=resume,
             identity=identity,
             on_epoch=on_epoch if ranks.first else None,
+            on_vectors=on_vectors if ranks.first else None,
             progress=progress if ranks.first else silent,
         )
 
@@ -174,6 +180,7 @@ def _train(
     resume: bool,
     identity: Mapping[str, Any] | None,
     on_epoch: Callable[[History], None] | None,
+    on_vectors: OnVectors | None,
     progress: Progress,
 ) -> History:
     parameters = [*objective.model.parameters(), *objective.loss.parameters()]
@@ -219,7 +226,8 @@ def _train(
             row, images = learner.pass_over(examples, epoch, generator, consider, progress)
             seconds = time.perf_counter() - start
             row |= _validate(objective, fixed, validation, fabric, ranks, consider)
-            row |= _watch(encoder, watched, sample, fabric, ranks)
+            vectors = _vectors(encoder, watched, sample, fabric, ranks)
+            row |= _watch(vectors)
         # The loss alone does not tell: a pair infinitely far apart has no loss, and a gradient that is no number.
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
             raise DivergedError(
@@ -240,6 +248,8 @@ def _train(
                 history=history,
                 settings=identity,
             )
+        if on_vectors is not None:
+            on_vectors(watched.labels[sample].numpy(), vectors.float().cpu().numpy())
         if on_epoch is not None:
             on_epoch(history)
     objective.model.eval()
@@ -387,14 +397,15 @@ def _validate(
     return row
 
 
-def _watch(
-    encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric, ranks: Ranks
-) -> dict[str, float]:
+def _vectors(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric, ranks: Ranks) -> Tensor:
     block = block_length(encoder)
     own = sample[ranks.share(len(sample))]
     parts = (own[start : start + block] for start in range(0, len(own), block))
     vectors = torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
-    vectors = ranks.gathered(vectors.to(fabric.device), len(sample)).cpu()
+    return ranks.gathered(vectors.to(fabric.device), len(sample)).cpu()
+
+
+def _watch(vectors: Tensor) -> dict[str, float]:
     return {
         "spread": spread(vectors),
         "magnitude": vectors.norm(dim=1).mean().item(),

@@ -1,0 +1,144 @@
+// A photograph is dropped: verdict, where it departs, what it is like, and a way to say that it is wrong.
+import { done, dropZone, el, get, number, post, state, svg, trying, upload } from "./base.js";
+import { ramp } from "./plot.js";
+import { say } from "./words.js";
+
+const TOGETHER = 10; // photographs in one call, so that the first verdicts are seen soon
+let bins = null;
+
+function histogram(judged) {
+  const [W, H, foot] = [420, 170, 24];
+  const box = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${judged.score}` });
+  if (!bins || judged.score === null || judged.score === undefined) return null;
+  const { edges, counts, threshold } = bins;
+  const low = Math.min(edges[0], judged.score, 0);
+  const high = Math.max(edges[edges.length - 1], judged.score, threshold ?? 0) * 1.04;
+  const x = (value) => 6 + ((value - low) / (high - low || 1)) * (W - 12);
+  const most = Math.max(...counts, 1);
+  counts.forEach((count, i) => {
+    const tall = ((H - foot - 36) * count) / most;
+    box.append(svg("rect", { class: "bars", x: x(edges[i]), y: H - foot - tall, width: Math.max(x(edges[i + 1]) - x(edges[i]) - 0.6, 0.8), height: tall }));
+  });
+  const mark = (value, kind, key, y) => {
+    const at = x(value);
+    box.append(svg("line", { class: kind, x1: at, x2: at, y1: y, y2: H - foot }),
+      say(svg("text", { x: at > W / 2 ? at - 5 : at + 5, y: y + 11, "text-anchor": at > W / 2 ? "end" : "start" }), key));
+  };
+  if (threshold !== null) mark(threshold, "limit", "limit", 2);
+  mark(judged.score, "here", "thisPart", 18);
+  box.append(svg("line", { class: "axis", x1: 0, x2: W, y1: H - foot, y2: H - foot }),
+    svg("text", { x: 6, y: H - 6 }, number(low)), svg("text", { x: W - 6, y: H - 6, "text-anchor": "end" }, number(high)));
+  return box;
+}
+function heated(judged) {
+  const canvas = el("canvas", { width: judged.width || 1, height: judged.height || 1, role: "img", "aria-label": judged.file });
+  const pen = canvas.getContext("2d");
+  const photo = new Image();
+  const slider = el("input", { type: "range", min: "0", max: "100", value: "55" });
+  let layer = null;
+  if (judged.heat) {
+    const { rows, columns, values } = judged.heat;
+    layer = el("canvas", { width: columns, height: rows });
+    const image = new ImageData(columns, rows);
+    const flat = values.flat();
+    const [low, high] = [Math.min(...flat), Math.max(...flat)];
+    flat.forEach((value, i) => {
+      const part = (value - low) / (high - low || 1);
+      const colour = ramp(0.25 + 0.75 * part);
+      image.data.set([colour & 255, (colour >> 8) & 255, (colour >> 16) & 255, Math.round(255 * part)], i * 4);
+    });
+    layer.getContext("2d").putImageData(image, 0, 0);
+  }
+  const draw = () => {
+    pen.globalAlpha = 1;
+    pen.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    if (!layer) return;
+    pen.globalAlpha = slider.value / 100;
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(layer, 0, 0, canvas.width, canvas.height);
+  };
+  slider.addEventListener("input", draw);
+  photo.addEventListener("load", draw);
+  photo.src = `/api/photos/${judged.photo}/picture`;
+  return el("div", {}, canvas, layer ? el("label", { class: "wide" }, el("span", { t: "heat" }), slider) : null);
+}
+function example(which, key) {
+  return el("figure", {}, which === null || which === undefined ? el("p", { class: "faint", t: "none" }) : el("img", { src: `/api/examples/${which}/picture`, alt: "" }), el("figcaption", { t: key }));
+}
+function card(judged, changed, lesson = null) {
+  const node = el("article", { class: "card", "data-verdict": judged.verdict });
+  const swap = (next, taught) => { node.replaceWith(card(next, changed, taught)); changed(); };
+  if (!judged.photo) {
+    node.append(el("h2", {}, judged.file), el("p", { class: "verdict unreadable", t: "unreadable" }), el("p", {}, judged.problem));
+    return node;
+  }
+  const kind = el("input", { list: "kinds", maxlength: "100", size: "10" });
+  const teach = (label) => trying(async () => {
+    const said = await post("teach", { photo: judged.photo, label: label() });
+    done("taught", said.lesson.number, said.before, said.after.verdict);
+    swap({ ...said.after, file: judged.file, undone: judged }, said.lesson.number);
+  });
+  const number_ = lesson ?? judged.lesson;
+  const undo = el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
+    await post(`teach/${number_}/undo`);
+    done("undone");
+    // Without the lesson it is again what it was before; the card of an older lesson has no such verdict to show.
+    if (judged.undone) swap({ ...judged.undone });
+    else undo.remove();
+  }) });
+  const keep = el("button", { type: "button", class: "keep", t: "keep", onclick: trying(async () => {
+    const label = judged.verdict === "OK" ? "OK" : kind.value.trim() || judged.kind;
+    const said = await post("remember", { photos: [{ photo: judged.photo, label }] });
+    done("sent", said.cases, said.new);
+  }) });
+  node.append(el("h2", {}, judged.file), el("div", { class: "judged" }, heated(judged),
+    el("div", {}, el("p", { class: `verdict ${judged.verdict}` }, judged.verdict, judged.kind ? el("small", {}, judged.kind) : null),
+      el("p", { t: ["score", number(judged.score), number(judged.p)] }), histogram(judged),
+      el("p", { class: "faint", t: ["hist", number(judged.score), number(bins?.threshold ?? null)] }),
+      judged.why ? el("p", { class: "faint", t: ["why", judged.why] }) : null, judged.note ? el("p", { class: "faint" }, judged.note) : null),
+    el("div", {}, el("div", { class: "pair" }, example(judged.ok_example, "nearOk"), example(judged.ng_example, "nearNg")),
+      el("h3", { t: "wrong" }),
+      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ok", t: "isOk", onclick: teach(() => "OK") }), number_ ? undo : null),
+      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ng", t: "isNg", onclick: teach(() => (kind.value.trim() ? `NG:${kind.value.trim()}` : "NG")) }),
+        el("label", {}, el("span", { t: "kind" }), kind)),
+      keep)));
+  return node;
+}
+export function judgeView() {
+  const results = el("div", { "aria-live": "polite" });
+  const kinds = el("datalist", { id: "kinds" });
+  const empty = el("p", { class: "card", t: "noJudge", hidden: state.run.can.calibrated });
+  const counted = el("span", { role: "status" });
+  const only = el("button", { type: "button", "aria-pressed": "false", t: "onlyNg", onclick: () => {
+    only.setAttribute("aria-pressed", String(only.getAttribute("aria-pressed") !== "true"));
+    changed();
+  } });
+  const summary = el("div", { class: "bar", hidden: true }, counted, only);
+  function changed() {
+    const all = [...results.querySelectorAll("article")];
+    const of = (verdict) => all.filter((each) => each.dataset.verdict === verdict).length;
+    summary.hidden = !all.length;
+    say(counted, "summary", all.length, of("OK"), of("NG"), of("unreadable"));
+    for (const each of all) each.hidden = only.getAttribute("aria-pressed") === "true" && each.dataset.verdict === "OK";
+  }
+  const zone = dropZone(async (files) => {
+    bins ??= await get("judge/histogram");
+    const most = Math.min(state.run.limits.files, TOGETHER);
+    let last = null; // cards stand in the order of the photographs, the newest drop above
+    for (let i = 0; i < files.length; i += most) {
+      const waiting = el("p", { t: ["working", i, files.length] });
+      if (last) last.after(waiting); else results.prepend(waiting);
+      try {
+        const said = await upload("judge?cases=0", files.slice(i, i + most));
+        const cards = said.verdicts.map((each) => card(each, changed));
+        waiting.before(...cards);
+        last = cards[cards.length - 1];
+      } finally { waiting.remove(); }
+      changed();
+    }
+  });
+  zone.hidden = !state.run.can.calibrated;
+  kinds.append(...state.run.kinds.map((value) => el("option", { value })));
+  const promise = el("p", { class: "faint", hidden: !state.run.guarantee }, state.run.guarantee);
+  return { node: el("div", {}, empty, zone, promise, kinds, summary, results), paste: zone.paste };
+}

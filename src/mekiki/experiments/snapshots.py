@@ -1,0 +1,109 @@
+"""Where the same images lie after each epoch: how clusters form, to be looked at during training and afterwards.
+
+`epochs.f32` in the run folder grows by one block an epoch: little-endian float32 `[count, 2]`. `epochs.json` says
+what the rows are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.files import write_text
+from mekiki.pictures import project
+
+POINTS, ABOUT = "epochs.f32", "epochs.json"
+NOTE = (
+    "Vectors of more than two dimensions are drawn by the PCA of their epoch, turned and mirrored to lie as in the "
+    "epoch before."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshots:
+    """What a run kept.
+
+    Attributes:
+        labels: int64 `[count]`, positions in `class_names`.
+        class_names: of the run.
+        points: float32 `[epochs, count, 2]`; NaN for an epoch at which nothing was kept.
+    """
+
+    labels: NDArray[np.int64]
+    class_names: list[str]
+    points: NDArray[np.float32]
+
+
+def keep_snapshot(
+    folder: Path,
+    epoch: int,
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> None:
+    """Keep where images lie after an epoch; later epochs than this, from a training that was cut off, are forgotten.
+
+    Args:
+        folder: the run folder.
+        epoch: counted from 1.
+        vectors: float32 `[count, d]`, of the same images each time.
+        labels: int64 `[count]`, positions in `class_names`.
+        class_names: of the run.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> keep_snapshot(folder, 1, np.array([[0, 1], [2, 3]], np.float32), np.array([0, 1]), ["ok", "ng"])
+        >>> read_snapshots(folder).points.tolist()
+        [[[0.0, 1.0], [2.0, 3.0]]]
+    """
+    before = read_snapshots(folder)
+    same = before is not None and np.array_equal(before.labels, labels)
+    last = (
+        before.points[epoch - 2]
+        if before is not None and same and 2 <= epoch <= len(before.points) + 1
+        else None
+    )
+    points = vectors.astype(np.float32) if vectors.shape[1] == 2 else _placed(vectors, last)
+    if not same:
+        (folder / POINTS).unlink(missing_ok=True)
+        about = {"labels": labels.tolist(), "class_names": list(class_names)}
+        write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False) + "\n")
+    size = 8 * len(labels)
+    with (folder / POINTS).open("ab") as handle:
+        end = handle.seek(0, 2) // size
+        handle.truncate(size * min(end, epoch - 1))
+        if end < epoch - 1:
+            handle.write(np.full((epoch - 1 - end, len(labels), 2), np.nan, "<f4").tobytes())
+        handle.write(points.astype("<f4").tobytes())
+
+
+def read_snapshots(folder: Path, since: int = 0) -> Snapshots | None:
+    """What a run kept, from the epoch after `since` on; `None` if it kept nothing that can be read."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        labels = np.array(about["labels"], np.int64)
+        size = 8 * len(labels)
+        with (folder / POINTS).open("rb") as handle:
+            handle.seek(since * size)
+            content = handle.read()
+        whole = content[: len(content) // size * size]  # a last block may be half written
+        points = np.frombuffer(whole, "<f4").astype(np.float32).reshape(-1, len(labels), 2)
+        return Snapshots(labels, [str(name) for name in about["class_names"]], points)
+    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
+        return None
+
+
+def _placed(vectors: NDArray[np.float32], last: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """On a plane by PCA, turned and mirrored onto the last points (orthogonal Procrustes; Schönemann 1966)."""
+    points = project(vectors).points.astype(np.float64)
+    if last is not None and np.isfinite(last).all():
+        left, _, right = np.linalg.svd((points - points.mean(axis=0)).T @ (last - last.mean(axis=0)))
+        points = points @ (left @ right)
+    placed: NDArray[np.float32] = points.astype(np.float32)
+    return placed
