@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from benchmarks import (
     ablation,
     against_pml,
+    bulk,
     cases,
     describing,
     embedding,
@@ -26,6 +27,7 @@ from benchmarks import (
     post_protocol,
     precision,
     quality,
+    scaling,
     side_by_side,
     streaming,
     to_quality,
@@ -50,6 +52,8 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "cases": cases.main,
     "describing": describing.main,
     "exporting": exporting.main,
+    "scaling": scaling.main,
+    "bulk": bulk.main,
 }
 
 SAME_QUALITY = 0.002
@@ -321,6 +325,23 @@ def _parity(r: dict[str, Any]) -> Cells:
     return Cells("", f"{flips} of {images:,} verdicts, scores by {apart:.0e}", flips == 0 and apart <= 1e-4)
 
 
+def _scaling(r: dict[str, Any]) -> Cells:
+    nets = r["nets"]
+    return Cells(
+        "one process",
+        ", ".join(f"{net} {found['times_faster']:.2f}×" for net, found in nets.items())
+        + f"; validation losses {max(found['apart'] for found in nets.values()):.1%} apart at most",
+        nets["conv"]["times_faster"] >= 1.5,
+    )
+
+
+def _bulk(r: dict[str, Any]) -> Cells:
+    told = (
+        f"{kind} {row['cpu_ms']:.1f} ms, {row['bytes_a_row']:.0f} bytes" for kind, row in r["rows"].items()
+    )
+    return Cells("", "; ".join(told), None)
+
+
 ROWS = (
     Row("1 the post's protocol, whole run", "≥ 8×", "post_protocol", _whole_run),
     Row("2 its training, share of the matrix products' speed", "≥ 70 %", "post_protocol", _share_of_limit),
@@ -361,8 +382,10 @@ ROWS = (
     Row("27 tiles described", "defect ≥ 85 %", "describing", _described("tiles", defect=0.85)),
     Row("27b the same, parts apart", "", "describing", _described("tiles, parts apart", defect=0.85)),
     Row("28 first token of a description", "≤ 150 ms", "describing", _first_token),
-    Row("29 one photograph judged by onnxruntime, the program beside", "no slower", "exporting", _exported),
-    Row("30 the graph beside the program", "0 verdicts, scores by ≤ 1e-4", "exporting", _parity),
+    Row("29 two processes on two cores", "≥ 1.5×, conv", "scaling", _scaling),
+    Row("30 a photograph in bulk, processor time", "", "bulk", _bulk),
+    Row("31 one photograph judged by onnxruntime, the program beside", "no slower", "exporting", _exported),
+    Row("32 the graph beside the program", "0 verdicts, scores by ≤ 1e-4", "exporting", _parity),
 )
 
 

@@ -3,7 +3,7 @@
 from mekiki.experiments.comparing import COLUMNS, compare
 from mekiki.experiments.demonstration import demo
 from mekiki.experiments.request import DataRequest
-from mekiki.experiments.training import Result, train_run
+from mekiki.experiments.training import Result, take_part, train_run
 from mekiki.experiments.using import distance_of, embed_images, evaluate_run, examine
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "embed_images",
     "evaluate_run",
     "examine",
+    "take_part",
     "train_run",
 ]
