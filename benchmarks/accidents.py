@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -29,8 +30,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SHARE = {"train": 45, "resume": 10, "calibrate": 60, "teach": 55, "remember": 15, "feedback": 15}
-"""Kills of each command: 200 in all."""
+SHARE = {
+    "train": 45,
+    "resume": 10,
+    "calibrate": 60,
+    "teach": 55,
+    "remember": 15,
+    "feedback": 15,
+    "export": 8,
+    "serve": 12,
+}
+"""Kills of each command: 220 in all."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,51 @@ def _look_at_feedback(folder: Path, said: list[Any]) -> str:
     return "all" if there == sum(said) else "one more"
 
 
+def _prepare_export(folder: Path) -> None:
+    folder.mkdir()
+    _digits(folder, 1, False, lambda _: None)
+    for name in ("export.onnx", "export.json"):
+        (folder / "run" / name).write_text("an older one")
+
+
+def _export(folder: Path, say: Callable[[Any], None], number: int) -> None:
+    from mekiki.exporting import export_run
+
+    export_run(folder / "run")
+    say("done")
+
+
+def _look_at_export(folder: Path, said: list[Any]) -> str:
+    graph, facts = (folder / "run" / name for name in ("export.onnx", "export.json"))
+    if graph.read_bytes() == b"an older one":
+        assert facts.read_text() == "an older one", "what is told of a graph that is not there"
+        assert "done" not in said, "the graph is lost"
+        return "old"
+    import onnxruntime
+
+    onnxruntime.InferenceSession(graph)
+    if facts.read_text() == "an older one":
+        assert "done" not in said
+        return "new, not yet told of"
+    assert json.loads(facts.read_text())["sha256"] == hashlib.sha256(graph.read_bytes()).hexdigest()
+    return "new"
+
+
+def _serve(folder: Path, say: Callable[[Any], None], number: int) -> None:
+    from fastapi.testclient import TestClient
+
+    from mekiki.app.server import create_app
+
+    with TestClient(create_app(folder / "run"), base_url="http://127.0.0.1") as client:
+        client.headers["X-Mekiki-CSRF"] = client.get("/api/run").json()["csrf"]
+        for place, image in enumerate(sorted((folder / "fresh").glob("*.png"))[:8]):
+            form = [("photos", (image.name, image.read_bytes(), "image/png"))]
+            (photo,) = client.post("/api/photos", files=form).json()["photos"]
+            call = {"photo": photo["photo"], "label": f"NG:kind-{place}"}
+            told = client.post("/api/teach", json=call).raise_for_status().json()
+            say([told["lesson"]["number"], f"kind-{place}", False])
+
+
 COMMANDS = {
     "train": Command(_nothing, _train, _look_at_training),
     "resume": Command(_prepare_resume, _resume, _look_at_resumed),
@@ -251,8 +306,10 @@ COMMANDS = {
     "teach": Command(_prepare_parts, _teach, _look_at_lessons),
     "remember": Command(_prepare_parts, _remember, _look_at_cases),
     "feedback": Command(_prepare_cases, _feedback, _look_at_feedback),
+    "export": Command(_prepare_export, _export, _look_at_export),
+    "serve": Command(_prepare_parts, _serve, _look_at_lessons),
 }
-"""A command that is to be killed too, such as export or serve, gets a line here and one in `SHARE`."""
+"""A command that is to be killed too gets a line here and one in `SHARE`."""
 
 
 def _bad(checked: list[Any]) -> list[Any]:
