@@ -8,12 +8,13 @@ ifneq ($(wildcard ../shared/data),)
 export MEKIKI_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench docs clean
 help:
 	@echo "make demo      train on MNIST (or digits) and on generated surfaces, and write reports: under 3 minutes"
 	@echo "make test      lint, types, import contracts, doctests and tests: under 8 minutes"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff, mypy and import-linter only"
+	@echo "make docs      the documentation site, into site/"
 	@echo "make bench     measure against rivals and the machine itself, about half an hour; nothing else should run meanwhile"
 
 .venv/python:
@@ -52,5 +53,8 @@ format: .venv/test
 bench: .venv/test
 	$(BIN)/python -m benchmarks
 
+docs: .venv/test
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

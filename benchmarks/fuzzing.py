@@ -13,6 +13,7 @@ pieces of two joined. With atheris installed its coverage leads the way (one pro
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import io
 import json
@@ -66,9 +67,11 @@ class Kind:
 
 
 def folder() -> Path:
-    """A folder of this process's own, in memory."""
+    """A folder of this process's own, in memory, which goes with it."""
     place = SCRATCH / f"mekiki-fuzzing-{os.getpid()}"
-    place.mkdir(exist_ok=True)
+    if not place.is_dir():
+        place.mkdir()
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
 
 

@@ -244,6 +244,12 @@ def test_a_folder_too_large_for_memory_trains_to_the_same_weights(mekiki, tmp_pa
     assert held.read_bytes() == streamed.read_bytes()
 
 
+def test_the_version_is_said(mekiki):
+    from importlib.metadata import version
+
+    assert mekiki("--version").out.strip() == f"mekiki {version('mekiki')}"
+
+
 def wait_for(path, command):
     deadline = time.monotonic() + 60
     while not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import shlex
 import sys
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mekiki.errors import DataWarning, InputError, MekikiError
+from mekiki.errors import DataWarning, InputError, MekikiError, not_known
 from mekiki.files import disk_error
 
 app = typer.Typer(
@@ -23,6 +24,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mekiki {version('mekiki')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say which version this is")
+    ] = False,
+) -> None:
+    """Teach an eye from labelled examples, and see what it learnt."""
+
+
 data_app = typer.Typer(help="Data sets known by name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 cases_app = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)
@@ -126,6 +146,10 @@ Augment = Annotated[
     typer.Option(help="change training images at random: digits, surfaces or none  [default: none]"),
 ]
 Normalise = Annotated[bool, typer.Option(help="put the vectors on the unit sphere")]
+Engine = Annotated[
+    str, typer.Option(help="here, or ray: by many processes or machines, to a folder of Parquet files")
+]
+PartLength = Annotated[int, typer.Option("--part", min=1, help="images a file, with --engine ray")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Out = Annotated[Path | None, typer.Option(metavar="RUN", help="folder to write  [default: one under runs/]")]
 
@@ -158,6 +182,12 @@ def train(
         bool, typer.Option("--snapshots", help="keep where images lie after each epoch, for the page to show")
     ] = False,
     device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="processes on this machine, on GPUs one each; they share every batch")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="machines that each run this command with as many processes")
+    ] = 1,
     root: Root = None,
     size: Size = None,
     channels: Channels = None,
@@ -170,6 +200,7 @@ def train(
     """Learn an embedding, measure it, and write a report. The defaults are the experiment of the post."""
     from mekiki import experiments, recipes, runs, terminal
     from mekiki.embedder import Embedder
+    from mekiki.experiments import processes
     from mekiki.pictures import check_method
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
@@ -179,11 +210,20 @@ def train(
     embedder.check_settings()
     request = request.for_encoder(embedder.encoder)
     check_method(projection)
+    fabric = processes.join(device, devices, nodes) if processes.among_several() else None
+    if fabric is not None and fabric.global_rank:
+        experiments.take_part(request.load(), embedder, out or Path("runs"), fabric)
+        return
+    arguments = sys.argv[1:]
     if out is None:
         kind = embedder.loss if recipe == "post" else f"{recipe}-{Path(embedder.encoder).name}"
         named = f"{_short(data)}-{kind}-{embedder.dim}d-seed{seed}"
         choose = runs.latest_folder if resume else runs.free_folder
         out = choose(Path("runs"), named)
+        arguments += ["--out", str(out)]
+    if fabric is None and devices * nodes > 1:
+        runs.Run(out).check(resume=resume)
+        sys.exit(processes.start(arguments, devices, nodes))
     with terminal.progress_bar() as progress:
         runs.Run(out).check(resume=resume)
         result = experiments.train_run(
@@ -195,6 +235,7 @@ def train(
             projection=projection,
             command=_command_line(),
             on_epoch=_epoch_printer(embedder.epochs, out),
+            fabric=fabric,
             snapshots=snapshots,
             progress=progress,
         )
@@ -357,7 +398,7 @@ def calibrate(
 @app.command()
 def judge(
     run: JudgeFolder,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="photographs, or folders of them")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="photographs, or folders of them")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -367,11 +408,20 @@ def judge(
     cases: Annotated[
         int, typer.Option(min=0, metavar="K", help="show the K nearest past cases of each, with their notes")
     ] = 0,
+    engine: Engine = "here",
+    part: PartLength = 2000,
     json: Json = False,
 ) -> None:
     """Judge photographs: OK or NG, how sure, why, and where."""
     from mekiki import inspection, terminal
 
+    if _by_ray(engine):
+        from mekiki import bulk
+
+        if output is None or len(paths) != 1 or cases:
+            raise InputError("judge: --engine ray takes one folder or URL, -o FOLDER, and no --cases")
+        _in_bulk(bulk.judge_in_bulk, run, paths[0], output, part, json)
+        return
     recall = None
     if cases:
         from mekiki import remembering
@@ -387,7 +437,8 @@ def judge(
             past[str(verdict.path)] = recall(verdict)
 
     with terminal.progress_bar() as progress:
-        judged = inspection.judge_paths(run, paths, output, on_verdict=told, progress=progress)
+        places = [Path(path) for path in paths]
+        judged = inspection.judge_paths(run, places, output, on_verdict=told, progress=progress)
     if json:
         terminal.print_json(judged | ({"cases": past} if cases else {}))
         return
@@ -523,21 +574,80 @@ def evaluate(
 def embed(
     run: RunFolder,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="images: a file, a folder, or a data set by name")
+        str, typer.Argument(metavar="DATA", help="images: a file, a folder, a URL, or a data set by name")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="vectors.npz, .parquet or .csv")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="vectors.npz, .parquet or .csv; with --engine ray a folder")
+    ],
+    engine: Engine = "here",
+    part: PartLength = 2000,
     root: Root = None,
     json: Json = False,
 ) -> None:
     """Write the vectors of images to a file."""
     from mekiki import experiments, terminal
 
+    if _by_ray(engine):
+        from mekiki import bulk
+
+        _in_bulk(bulk.embed_in_bulk, run, data, output, part, json)
+        return
     with terminal.progress_bar() as progress:
         summary = experiments.embed_images(run, data, output, root=root, progress=progress)
     if json:
         terminal.print_json(summary)
         return
     terminal.out().print(f"{summary['n']:,} vectors of {summary['dim']} dimensions: {output}")
+
+
+@app.command()
+def export(
+    run: MemoryFolder,
+    to: Annotated[str, typer.Option(help="what to write: onnx")] = "onnx",
+    with_judge: Annotated[
+        bool,
+        typer.Option(
+            "--with-judge", help="the calibrated judge too: distance, score, p-value, verdict, kind"
+        ),
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="the network in eight bits; what that costs is measured and told")
+    ] = False,
+    flips: Annotated[
+        float,
+        typer.Option(help="share of the run's photographs that may be judged otherwise in eight bits"),
+    ] = 0.0,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|HxW",
+            help="pixels of the photographs  [default: those calibrated on, or learnt from]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="[default: RUN/export.onnx]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run as one graph for onnxruntime, once it is seen to say what the program says."""
+    from mekiki import exporting, terminal
+
+    if to != "onnx":
+        raise InputError(f"--to {to}: only onnx can be written")
+    with terminal.progress_bar() as progress:
+        told = exporting.export_run(
+            run,
+            output,
+            with_judge=with_judge,
+            int8=int8,
+            flips=flips,
+            size=_pixels(size),
+            progress=progress,
+        )
+    if json:
+        terminal.print_json(told)
+        return
+    terminal.exported_lines(told)
 
 
 @app.command()
@@ -1155,6 +1265,12 @@ def main() -> None:
     except OSError as error:
         sys.exit(_failed(disk_error(error)))
     except Exception as error:
+        if "LOCAL_RANK" in os.environ:
+            from mekiki.experiments.processes import LEFT_ALONE, left_alone
+
+            if left_alone(error):
+                terminal.line("error", "another process of this training has ended", "bold red")
+                sys.exit(LEFT_ALONE)
         # torch tells it in words, in an error of no kind of its own.
         if (
             isinstance(error, MemoryError)
@@ -1239,6 +1355,31 @@ def _tune_text(
         terminal.tuned_lines(told)
     else:
         terminal.out().print(f"no longer in force: {told['taken_back']}")
+
+
+def _by_ray(engine: str) -> bool:
+    if engine not in ("here", "ray"):
+        raise not_known("engine", engine, ("here", "ray"))
+    return engine == "ray"
+
+
+def _in_bulk(work: Any, run: Path, data: str, output: Path, part: int, json: bool) -> None:
+    """Have it done by Ray, and say what came of it."""
+    from mekiki import terminal
+
+    try:
+        with terminal.progress_bar() as progress:
+            summary = work(run, data, output, part=part, progress=progress)
+    except KeyboardInterrupt:
+        terminal.line("interrupted", "finished parts are kept: the same command goes on", "yellow")
+        sys.exit(INTERRUPTED)
+    if json:
+        terminal.print_json(summary)
+        return
+    for note in summary["notes"]:
+        terminal.line("note", note, "yellow")
+    said = f", {summary['problems']:,} of them cannot be read" if summary["problems"] else ""
+    terminal.out().print(f"{summary['n']:,} rows{said}: {output}")
 
 
 def _failed(message: str) -> int:

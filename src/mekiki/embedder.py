@@ -36,9 +36,12 @@ from mekiki.training.augment import augmentation
 from mekiki.training.doctor import Finding, diagnose
 from mekiki.training.loop import Examples, OnVectors, TrainingSettings, train
 from mekiki.training.objectives import build_objective, check_loss
+from mekiki.training.ranks import Ranks
 from mekiki.training.schedules import schedule
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from mekiki.training.checkpoints import History
 
 FORMAT = "mekiki-embedder/1"
@@ -187,6 +190,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         resume: bool = False,
         identity: Mapping[str, Any] | None = None,
         on_epoch: Callable[[History, list[Finding]], None] | None = None,
+        fabric: Fabric | None = None,
         on_vectors: OnVectors | None = None,
         progress: Progress = silent,
     ) -> Self:
@@ -200,6 +204,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             resume: go on from `checkpoint`.
             identity: further facts that must be equal for a checkpoint to be resumed, such as the data's fingerprint.
             on_epoch: called after each epoch with the history so far and what the doctor sees in it.
+            fabric: the processes that train together, joined already (see `mekiki.experiments.processes`); each
+                calls this with the same arguments. `None` is this one alone, on `device`.
             on_vectors: called before that with labels, as positions in `classes_`, and vectors of up to 2,000 examples,
                 of `validation` if it is given; the same ones each time.
             progress: called every few steps.
@@ -229,12 +235,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 f"{len(alone)} of {len(counts)} classes have only one example, so no pair can be made of them "
                 f"({', '.join(alone[:5])}{', …' if len(alone) > 5 else ''}): add examples, or leave these classes out"
             )
-        seed = self.seed_ = self._draw_seed()
-        fabric = self._fabric()
+        fabric = fabric or self._fabric()
+        ranks = Ranks.of(fabric)
+        seed = self.seed_ = ranks.told(self._draw_seed)
         self.backbone_: Backbone | None = None
         if self.encoder.startswith(PREFIX):
             self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)
-        features = self._features(stored, progress)
+        with fabric.rank_zero_first(local=True):  # the others then find them kept
+            features = self._features(stored, progress)
         mean, std = _mean_and_std(features)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -261,7 +269,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 on_epoch(history, diagnose(history, **known_to_doctor))
 
         examples = Examples(features, torch.from_numpy(codes.astype(np.int64)))
-        measured = self._check_validation(validation, progress)
+        with fabric.rank_zero_first(local=True):
+            measured = self._check_validation(validation, progress)
         settings = TrainingSettings(int(self.epochs), float(self.lr), self.schedule, seed, changes)
         known: dict[str, Any] = {"doctor": known_to_doctor} | dict(identity or {})
         if self.backbone_ is not None:
@@ -297,7 +306,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 warnings.warn(f"{finding.message} {finding.advice}", CollapseWarning, stacklevel=2)
         self.encoder_ = network.eval()
         self.margin_ = objective.margin
-        self.reference_vectors_ = embed(network, self._seen(stored, progress), progress).numpy()
+        seen = self._seen(stored, progress)
+        own = embed(network, seen[ranks.share(len(seen))], progress).to(fabric.device)
+        self.reference_vectors_ = ranks.gathered(own, len(seen)).cpu().numpy()
         self.reference_labels_ = codes.astype(np.int64)
         self.reference_contents_ = content_hashes(stored)
         self._learn_distances()
@@ -551,11 +562,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if not self.fine_tune:
             return head
         return nn.Sequential(
-            TunedBackbone(self.backbone_, self.backbone_.default_layer, self._looked_at), *head
+            TunedBackbone(self.backbone_, self.backbone_.default_layer, self.looked_at), *head
         )
 
     @property
-    def _looked_at(self) -> Size:
+    def looked_at(self) -> Size:
         """The size at which a backbone looks at the images: theirs, but not less than it was trained at."""
         assert self.backbone_ is not None
         own, given = self.backbone_.input_size, self.input_shape_[1:]
@@ -565,7 +576,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """What the head of a backbone learns from, `[N, d]`; without a backbone the examples themselves."""
         if self.backbone_ is None:
             return stored
-        return self.backbone_.vectors(stored, size=self._looked_at, cached=True, progress=progress)
+        return self.backbone_.vectors(stored, size=self.looked_at, cached=True, progress=progress)
 
     def _seen(self, stored: NDArray[Any], progress: Progress) -> NDArray[Any]:
         """What goes into `encoder_`."""

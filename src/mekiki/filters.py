@@ -80,45 +80,56 @@ class FilterBank(nn.Module):
         binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
         self.register_buffer("blur", torch.outer(binomial, binomial)[None, None])
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """The map of photographs of one size, uint8 `[N, H, W]` or `[N, H, W, 3]`."""
+    def forward(self, pixels: Tensor, coloured: bool | None = None) -> Tensor:
+        """The map of photographs of one size, uint8 `[N, H, W]` or `[N, H, W, 3]`.
+
+        Args:
+            pixels: the photographs.
+            coloured: whether to look at colour; `None` looks whether there is any, which a graph cannot.
+        """
         colours = pixels.ndim == 4
         light = pixels.float() / 255
         red, green, blue = light.unbind(3) if colours else (light,) * 3
         brightness = torch.log(0.299 * red + 0.587 * green + 0.114 * blue + DARK)[:, None]
         grid = (max(1, pixels.shape[1] // PLACE), max(1, pixels.shape[2] // PLACE))
         edges, patterns = self._brightness(brightness, grid)
-        if colours and bool(((red != green) | (green != blue)).any()):
+        if coloured is None:
+            coloured = colours and bool(((red != green) | (green != blue)).any())
+        if coloured:
             logs = torch.log(light + DARK).unbind(3)
             against = torch.stack((logs[0] - logs[1], logs[2] - (logs[0] + logs[1]) / 2), dim=1)
             edges += self._colour(against, grid)
         else:  # what the filters would say too, in less time
-            edges.append(torch.zeros(len(pixels), COLOURS * (1 + (SCALES - 1) * ORIENTATIONS), *grid))
+            edges.append(torch.zeros(pixels.shape[0], COLOURS * (1 + (SCALES - 1) * ORIENTATIONS), *grid))
         return torch.cat(edges + patterns, dim=1).permute(0, 2, 3, 1).contiguous()
 
+    def pooled(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The mean of each map in each place of the grid."""
+        return functional.adaptive_avg_pool2d(maps, grid)
+
     def _brightness(self, maps: Tensor, grid: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-        edges, patterns = [functional.adaptive_avg_pool2d(maps, grid)], []
+        edges, patterns = [self.pooled(maps, grid)], []
         # In front of the maps stands the image, behind it what was seen at smaller scales.
         for _ in range(SCALES):
             energies = self._energies(maps)
-            pooled = _pooled(energies, grid)
+            pooled = self.pooled(energies, grid).log1p_()
             edges.append(pooled[:, :ORIENTATIONS])
             patterns.append(pooled[:, ORIENTATIONS:])
             maps = torch.cat((self._halved(maps), energies[:, :ORIENTATIONS].log1p()), dim=1)
         return edges, patterns
 
     def _colour(self, image: Tensor, grid: tuple[int, int]) -> list[Tensor]:
-        edges = [functional.adaptive_avg_pool2d(image, grid)]
+        edges = [self.pooled(image, grid)]
         for _ in range(1, SCALES):
             image = self._halved(image)
-            edges.append(_pooled(self._energies(image), grid))
+            edges.append(self.pooled(self._energies(image), grid).log1p_())
         return edges
 
     def _energies(self, maps: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, 6C, ⌈H/2⌉, ⌈W/2⌉]`, each map's orientations side by side."""
         even, odd = self._filtered(maps, self.waves).square_().chunk(2, dim=1)
         energies = (even + odd).sqrt_()
-        return energies.reshape(len(maps), -1, *energies.shape[2:])
+        return energies.reshape(maps.shape[0], -1, *energies.shape[2:])
 
     def _halved(self, maps: Tensor) -> Tensor:
         blurred = self._filtered(maps, self.blur)
@@ -148,10 +159,6 @@ def morlet(angle: float) -> NDArray[np.complex128]:
     wave = bell * np.exp(1j * _WAVE * along)
     wave -= bell * (wave.sum() / bell.sum())
     return np.asarray(wave / np.abs(wave).sum())
-
-
-def _pooled(energies: Tensor, grid: tuple[int, int]) -> Tensor:
-    return functional.adaptive_avg_pool2d(energies, grid).log1p_()
 
 
 @cache

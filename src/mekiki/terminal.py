@@ -316,6 +316,55 @@ def judged_lines(judged: Mapping[str, Any]) -> None:
         console.print(f"results: {judged['output']}")
 
 
+def exported_lines(told: Mapping[str, Any]) -> None:
+    """What was written, how it compares with the program, and what eight bits cost."""
+    console = out()
+    height, width = told["size"]
+    console.print(
+        f"{told['file']}: opset {told['opset']}, photographs of {height}×{width} pixels ({told['mode']}), "
+        f"{told['bytes'] / 1e6:.1f} MB; gives {', '.join(told['outputs'])}"
+    )
+    _parity_table(console, told["parity"], "the graph beside the program")
+    times = told["milliseconds"]
+    console.print(
+        f"one photograph: {times['onnxruntime']:.1f} ms with onnxruntime, {times['program']:.1f} ms with the program "
+        f"({told['threads']} thread(s))"
+    )
+    costs = told["costs"]
+    if costs is not None:
+        _parity_table(console, costs["parity"], "what eight bits cost: the written graph beside the program")
+        size, spent = costs["bytes"], costs["milliseconds"]
+        console.print(
+            f"{size['float'] / 1e6:.1f} MB become {size['int8'] / 1e6:.1f} MB, {spent['float']:.1f} ms become "
+            f"{spent['int8']:.1f} ms; the threshold is that of the run and was not set anew"
+        )
+
+
+def _parity_table(console: Console, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in ("images", "number", "verdicts differ", "score", "vector", "nearest to the threshold"):
+        table.add_column(name, justify="left" if name == "images" else "right")
+    for row in rows:
+        judged = row["nearest"] is not None
+        table.add_row(
+            row["group"],
+            str(row["images"]),
+            str(row["verdicts"]),
+            f"{row['score']:.1e}" if row["score"] else "–",
+            f"{row['vector']:.1e}",
+            f"{row['nearest']:.1e}" if judged else "–",
+        )
+    console.print(table)
+    for row in rows:
+        for name, what in (
+            ("steps", "lie on a step of the score"),
+            ("on_threshold", "lie on the threshold"),
+            ("taught", "were taught, which only the program knows"),
+        ):
+            if row[name]:
+                console.print(f"{row['group']}: {row[name]} {what}")
+
+
 def lessons_table(entries: Sequence[Mapping[str, Any]]) -> None:
     """What was taught, by whom and when."""
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -387,6 +387,17 @@ class Backbone:
         self._check_grid(layer)
         return self._grid(self._hidden(prepared, [layer])[layer], layer, prepared).mean((1, 2))
 
+    def grids(self, prepared: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """What layers see place by place, `[B, 3, h, w]` as prepared → `[B, h', w', d]` each.
+
+        The network is passed to its end, so that whoever writes down what it does can follow; see `mekiki.exporting`.
+        """
+        options: dict[str, Any] = self._options if tuple(prepared.shape[2:]) != self._trained_at else {}
+        states = self.model(prepared, output_hidden_states=True, **options).hidden_states
+        for layer in layers:
+            self._check_grid(layer)
+        return {layer: self._grid(states[layer], layer, prepared) for layer in layers}
+
     def target(self, size: Size, height: int, width: int) -> tuple[int, int]:
         """What an image of this height and width is brought to.
 
@@ -487,7 +498,7 @@ class Backbone:
                 f"{self.name}: layer {number} gives {state.shape[1]} tokens for {batch.shape[2]}×{batch.shape[3]} "
                 f"pixels, not {layer.special} + {height}×{width}; use its own size {self.input_size}"
             )
-        return state[:, layer.special :].reshape(len(state), height, width, layer.dim)
+        return state[:, layer.special :].reshape(state.shape[0], height, width, layer.dim)
 
     def _check_grid(self, number: int) -> None:
         if not self._read[number].grid:

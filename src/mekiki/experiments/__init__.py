@@ -4,7 +4,7 @@ from mekiki.experiments.comparing import COLUMNS, compare
 from mekiki.experiments.demonstration import demo
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import Snapshots, keep_snapshot, read_snapshots
-from mekiki.experiments.training import Result, train_run
+from mekiki.experiments.training import Result, take_part, train_run
 from mekiki.experiments.using import distance_of, embed_images, evaluate_run, examine
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "examine",
     "keep_snapshot",
     "read_snapshots",
+    "take_part",
     "train_run",
 ]

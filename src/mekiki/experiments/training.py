@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ from mekiki.progress import Progress, silent
 from mekiki.runs import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import History
 from mekiki.training.doctor import is_collapsed
+from mekiki.training.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 ACCURACIES = ("accuracy", "pair_accuracy", "triplet_accuracy")
 
@@ -60,6 +64,7 @@ def train_run(
     projection: str = "pca",
     command: str = "",
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
     snapshots: bool = False,
     progress: Progress = silent,
 ) -> Result:
@@ -74,6 +79,7 @@ def train_run(
         projection: `"pca"` or `"tsne"`, for vectors of more than two dimensions.
         command: the command line, to be kept with the run.
         on_epoch: called after each epoch with its row and the doctor's findings.
+        fabric: where several processes train together: all joined, this one the first; the others `take_part`.
         snapshots: keep where the same images, up to 2,000, lie after each epoch; see `mekiki.experiments.snapshots`.
         progress: called during long steps.
 
@@ -86,7 +92,17 @@ def train_run(
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
     with locked(folder, "training", patience=0, role="training"):
         return _trained(
-            request, split, embedder, Run(folder), resume, projection, command, on_epoch, snapshots, progress
+            request,
+            split,
+            embedder,
+            Run(folder),
+            resume,
+            projection,
+            command,
+            on_epoch,
+            fabric,
+            snapshots,
+            progress,
         )
 
 
@@ -99,16 +115,20 @@ def _trained(
     projection: str,
     command: str,
     on_epoch: OnEpoch | None,
+    fabric: Fabric | None,
     snapshots: bool,
     progress: Progress,
 ) -> Result:
     train, test = split
-    started = run.begin(resume=resume)
-    fingerprint = {"train": train.fingerprint(), "test": test.fingerprint()}
+    ranks = ALONE if fabric is None else Ranks.of(fabric)
+    started = ranks.told(lambda: run.begin(resume=resume))
+    fingerprint = _fingerprint(split)
+    done = None
     if run.complete:
         done = _as_it_is(run, embedder, fingerprint, projection, split, progress)
-        if done is not None:
-            return done
+    if ranks.told(lambda: done is not None):
+        assert done is not None
+        return done
 
     looked_at: list[tuple[NDArray[np.int64], Vectors]] = []
 
@@ -131,6 +151,7 @@ def _trained(
             resume=started,
             identity={"data": fingerprint},
             on_epoch=after_epoch,
+            fabric=fabric,
             on_vectors=(lambda *seen: looked_at.append(seen)) if snapshots else None,
             progress=progress,
         )
@@ -163,6 +184,37 @@ def _trained(
         write_json(new / METRICS, metrics)
         draw_run(new, embedder, split, vectors, evaluation, overlap, metrics, about, projection, progress)
     return Result(run, embedder, finite(metrics), overlap, vectors)
+
+
+def take_part(split: ImageSplit, embedder: Embedder, folder: Path, fabric: Fabric) -> None:
+    """What every process but the first does while that is in `train_run`: its share of the work, and no writing.
+
+    Args:
+        split: the same images.
+        embedder: the same settings.
+        folder: the run folder; only the first process reads and writes it.
+        fabric: all processes, joined.
+
+    Raises:
+        InputError: the first process cannot go on, or has other images.
+    """
+    ranks = Ranks.of(fabric)
+    started = ranks.told(lambda: False)
+    if ranks.told(lambda: False):  # the run is complete as it is
+        return
+    embedder.fit(
+        split.train.pixels,
+        split.train.labels,
+        validation=(split.test.pixels, split.test.labels),
+        checkpoint=Run(folder).checkpoint,
+        resume=started,
+        identity={"data": _fingerprint(split)},
+        fabric=fabric,
+    )
+
+
+def _fingerprint(split: ImageSplit) -> dict[str, str]:
+    return {"train": split.train.fingerprint(), "test": split.test.fingerprint()}
 
 
 def _as_it_is(

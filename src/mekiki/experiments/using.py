@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mekiki.datasets import NAMES, iter_images, load_one
+from mekiki.datasets.remote import RemoteStream, is_url
 from mekiki.embedder import Distance, Embedder
 from mekiki.errors import DataWarning, InputError
 from mekiki.evaluation import evaluate
@@ -79,8 +80,8 @@ def embed_images(
 
     Args:
         folder: the run.
-        data: an image file, a folder of images at any depth (labels are not looked for), or a data set by name or
-            `.npz`, whose train and test sides both are embedded with their labels.
+        data: an image file, a folder of images at any depth (labels are not looked for), a URL of either that fsspec
+            knows, or a data set by name or `.npz`, whose train and test sides both are embedded with their labels.
         output: a `.npz`, `.parquet` or `.csv` file.
         root: where a named data set lies.
         progress: called during long steps.
@@ -96,7 +97,15 @@ def embed_images(
     parts: list[Vectors] = []
     notes: list[str] = []
     path = Path(data)
-    if data not in NAMES and path.suffix.lower() != ".npz":
+    if is_url(data):
+        block = block_length(embedder.encoder_)
+        remote = RemoteStream(data, size=(height, width), channels=channels, batch=block, progress=progress)
+        for pixels, block_names in remote:
+            parts.append(embedder.transform(pixels))
+            names += block_names
+        notes += remote.notes
+        labels = [""] * len(names)
+    elif data not in NAMES and path.suffix.lower() != ".npz":
         block = block_length(embedder.encoder_)  # a whole number of the network's, so that none is padded
         stream = iter_images(path, size=(height, width), channels=channels, batch=block, progress=progress)
         for pixels, block_names in stream:

@@ -99,6 +99,10 @@ class BackboneEye:
 
     Args:
         backbone: the pretrained encoder.
+
+    Attributes:
+        layers: the two layers.
+        twice: whether the first looks once more.
     """
 
     channels = 3
@@ -108,7 +112,7 @@ class BackboneEye:
         self.name = f"hf:{backbone.place}"
         self.fingerprint = backbone.fingerprint
         self.layers = sorted({max(1, round(depth * (backbone.layers - 1))) for depth in DEPTHS})
-        self._twice = False
+        self.twice = False
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """The photograph's own proportions, at most `ROOM` times the pixels of the backbone's size."""
@@ -117,7 +121,7 @@ class BackboneEye:
     def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
         """See whether OK photographs have other proportions than the backbone."""
         own = self.backbone.input_size[0] / self.backbone.input_size[1]
-        self._twice = any(
+        self.twice = any(
             not 1 / SQUEEZED <= image.shape[0] / image.shape[1] / own <= SQUEEZED
             for images in blocks
             for image in images
@@ -127,7 +131,7 @@ class BackboneEye:
         """Views of photographs, and the patches they were made of."""
         first = self.layers[0]
         looks: list[tuple[list[int], Size, str]] = [(self.layers, None, "")]
-        if self._twice:
+        if self.twice:
             looks.append(([first], "proportions", ", proportions kept"))
         # One photograph and look at a time, as many at once as there are processors: sooner than one with all threads.
         found = side_by_side(
@@ -152,11 +156,11 @@ class BackboneEye:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
-        return {"twice": np.array([self._twice])}
+        return {"twice": np.array([self.twice])}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `arrays` gave."""
-        self._twice = bool(arrays["twice"][0])
+        self.twice = bool(arrays["twice"][0])
 
 
 class FilterEye:
@@ -297,15 +301,16 @@ def quartered(patches: Floats) -> Floats:
     """
     height, width = patches.shape[1:3]
     means, spreads = [], []
-    for rows in _cuts(height):
-        for columns in _cuts(width):
+    for rows in cuts(height):
+        for columns in cuts(width):
             part = patches[:, rows, columns].reshape(len(patches), -1, patches.shape[3])
             means.append(part.mean(axis=1))
             spreads.append(part.std(axis=1))
     return np.concatenate(means + spreads, axis=1).astype(np.float32)
 
 
-def _cuts(length: int) -> list[slice]:
+def cuts(length: int) -> list[slice]:
+    """Where a side of the grid is cut into `QUARTERS` parts; one of a single place is not."""
     number = min(QUARTERS, length)
     return [slice(i * length // number, (i + 1) * length // number) for i in range(number)]
 
@@ -326,7 +331,7 @@ def attributed(patches: Floats, slopes: Slopes) -> Floats:
         (1, 2)
     """
     number, height, width, channels = patches.shape
-    parts = [(rows, columns) for rows in _cuts(height) for columns in _cuts(width)]
+    parts = [(rows, columns) for rows in cuts(height) for columns in cuts(width)]
     shape = (2, len(parts), channels)
     centres = slopes.centre.reshape(shape)
     pulls = slopes.values.reshape(number, *shape)

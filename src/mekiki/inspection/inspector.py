@@ -156,6 +156,7 @@ class Inspector:
         judge: what decides.
         examples: OK and NG parts to compare with.
         lessons: what people taught.
+        namer: what names the kinds of defects; `None` without NG examples.
         facts: how it was calibrated.
         conditions: how the OK parts were photographed.
     """
@@ -230,7 +231,7 @@ class Inspector:
         """Put what has been taught in force; called when the book has changed."""
         lessons = self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of)
         self.judge.teach(lessons)
-        self._namer = self._learn_kinds(lessons)
+        self.namer = self._learn_kinds(lessons)
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
 
     def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
@@ -255,7 +256,7 @@ class Inspector:
         """
         done = 0
         for block in photographs(paths, self.eye.frame, self.eye.channels):
-            yield from self._judge_block(block, where)
+            yield from self.judge_block(block, where)
             done += len(block)
             progress("judging", done, len(paths))
 
@@ -265,7 +266,8 @@ class Inspector:
         (verdict,) = self.judge_files([path], where=where)
         return verdict
 
-    def _judge_block(self, block: Sequence[Photograph], where: bool) -> Iterator[Verdict]:
+    def judge_block(self, block: Sequence[Photograph], where: bool = False) -> Iterator[Verdict]:
+        """Verdicts on photographs that have been read."""
         pixels = [one.pixels for one in block if one.pixels is not None]
         sight = self.eye.see(pixels) if pixels else Sight({})
         row = 0
@@ -290,8 +292,8 @@ class Inspector:
         elif ng and why == "lessons":
             lesson = self.judge.lessons[said.lesson[0]]
             why, kind = f"like {lesson.note}", kind_of(lesson)
-        elif ng and self._namer is not None:
-            kind = str(self._namer.predict(vector[None])[0])
+        elif ng and self.namer is not None:
+            kind = str(self.namer.predict(vector[None])[0])
         like_ok, like_ng = self._alike(vector)
         return Verdict(
             one.path,

@@ -623,16 +623,34 @@ def _checked_rank(number: int, false_reject: float, confidence: float | None) ->
 def _surprise(scores: Scores, calibration: Scores) -> Scores:
     """−log p up to a high quantile of the calibration scores, and on from there as a straight line."""
     known = np.sort(calibration)
-    beyond = min(max(round(_TAIL_SHARE * len(known)), _TAIL_LEAST), len(known) - 1)
     near = -np.log(p_values(scores, known))
     if known[-1] / 2 - known[0] / 2 > 1e150:  # sums of differences, or squares, would not be finite
         scores, known = scores * _SHRINK, known * _SHRINK
-    start = known[-1 - beyond]
-    excess = float((known[len(known) - beyond :] - start).mean()) if beyond else 0.0
-    slope = excess or float((known - start).std()) or 1.0  # scores that hardly vary say nothing of their tail
+    start, height, scale = tail(known)
     with np.errstate(over="ignore"):  # farther than a number can say is infinitely far
-        line = np.log((len(known) + 1) / (beyond + 1)) + (scores - start) / slope
+        line = height + (scores - start) / scale
     return np.where(scores > start, line, near)
+
+
+def tail(calibration: ArrayLike) -> tuple[float, float, float]:
+    """The straight line on which the surprise of `combine_scores` goes on beyond a high quantile.
+
+    Args:
+        calibration: `[n]` scores of OK parts.
+
+    Returns:
+        Where it starts, the surprise there, and how much more score brings 1 more surprise.
+
+    Example:
+        >>> tail(range(100))
+        (89.0, 2.217..., 5.5)
+    """
+    known = np.sort(_calibration_scores(calibration))
+    beyond = min(max(round(_TAIL_SHARE * len(known)), _TAIL_LEAST), len(known) - 1)
+    start = float(known[-1 - beyond])
+    excess = float((known[len(known) - beyond :] - start).mean()) if beyond else 0.0
+    scale = excess or float((known - start).std()) or 1.0  # scores that hardly vary say nothing of their tail
+    return start, float(np.log((len(known) + 1) / (beyond + 1))), scale
 
 
 def joined_surprise(surprise: Scores, how: str) -> Scores:

@@ -218,6 +218,33 @@ class NearestClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             named[unlike] = self.none_label_
         return named
 
+    def rule(self) -> Rule:
+        """What `predict` goes by, as numbers, for whoever cannot call it.
+
+        Raises:
+            InputError: neighbours vote, which is no rule of this form.
+        """
+        check_is_fitted(self)
+        if self.anchor == "knn":
+            raise InputError('anchor "knn" has no such rule; use "mean" or "each"')
+        scale, offset = np.ones(len(self.classes_)), np.zeros(len(self.classes_))
+        if self.anchor == "mean" and self.metric == "within" and np.isfinite(self.spread_).all():
+            scale, offset = self.spread_, np.log(self.spread_) - 1 / self.counts_
+        mean = self.anchor == "mean"
+        return Rule(
+            self._metric.mean,
+            1 / self._metric.scale,
+            self._metric.directions,
+            self._metric.gains,
+            self._metric.gain,
+            self._means if mean else self._examples,
+            np.arange(len(self.classes_)) if mean else self._members,
+            scale,
+            offset,
+            [] if self.none_of_these is None else self._compared_with()[0],
+            self.none_of_these,
+        )
+
     def _squared(self, whitened: Floats) -> Floats:
         """D² to each class, `[N, C]`."""
         if self.anchor == "mean":
@@ -305,6 +332,39 @@ class NearestClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 DataWarning,
                 stacklevel=4,
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """How a part is named: the class with the least D²/scale + offset, D² being that to its nearest anchor.
+
+    With z = (x − mean)·inverse, vectors are compared as gain·z + ((z·directionsᵀ)·gains)·directions.
+
+    Attributes:
+        mean: float64 `[d]`.
+        inverse: float64 `[d]`.
+        directions: float64 `[r, d]`.
+        gains: float64 `[r]`.
+        gain: a number.
+        anchors: float64 `[m, d]`, as they are compared.
+        members: int64 `[m]`, of which class each is.
+        scale: float64 `[C]`.
+        offset: float64 `[C]`.
+        known: for each class the D² by which p-values are told; empty where every part gets a class.
+        none_of_these: a part whose p-values are all at most this is of no class.
+    """
+
+    mean: Floats
+    inverse: Floats
+    directions: Floats
+    gains: Floats
+    gain: float
+    anchors: Floats
+    members: NDArray[np.int64]
+    scale: Floats
+    offset: Floats
+    known: list[Floats]
+    none_of_these: float | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,7 @@ class Augmentation:
         if self.border not in get_args(Border):
             raise not_known("augmentation border", self.border, get_args(Border))
 
-    def __call__(self, stored: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, stored: Tensor, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
         """Change a batch.
 
         Args:
@@ -108,10 +108,12 @@ class Augmentation:
             generator: where all chance comes from. It is on the processor, wherever the images are, so that a seed
                 means the same changes on every device. Each change has draws of its own: leaving one out leaves
                 the others of that call as they were.
+            share: change these of the batch only, as they are changed among all.
 
         Returns:
-            float32 of the same shape, in the units of `stored`, on its device. Values of uint8 images stay within
-            0…255, those of float images are not clamped. Where nothing is to change, `stored` itself as float32.
+            float32 of the same shape (or of the share's), in the units of `stored`, on its device. Values of uint8
+            images stay within 0…255, those of float images are not clamped. Where nothing is to change, `stored` itself
+            as float32.
 
         Raises:
             InputError: `stored` is not a batch of images.
@@ -122,14 +124,19 @@ class Augmentation:
                 f"{list(stored.shape)}; leave it out"
             )
         draws = torch.rand(11, len(stored), generator=generator, dtype=torch.float32) * 2 - 1
-        numbers = stored.to(torch.float32)
+        # For each image the points of its grid along x, then along y.
+        points = 2 * self.elastic_grid**2 if self.elastic else 0
+        noise = torch.randn(len(stored), points, generator=generator, dtype=torch.float32)
+        byte = stored.dtype == torch.uint8
+        unit: Tensor | float = 255.0 if byte or not self.brightness else stored.float().std(correction=0)
+        draws, noise = draws[:, share], noise[share]
+        numbers = stored[share].to(torch.float32)
         images = numbers.unsqueeze(1) if stored.ndim == 3 else numbers.permute(0, 3, 1, 2)
         if self._moves:
-            places = self._places(draws[:9], generator, images)
+            places = self._places(draws[:9], noise, images)
             images = functional.grid_sample(images, places, padding_mode=self.border, align_corners=False)
         if self.brightness or self.contrast:
-            byte = stored.dtype == torch.uint8
-            images = self._relit(draws[9:], images, 255.0 if byte else numbers.std(correction=0))
+            images = self._relit(draws[9:], images, unit)
             if byte:  # resampling alone stays between the values there are
                 images.clamp_(0.0, 255.0)
         return images.squeeze(1) if stored.ndim == 3 else images.permute(0, 2, 3, 1)
@@ -140,7 +147,7 @@ class Augmentation:
         amounts = (self.rotate, self.shift, self.scale, self.shear, self.elastic)
         return self.flip or self.quarter_turns or any(amounts)
 
-    def _places(self, draws: Tensor, generator: torch.Generator, images: Tensor) -> Tensor:
+    def _places(self, draws: Tensor, noise: Tensor, images: Tensor) -> Tensor:
         """Where each pixel of the result is looked up: `[B, H, W, 2]`, x and y, −1…1 from edge to edge."""
         height, width = images.shape[2:]
         angle, right, down, wide, high, lean, mirror_x, mirror_y, turn = draws
@@ -158,8 +165,7 @@ class Augmentation:
         # From pixels to sides of length 2.
         amounts = torch.stack((x_row * (2 / width), y_row * (2 / height))).permute(2, 0, 1).reshape(-1, 3)
         if self.elastic:
-            noise = torch.randn(len(amounts), self.elastic_grid**2, generator=generator, dtype=torch.float32)
-            amounts = torch.cat((amounts, noise * (2 * self.elastic)), 1)
+            amounts = torch.cat((amounts, noise.view(-1, self.elastic_grid**2) * (2 * self.elastic)), 1)
         waves = _waves(height, width, self.elastic_grid if self.elastic else 0, images.device)
         # One product for the affine and the elastic part: apart, they would pass over the places twice.
         places = amounts.to(images.device) @ waves

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ from mekiki.training.augment import Augmentation
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.doctor import effective_rank, spread
 from mekiki.training.objectives import Batch, Objective, Outcome
+from mekiki.training.ranks import ALONE, Ranks
 from mekiki.training.schedules import NEEDS_LENGTH, schedule
+from mekiki.training.shared_norm import SharedBatchNorm2d, shared_batch_norm
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -114,6 +117,10 @@ def train(
     Everything random in an epoch is drawn from a generator seeded by the seed and the number of the epoch, so a
     training that is resumed goes on bit for bit as if it had never stopped.
 
+    Where Fabric has joined several processes, each does its share of every batch (see `mekiki.training.ranks`): the
+    same history up to rounding, returned by all, and the checkpoint written by the first. A checkpoint does not know
+    how many there were.
+
     Args:
         objective: what is asked of the network; its model and loss are trained.
         encoder: the embedding network inside the objective's model, for the doctor to watch.
@@ -137,16 +144,53 @@ def train(
 
     Raises:
         DivergedError: a loss is not finite; the checkpoint holds the last good epoch.
-        InputError: the checkpoint to resume was made with other settings.
+        InputError: the checkpoint to resume was made with other settings, or another process has other data.
     """
+    ranks = Ranks.of(fabric)
+    with shared_batch_norm(objective.model, ranks) as norms:
+        return _train(
+            objective,
+            encoder,
+            examples,
+            validation=validation,
+            settings=settings,
+            fabric=fabric,
+            ranks=ranks,
+            norms=norms,
+            checkpoint=checkpoint,
+            resume=resume,
+            identity=identity,
+            on_epoch=on_epoch if ranks.first else None,
+            on_vectors=on_vectors if ranks.first else None,
+            progress=progress if ranks.first else silent,
+        )
+
+
+def _train(
+    objective: Objective,
+    encoder: nn.Module,
+    examples: Examples,
+    *,
+    validation: Examples | None,
+    settings: TrainingSettings,
+    fabric: Fabric,
+    ranks: Ranks,
+    norms: Sequence[SharedBatchNorm2d],
+    checkpoint: Path | None,
+    resume: bool,
+    identity: Mapping[str, Any] | None,
+    on_epoch: Callable[[History], None] | None,
+    on_vectors: OnVectors | None,
+    progress: Progress,
+) -> History:
     parameters = [*objective.model.parameters(), *objective.loss.parameters()]
     objective.loss.to(fabric.device)
     # One pass over the weights instead of a dozen; Apple's backend has no kernel for it.
     adam = FusedAdam if fabric.device.type in FUSED_ON else torch.optim.Adam
     model, optimizer = objective.model, adam(parameters, lr=settings.lr)
     wrapped = fabric.setup(model, optimizer)
-    if fabric.world_size > 1:  # alone, the wrappers would do nothing but cost
-        model, optimizer = wrapped
+    if not ranks.alone:  # alone, the wrapper would do nothing but cost
+        model = wrapped[0]
     examples = examples.resident(fabric.device)
     fixed: list[Batch] = []
     if validation is not None:
@@ -158,10 +202,11 @@ def train(
     identity = dict(identity or {}) | asdict(settings)
     if settings.schedule not in NEEDS_LENGTH:  # then a longer training is the same one gone on with
         del identity["epochs"]
+    ranks.check_same("settings or data", identity)
     history: History = {}
     done = 0
     if resume and checkpoint is not None:
-        saved = read_checkpoint(checkpoint)
+        saved = ranks.told(partial(read_checkpoint, checkpoint))
         _check_identity(checkpoint, saved.settings, identity)
         if saved.epoch > settings.epochs:
             raise InputError(
@@ -170,7 +215,7 @@ def train(
         restore(saved, model=objective.model, loss=objective.loss, optimizer=optimizer)
         history, done = saved.history, saved.epoch
 
-    learner = _Learner(objective, model, optimizer, settings, fabric)
+    learner = _Learner(objective, model, optimizer, settings, fabric, ranks, norms)
     for epoch in range(done, settings.epochs):
         epoch_seed = settings.seed * 1_000_003 + epoch
         generator = torch.Generator().manual_seed(epoch_seed)
@@ -180,8 +225,8 @@ def train(
             torch.manual_seed(epoch_seed)
             row, images = learner.pass_over(examples, epoch, generator, consider, progress)
             seconds = time.perf_counter() - start
-            row |= _validate(objective, fixed, validation, fabric, consider)
-            vectors = _vectors(encoder, watched, sample, fabric)
+            row |= _validate(objective, fixed, validation, fabric, ranks, consider)
+            vectors = _vectors(encoder, watched, sample, fabric, ranks)
             row |= _watch(vectors)
         # The loss alone does not tell: a pair infinitely far apart has no loss, and a gradient that is no number.
         if not all(math.isfinite(row[name]) for name in ("train_loss", "spread")):
@@ -194,7 +239,7 @@ def train(
         row |= {"seconds": seconds, "images_per_second": images / seconds}
         for name, value in ({"epoch": float(epoch + 1)} | row).items():
             history.setdefault(name, []).append(value)
-        if checkpoint is not None:
+        if checkpoint is not None and ranks.first:
             save_checkpoint(
                 checkpoint,
                 model=objective.model,
@@ -220,6 +265,8 @@ class _Learner:
     optimizer: torch.optim.Optimizer
     settings: TrainingSettings
     fabric: Fabric
+    ranks: Ranks
+    norms: Sequence[SharedBatchNorm2d]
 
     def pass_over(
         self,
@@ -233,31 +280,36 @@ class _Learner:
         self.model.train()
         batches = self.objective.train_batches(examples.labels, generator)
         parameters = [*self.objective.model.parameters(), *self.objective.loss.parameters()]
+        device, ranks = self.fabric.device, self.ranks
         factor = schedule(self.settings.schedule)
         augment, label = self.settings.augment, _numbered(epoch, self.settings)
-        sums = _Sums()
+        sums = _Sums(ranks, device)
+        # What is changed at random draws for the whole batch, whoever does which part of it.
+        ahead = _taken_ahead(examples, batches, device, ALONE if augment is not None else ranks)
         images, rates, running = 0, 0.0, math.nan
         start = time.perf_counter()
-        for step, (batch, taken) in enumerate(_taken_ahead(examples, batches, self.fabric.device)):
+        for step, (batch, taken) in enumerate(ahead):
             consider()
             rate = self.settings.lr * factor(epoch + (step + 0.5) / len(batches), self.settings.epochs)
             rates += rate
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             if augment is not None:
-                taken = [augment(side, generator) for side in taken]
-            outcome = self.objective.training_outcome(self.model(*taken), batch.target.to(self.fabric.device))
-            loss = outcome.losses.mean()
+                share = ranks.share(len(batch.target))
+                taken = [augment(side, generator, share) for side in taken]
+            outcome, loss = self._asked(batch, taken)
             for parameter in parameters:  # what zero_grad does, without its profiling hook
                 parameter.grad = None
             self.fabric.backward(loss)
+            ranks.average_gradients(self.objective.loss)
             self.optimizer.step()
             if step % SWEEP_EVERY == 0:
                 _sweep(self.optimizer)
-            sums.add(outcome)
+            sums.add(outcome, len(batch.target), self.objective.whole_batches)
             images += sum(len(side) for side in batch.sides)
             if step % REPORT_EVERY == 0:
-                running = loss.item()
+                (total,) = ranks.summed([loss.item()], device)
+                running = total / ranks.size
                 if not math.isfinite(running):
                     break
                 pace = images / (time.perf_counter() - start)
@@ -275,18 +327,39 @@ class _Learner:
             row[self.objective.accuracy_name] = means["correct"]
         return row, images
 
+    def _asked(self, batch: Batch, taken: list[Tensor]) -> tuple[Outcome, Tensor]:
+        """What came of this process's share of a batch, and what to take the gradient of.
+
+        The wrapped model averages gradients over processes, so what is averaged must be the loss of the whole batch.
+        """
+        number, ranks = len(batch.target), self.ranks
+        for norm in self.norms:
+            norm.divided = ranks.divides(number)
+        outputs = self.model(*taken)
+        if self.objective.whole_batches:
+            several = outputs if isinstance(outputs, tuple) else (outputs,)
+            whole = tuple(ranks.gathered(each, number) for each in several)
+            outputs = whole if isinstance(outputs, tuple) else whole[0]
+            outcome = self.objective.training_outcome(outputs, batch.target.to(self.fabric.device))
+            return outcome, outcome.losses.mean()
+        target = batch.target[ranks.share(number)].to(self.fabric.device)
+        outcome = self.objective.training_outcome(outputs, target)
+        if ranks.alone or not ranks.divides(number):
+            return outcome, outcome.losses.mean()
+        return outcome, outcome.losses.sum() * (ranks.size / number)
+
 
 def _numbered(epoch: int, settings: TrainingSettings) -> str:
     return f"epoch {epoch + 1}/{settings.epochs}"
 
 
 def _taken_ahead(
-    examples: Examples, batches: list[Batch], device: torch.device
+    examples: Examples, batches: list[Batch], device: torch.device, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Batch, list[Tensor]]]:
     """Each batch with its examples; those that lie on a disk are read one batch ahead, while the network works."""
 
     def take(batch: Batch) -> list[Tensor]:
-        return [examples.take(side, device) for side in batch.sides]
+        return [examples.take(side[ranks.share(len(side))], device) for side in batch.sides]
 
     if not isinstance(examples.stored, np.memmap):
         yield from ((batch, take(batch)) for batch in batches)
@@ -306,16 +379,17 @@ def _validate(
     fixed: list[Batch],
     validation: Examples | None,
     fabric: Fabric,
+    ranks: Ranks,
     consider: Callable[[], None],
 ) -> dict[str, float]:
     if validation is None or not fixed:
         return {"val_loss": math.nan}
     objective.validation_model.eval()
-    sums = _Sums()
-    for batch in fixed:
+    sums = _Sums(ranks, fabric.device)
+    for batch in fixed[ranks.rank :: ranks.size]:
         consider()
         outputs = objective.validation_model(*(validation.take(side, fabric.device) for side in batch.sides))
-        sums.add(objective.validation_outcome(outputs, batch.target.to(fabric.device)))
+        sums.take(objective.validation_outcome(outputs, batch.target.to(fabric.device)))
     means = sums.means()
     row = {"val_loss": means["loss"]}
     if "correct" in means:
@@ -323,10 +397,12 @@ def _validate(
     return row
 
 
-def _vectors(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric) -> Tensor:
+def _vectors(encoder: nn.Module, watched: Examples, sample: Tensor, fabric: Fabric, ranks: Ranks) -> Tensor:
     block = block_length(encoder)
-    parts = (sample[start : start + block] for start in range(0, len(sample), block))
-    return torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
+    own = sample[ranks.share(len(sample))]
+    parts = (own[start : start + block] for start in range(0, len(own), block))
+    vectors = torch.cat([embed(encoder, watched.take(part, fabric.device)) for part in parts])
+    return ranks.gathered(vectors.to(fabric.device), len(sample)).cpu()
 
 
 def _watch(vectors: Tensor) -> dict[str, float]:
@@ -352,14 +428,21 @@ def _sweep(optimizer: torch.optim.Optimizer) -> None:
 
 
 class _Sums:
-    """Means over items, not over batches: a short last batch counts for what it holds."""
+    """Means over items, not over batches: a short last batch counts for what it holds; over all processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        self.ranks, self.device = ranks, device
         self.waiting: list[Outcome] = []
         self.loss = self.zero = self.correct = 0.0
         self.items = self.judged = 0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome, number: int, whole: bool) -> None:
+        """Take the outcome of a batch of `number` items; the first counts for all what each of them has done whole."""
+        if self.ranks.first or (self.ranks.divides(number) and not whole):
+            self.take(outcome)
+
+    def take(self, outcome: Outcome) -> None:
+        """Take an outcome that no other process has."""
         # Added up only every so often: on a step's few numbers that would cost as much as the loss itself.
         self.waiting.append(Outcome(outcome.losses.detach(), outcome.correct))
         if len(self.waiting) == FOLD_EVERY:
@@ -367,8 +450,10 @@ class _Sums:
 
     def means(self) -> dict[str, float]:
         self._fold()
-        result = {"loss": self.loss / self.items, "zero": self.zero / self.items}
-        return result | ({"correct": self.correct / self.judged} if self.judged else {})
+        own = [self.loss, self.zero, self.correct, self.items, self.judged]
+        loss, zero, correct, items, judged = self.ranks.summed(own, self.device)
+        result = {"loss": loss / items, "zero": zero / items}
+        return result | ({"correct": correct / judged} if judged else {})
 
     def _fold(self) -> None:
         if not self.waiting:

@@ -86,6 +86,11 @@ class Objective(Protocol):
         ...
 
     @property
+    def whole_batches(self) -> bool:
+        """Whether the loss needs the vectors of a whole batch at once, and not of one item after another."""
+        ...
+
+    @property
     def accuracy_name(self) -> str:
         """How `Outcome.correct` is called in the history."""
         ...
@@ -111,6 +116,7 @@ class Classification:
     """Softmax cross-entropy on one example at a time."""
 
     accuracy_name = "accuracy"
+    whole_batches = False
     margin = None
     constant_loss = None
 
@@ -139,6 +145,7 @@ class SiamesePairs:
     """The post's protocol: one partner an image and epoch, half of them positive; contrastive loss."""
 
     accuracy_name = "pair_accuracy"
+    whole_batches = False
 
     def __init__(self, encoder: nn.Module, margin: float, batch_size: int) -> None:
         self.model = self.validation_model = SiameseNet(encoder)
@@ -170,6 +177,7 @@ class RandomTriplets:
     """One random positive and one random negative an image and epoch; triplet loss."""
 
     accuracy_name = "triplet_accuracy"
+    whole_batches = False
 
     def __init__(self, encoder: nn.Module, margin: float, batch_size: int, *, squared: bool = False) -> None:
         self.model = self.validation_model = TripletNet(encoder)
@@ -205,6 +213,8 @@ class InBatch:
     Validation is done as `validated_by` does it, so that `online-contrastive` reads on the scale of `contrastive` and
     `online-triplet` on that of `triplet`. Other losses are validated by themselves, on fixed batches.
     """
+
+    whole_batches = True
 
     def __init__(
         self,
