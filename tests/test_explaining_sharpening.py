@@ -197,3 +197,13 @@ def test_what_cannot_be_sharpened_is_told(run_once, spots, tmp_path):
     with pytest.raises(InputError, match="defect, place and severity"):
         explaining.sharpen(run, plain)
     assert not (run / FOLDER).exists()
+
+
+def test_a_sharpened_run_still_finds_its_past_cases(mekiki, sharp_once, spots, tmp_path):
+    pytest.importorskip("lancedb")
+    run = shutil.copytree(sharp_once[0], tmp_path / "run")
+    photographs = [spots / "photos" / f"{number:03}.png" for number in range(20)]
+    assert mekiki("remember", run, *photographs).code == 0
+    found = mekiki("search", run, photographs[4], "-k", "3", "--json").json["found"]
+    told = mekiki("describe", run, photographs[4], "--format", "json").json
+    assert told["cases"] == [case["id"] for case in found]
