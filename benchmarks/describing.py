@@ -28,12 +28,12 @@ SCENE_GAP = 45
 """Numbers in file names that are farther apart than this are of two parts; a guess from the names."""
 PER_CLASS = 2000
 """Surfaces of each class that the eye learns from."""
-SHARPENING = 20_000
+SHARPENING = 40_000
 """Surfaces with a report and a mask that the eye is sharpened by."""
-REPORTS = 8000
+REPORTS = 6000
 """Surfaces with a report in each language."""
 EYE_EPOCHS = 20
-SHARP_EPOCHS = 9
+SHARP_EPOCHS = 8
 EPOCHS = {"surfaces": 12, "tiles": 20}
 TIMED = 30
 
