@@ -310,6 +310,7 @@ def test_lasso_shows_a_grid_of_pictures_and_filters_hide(address, visit):
     assert page.locator(".legend button[aria-pressed=false]").count() == 0
 
 
+@pytest.mark.slow
 def test_a_lasso_takes_those_inside_and_no_others(address, visit):
     page = visit(address, "map")
     shown(page, "judge")
@@ -320,6 +321,7 @@ def test_a_lasso_takes_those_inside_and_no_others(address, visit):
     assert near <= count_in(page.locator("aside h2")) <= near + 3
 
 
+@pytest.mark.slow
 def test_a_group_is_relabelled_and_called_back(address, visit):
     page = visit(address, "map")
     shown(page, "cases")
@@ -384,6 +386,7 @@ def test_a_photograph_is_described_with_the_cases_cited(address, visit, tmp_path
     hold(lambda: "定型文による回答" in page.locator(".text").inner_text())
 
 
+@pytest.mark.slow
 def test_a_training_is_started_watched_played_and_shown_on_the_map(empty_address, visit):
     page = visit(empty_address, "training")
     page.locator("select option[value=digits]").wait_for(state="attached")

@@ -206,6 +206,7 @@ def test_a_recipe_gives_the_settings_that_are_not_given(mekiki, tmp_path):
     assert "epochs was 3 and is now 4" in refused.err
 
 
+@pytest.mark.slow
 def test_compare_sets_the_nets_of_a_recipe_side_by_side(mekiki, tmp_path):
     said = mekiki("compare", "digits", "--recipe", "best", "--seeds", 1, "--epochs", 1, "--per-class", 30,
                   "--size", 16, "--out", tmp_path / "c", "--json")  # fmt: skip
@@ -258,7 +259,8 @@ def wait_for(path, command):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_cut_off_goes_on_to_the_same_weights(tmp_path, how):
     """Ctrl-C and a power cut: what is there is a whole epoch, and resuming gives what was never interrupted."""
     folder = tmp_path / "run"
@@ -477,7 +479,10 @@ def test_the_pictures_of_earlier_runs_are_no_class(mekiki, tmp_path, monkeypatch
         assert said.json["class_names"] == ["ng", "ok"]
 
 
-@pytest.mark.parametrize("encoding", ["cp932", "cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["cp932", pytest.param("cp1252", marks=pytest.mark.slow), pytest.param("ascii", marks=pytest.mark.slow)],
+)
 def test_any_encoding_of_the_terminal_will_do(run_folder, encoding, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     for arguments in (

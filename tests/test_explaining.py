@@ -161,6 +161,7 @@ def test_strict_tells_a_script_that_it_guesses(mekiki, run, described_parts, tmp
     assert "guess" in mekiki("describe", run, described_parts / "001.png").err
 
 
+@pytest.mark.slow
 def test_vectors_of_ones_own_are_described(mekiki, tmp_path):
     rng = np.random.default_rng(0)
     kinds = rng.integers(0, 2, 240)

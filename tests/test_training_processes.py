@@ -197,6 +197,7 @@ def gone(number):
         return True
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_run_which_another_number_goes_on_with(tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"
     said = ended(started(*command(together, "--epochs", 2, "--json")))

@@ -650,7 +650,8 @@ def tail(calibration: ArrayLike) -> tuple[float, float, float]:
     start = float(known[-1 - beyond])
     excess = float((known[len(known) - beyond :] - start).mean()) if beyond else 0.0
     scale = excess or float((known - start).std()) or 1.0  # scores that hardly vary say nothing of their tail
-    return start, float(np.log((len(known) + 1) / (beyond + 1))), scale
+    # As −log p is computed, to the last bit: else a score just beyond could be less of a surprise.
+    return start, float(-np.log((beyond + 1) / (len(known) + 1))), scale
 
 
 def joined_surprise(surprise: Scores, how: str) -> Scores:
