@@ -322,13 +322,11 @@ def _bad(checked: list[Any]) -> list[Any]:
 def warm() -> None:
     """Import what the commands need, but for LanceDB, whose threads do not live through a fork."""
     import matplotlib.pyplot
-    import torch
 
     import mekiki.experiments.training
     import mekiki.inspection.teaching
     import mekiki.remembering  # noqa: F401
 
-    torch.set_num_threads(1)
     matplotlib.use("Agg")
 
 
@@ -341,7 +339,10 @@ def forked(work: Callable[[Callable[[Any], None]], Any]) -> tuple[int, int]:
         return pid, read
     code = 1
     try:
+        import torch
+
         os.close(read)
+        torch.set_num_threads(1)  # the threads of the parent are not there any more
         warnings.simplefilter("ignore")
 
         def say(what: Any) -> None:
