@@ -158,6 +158,7 @@ def test_doctor_and_data_list(mekiki, run_folder):
     assert {"mnist", "fashion-mnist", "kmnist", "digits", "surfaces"} <= {entry["name"] for entry in listed}
 
 
+@pytest.mark.slow
 def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, tmp_path):
     arguments = (
         "compare",
@@ -432,6 +433,7 @@ def test_a_test_side_too_small_for_pairs_still_gives_a_run(mekiki, tmp_path):
     assert (tmp_path / "single-run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_what_a_person_put_into_a_run_stays_and_a_run_may_be_named_by_a_dot(mekiki, tmp_path, monkeypatch):
     arguments = ("train", "digits", "--batch-size", 64, "--out", tmp_path / "run", "--resume")
     assert mekiki(*arguments[:-1], "--epochs", 1).code == 0
@@ -448,6 +450,7 @@ def test_what_a_person_put_into_a_run_stays_and_a_run_may_be_named_by_a_dot(meki
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
+@pytest.mark.slow
 def test_resume_without_a_folder_takes_the_newest_unfinished_run(tmp_path, mekiki):
     for _ in range(2):
         assert mekiki("train", "digits", "--epochs", 1, "--json").code == 0

@@ -139,6 +139,7 @@ def test_a_language_model_that_changed_is_refused(learnt, tmp_path):
         Describer.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_learning_that_was_interrupted_goes_on_to_the_same_bit(tmp_path):
     parts, texts = toy(80)
     schooling = Schooling(epochs=3, batch=16)
@@ -186,6 +187,7 @@ def test_too_few_parts_are_refused_with_the_number_it_takes():
         dealt([Text(part, "a", "en", {}) for part in range(12)], Schooling())
 
 
+@pytest.mark.slow
 def test_training_stops_when_what_is_held_out_no_longer_gains():
     parts, texts = toy(60, mute=True)
     _, _, history = learn(

@@ -98,6 +98,7 @@ def test_the_tutorial_of_vectors(mekiki, capsys):
     assert Path("parts.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_japanese_tutorial(mekiki, tiles):
     follow("ja/tutorial.md", mekiki)
 

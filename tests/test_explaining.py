@@ -146,6 +146,7 @@ def test_without_a_describer_the_answer_says_that_it_is_a_template(mekiki, run, 
     assert "定型文" in mekiki("describe", run, described_parts / "001.png", "--language", "ja").out
 
 
+@pytest.mark.slow
 def test_strict_tells_a_script_that_it_guesses(mekiki, run, described_parts, tmp_path):
     rng = np.random.default_rng(0)
     rows = list(csv.reader((described_parts / "texts.csv").open(encoding="utf-8")))[1:]
@@ -293,6 +294,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(mekiki, speaking, described
     assert said in mekiki("describe", speaking, *given).error
 
 
+@pytest.mark.slow
 def test_a_server_speaks_in_words_in_fields_and_on_a_page(
     mekiki, run, described_parts, tmp_path, language_model_server
 ):

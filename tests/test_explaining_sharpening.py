@@ -152,6 +152,7 @@ def test_one_that_was_interrupted_goes_on_to_the_same_bit(run_once, spots, tmp_p
     assert not list(cut.glob("*checkpoint*"))
 
 
+@pytest.mark.slow
 def test_a_describer_that_learnt_before_the_sharpening_is_refused(mekiki, run_once, spots, tmp_path):
     run, texts = shutil.copytree(run_once, tmp_path / "run"), tmp_path / "texts.csv"
     with (spots / "photos" / "texts.csv").open(encoding="utf-8", newline="") as handle:

@@ -58,6 +58,7 @@ def ranking(run, text="the pump leaks again"):
     return [(row["id"], row["distance"]) for row in remembering.search(run, text=text, k=20)["found"]]
 
 
+@pytest.mark.slow
 def test_a_tuned_model_is_put_in_force_with_notes_and_feedback_and_taken_back_exactly(mekiki, memo):
     before = ranking(memo)
     said = len(remembering.feedback_of(memo))
