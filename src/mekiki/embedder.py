@@ -26,9 +26,9 @@ from torch import nn
 from mekiki.backbones import PREFIX, Backbone, Size, TunedBackbone, fingerprint_of, split_name
 from mekiki.errors import CollapseWarning, InputError, first_line, not_known
 from mekiki.evaluation import pair_histogram
-from mekiki.files import replaced_folder, settle_folder, write_text
+from mekiki.files import settle_folder, write_text
 from mekiki.images import content_hashes
-from mekiki.manifests import NAME, Manifest, check_format, seal_folder, steady
+from mekiki.manifests import NAME, Manifest, check_format, sealed_folder, steady
 from mekiki.networks import ENCODERS, build_encoder, embed
 from mekiki.progress import Progress, silent
 from mekiki.sampling import SingletonClassError
@@ -392,9 +392,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         folder = Path(folder)
         if folder.exists() and not _holds_embedder_only(folder):
             raise InputError(f"{folder}: holds something else than an embedder; give a new folder")
-        with replaced_folder(folder) as new:
+        with sealed_folder(folder) as new:
             self.write_into(new, about)
-            seal_folder(new)
 
     def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the files of `save` into a folder that is there; for callers that replace the whole folder."""

@@ -15,14 +15,16 @@ import json
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.files import PARTIAL, replaced_file, write_text
+from mekiki.files import PARTIAL, replaced_file, replaced_folder, write_text
+from mekiki.locks import locked
 
 NAME = "manifest.json"
 FORMAT = "mekiki-run/1"
@@ -146,6 +148,23 @@ def seal_folder(folder: Path, names: Iterable[str] | None = None) -> None:
         for name in sorted(names)
     }
     write_sealed(folder / NAME, {"format": FORMAT, "written_by": _version(), "files": files})
+
+
+@contextmanager
+def sealed_folder(path: Path, owner: Path | None = None, purpose: str = "writing") -> Iterator[Path]:
+    """`mekiki.files.replaced_folder` with a manifest of what the block has written.
+
+    Args:
+        path: the folder.
+        owner: the run that it belongs to, whose lock is held while it takes its place; `None` where the caller holds
+            it, or there is none.
+        purpose: what is done meanwhile, for whoever comes second.
+    """
+    with ExitStack() as until_replaced, replaced_folder(path) as new:
+        yield new
+        seal_folder(new)
+        if owner is not None:
+            until_replaced.enter_context(locked(owner, purpose))
 
 
 def digest_of(path: Path) -> str:

@@ -192,15 +192,15 @@ class VGGEmbeddingNet(nn.Module):
         _check_image("vgg", input_shape, least=8)
         self.input_shape, self.dim, self.normalise = tuple(input_shape), dim, normalise
         channels, height, width = input_shape
-        layers = [*_convolution(channels, 24, kernel=5, stride=2), *_convolution(24, 32)]
+        layers = [*convolution(channels, 24, kernel=5, stride=2), *convolution(24, 32)]
         height, width, filters = math.ceil(height / 2), math.ceil(width / 2), 32
         while max(height, width) > 4:
             layers.append(nn.MaxPool2d((min(height, 2), min(width, 2))))
             height, width = max(1, height // 2), max(1, width // 2)
             if max(height, width) > 4:
-                layers += [*_convolution(filters, 64), *_convolution(64, 64)]
+                layers += [*convolution(filters, 64), *convolution(64, 64)]
                 filters = 64
-        layers += _convolution(filters, 96)
+        layers += convolution(filters, 96)
         self.convolutions = nn.Sequential(*layers)
         self.dense = nn.Sequential(nn.Flatten(), nn.Linear(96 * height * width, max(dim, HIDDEN_DIM)))
         self.head = (
@@ -233,7 +233,8 @@ def _check_image(encoder: str, input_shape: InputShape, *, least: int) -> None:
         )
 
 
-def _convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+def convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """The layers of one convolution: it, batch normalisation, ReLU."""
     return [
         nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(filters),

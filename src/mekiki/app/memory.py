@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,12 +105,22 @@ def _stats(folder: Path) -> dict[str, Any]:
     return case_stats(folder)
 
 
+@contextmanager
+def _asked(served: Served, photo: str | None) -> Iterator[tuple[Path | None, str | None]]:
+    """Where a photograph that is asked about lies, and what errors and the log call it; nothing for a text."""
+    if photo is None:
+        yield None, None
+        return
+    kept = served.uploads.get(photo)
+    with kept.by_name():
+        yield kept.path, kept.name
+
+
 def _search(served: Served, query: Query) -> Found:
-    kept = None if query.photo is None else served.uploads.get(query.photo)
-    with nullcontext() if kept is None else kept.by_name():
+    with _asked(served, query.photo) as (path, name):
         told = search_room(
             served.room(),
-            None if kept is None else kept.path,
+            path,
             query.text,
             k=query.k,
             where=query.where,
@@ -117,7 +128,7 @@ def _search(served: Served, query: Query) -> Found:
             unlike=query.unlike,
         )
     return Found(
-        query=told["query"] if kept is None else kept.name,
+        query=told["query"] if name is None else name,
         space=told["space"],
         feedback=told["feedback"],
         found=[CaseRow(**row) for row in told["found"]],
@@ -125,16 +136,8 @@ def _search(served: Served, query: Query) -> Found:
 
 
 def _feedback(served: Served, thumbs: Thumbs) -> Said:
-    kept = None if thumbs.photo is None else served.uploads.get(thumbs.photo)
-    with served.lock.held(), nullcontext() if kept is None else kept.by_name():
-        said = say_in_room(
-            served.room(),
-            None if kept is None else kept.path,
-            thumbs.text,
-            good=thumbs.good,
-            bad=thumbs.bad,
-            asked=None if kept is None else kept.name,
-        )
+    with _asked(served, thumbs.photo) as (path, name), served.lock.held():
+        said = say_in_room(served.room(), path, thumbs.text, good=thumbs.good, bad=thumbs.bad, asked=name)
     return _said(said)
 
 

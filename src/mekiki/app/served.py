@@ -148,8 +148,9 @@ class Served:
         if can.trained:
             about = read_config(self.folder)["about"]
             classes = [str(name) for name in about.get("class_names", [])]
-            told["encoder"] = str(Run(self.folder).metrics().get("encoder", ""))
-            counts |= {name: Run(self.folder).metrics().get(name, 0) for name in ("n_train", "n_test")}
+            metrics = Run(self.folder).metrics()
+            told["encoder"] = str(metrics.get("encoder", ""))
+            counts |= {name: metrics.get(name, 0) for name in ("n_train", "n_test")}
         if can.calibrated:
             inspector = self.inspector()
             facts = inspector.facts

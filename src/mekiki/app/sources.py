@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -98,11 +98,7 @@ class _Images:
         kept = self._kept
         if not isinstance(kept, dict):
             raise InputError("the run does not say where its images are")
-        request = DataRequest(**{name: kept[name] for name in asdict(DataRequest("x"))})
-        if request.size is not None:
-            request = replace(request, size=(request.size[0], request.size[1]))
-        if kept["place"] and Path(kept["place"]).exists():
-            request = replace(request, spec=kept["place"])
+        request = DataRequest.of_run(kept)
         split = request.load()
         if split.train.fingerprint() != kept["fingerprint"]["train"]:
             raise InputError(

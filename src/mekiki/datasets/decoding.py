@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mekiki.datasets.notes import listed, several
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.images import Pixels
 from mekiki.progress import Progress, silent
 
@@ -200,6 +201,27 @@ class Findings:
             self.highest = max(self.highest, decoded.highest_of_16_bit)
         if decoded.float_range is not None:
             (self.unit_floats if decoded.float_range == "0..1" else self.byte_floats).append(name)
+
+    def concluded(self, notes: Sequence[str], size: tuple[int, int], *, some: bool) -> list[str]:
+        """What is to be noted of a stream that has ended, each told as a `DataWarning` to whoever asked for its blocks.
+
+        Args:
+            notes: what was noted before any file was read.
+            size: height and width of the images.
+            some: whether any could be read.
+
+        Raises:
+            InputError: none could.
+        """
+        if not some:
+            bad = self.unreadable + self.too_large
+            raise InputError(
+                f"none of {several(len(bad), 'file')} can be read: {listed(bad)}; check the copy"
+            )
+        every = [*notes, *self.notes(size)]
+        for note in every:
+            warnings.warn(note, DataWarning, stacklevel=3)
+        return every
 
     def notes(self, size: tuple[int, int]) -> list[str]:
         """One line for each kind of finding."""

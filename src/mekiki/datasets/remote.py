@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mekiki.datasets.decoding import IMAGE_ENDINGS, Findings, decode_blocks
-from mekiki.datasets.notes import listed as counted
 from mekiki.datasets.notes import several
-from mekiki.errors import DataWarning, InputError, first_line
+from mekiki.errors import InputError, first_line
 from mekiki.images import Pixels
 from mekiki.optional import require
 from mekiki.progress import Progress, silent
@@ -114,14 +112,7 @@ class RemoteStream:
                         some = True
                         yield pixels, [urls[row] for row in rows]
             self._progress("decoding images", start + len(urls), len(self.urls))
-        if not some:
-            bad = findings.unreadable + findings.too_large
-            raise InputError(
-                f"none of {several(len(bad), 'file')} can be read: {counted(bad)}; check the copy"
-            )
-        self.notes = [*self.notes, *findings.notes(self._size)]
-        for note in self.notes:
-            warnings.warn(note, DataWarning, stacklevel=2)
+        self.notes = findings.concluded(self.notes, self._size, some=some)
 
 
 def _fetch(url: str, path: Path) -> None:

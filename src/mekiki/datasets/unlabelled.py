@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from mekiki.datasets.decoding import Findings, decode_blocks
 from mekiki.datasets.layout import image_files
 from mekiki.datasets.notes import listed, several
-from mekiki.errors import DataWarning, InputError
+from mekiki.errors import InputError
 from mekiki.images import Pixels
 from mekiki.progress import Progress, silent
 
@@ -56,14 +55,7 @@ class ImageStream:
             if rows:
                 some = True
                 yield pixels, [names[i] for i in rows]
-        if not some:
-            bad = findings.unreadable + findings.too_large
-            raise InputError(
-                f"none of {several(len(bad), 'file')} can be read: {listed(bad)}; check the copy"
-            )
-        self.notes = [*self.notes, *findings.notes(self._size)]
-        for note in self.notes:
-            warnings.warn(note, DataWarning, stacklevel=2)
+        self.notes = findings.concluded(self.notes, self._size, some=some)
 
 
 def iter_images(

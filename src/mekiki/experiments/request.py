@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 from mekiki.backbones import PREFIX, backbone_input_size
 from mekiki.datasets import NAMES, ImageSplit, load_images
@@ -25,6 +27,25 @@ class DataRequest:
     test_fraction: float = 0.2
     seed: int = 0
     resplit: bool = False
+
+    @classmethod
+    def of_run(cls, kept: Mapping[str, Any]) -> Self:
+        """The request that a run was made from, at the place where its images were, if they are still there.
+
+        Args:
+            kept: `about["data"]` of the run's configuration.
+
+        Example:
+            >>> kept = {**vars(DataRequest("digits", size=(8, 8))), "size": [8, 8], "place": None}
+            >>> DataRequest.of_run(kept) == DataRequest("digits", size=(8, 8))
+            True
+        """
+        request = cls(**{each.name: kept[each.name] for each in fields(cls)})
+        if request.size is not None:  # JSON has lists alone
+            request = replace(request, size=(request.size[0], request.size[1]))
+        if kept["place"] and Path(kept["place"]).exists():
+            request = replace(request, spec=kept["place"])
+        return request
 
     @property
     def subject(self) -> str:

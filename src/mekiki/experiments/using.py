@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,7 @@ def evaluate_run(
     about = config["about"]
     own = request is None
     if request is None:
-        kept = about["data"]
-        request = DataRequest(**{name: kept[name] for name in asdict(DataRequest("x"))})
-        if kept["place"] and Path(kept["place"]).exists():
-            request = replace(request, spec=kept["place"])
+        request = DataRequest.of_run(about["data"])
     channels, height, width = _image_shape(folder, embedder)
     test = replace(request, size=(height, width), channels=channels).load(progress).test
     if own:
@@ -97,17 +94,15 @@ def embed_images(
     parts: list[Vectors] = []
     notes: list[str] = []
     path = Path(data)
-    if is_url(data):
-        block = block_length(embedder.encoder_)
-        remote = RemoteStream(data, size=(height, width), channels=channels, batch=block, progress=progress)
-        for pixels, block_names in remote:
-            parts.append(embedder.transform(pixels))
-            names += block_names
-        notes += remote.notes
-        labels = [""] * len(names)
-    elif data not in NAMES and path.suffix.lower() != ".npz":
+    if is_url(data) or (data not in NAMES and path.suffix.lower() != ".npz"):
         block = block_length(embedder.encoder_)  # a whole number of the network's, so that none is padded
-        stream = iter_images(path, size=(height, width), channels=channels, batch=block, progress=progress)
+        seen_as: dict[str, Any] = {
+            "size": (height, width),
+            "channels": channels,
+            "batch": block,
+            "progress": progress,
+        }
+        stream = RemoteStream(data, **seen_as) if is_url(data) else iter_images(path, **seen_as)
         for pixels, block_names in stream:
             parts.append(embedder.transform(pixels))
             names += block_names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from mekiki.describing.probe import readable
 from mekiki.describing.proof import prove
 from mekiki.errors import InputError
 from mekiki.explaining.looking import Look, look_of
-from mekiki.explaining.texts import Row, located, read_texts
-from mekiki.files import replaced_folder
+from mekiki.explaining.texts import Row, located, read_texts, texts_of_parts
 from mekiki.locks import locked
-from mekiki.manifests import seal_folder
+from mekiki.manifests import sealed_folder
 from mekiki.progress import Progress, silent
 from mekiki.report.described import Described, write_described
 from mekiki.runs import finite, versions, write_json
@@ -103,10 +101,7 @@ def describe_train(
     rows = read_texts(texts)
     look = look_of(run) if vectors is None else None
     parts, which, names, eye = _parts(look, rows, texts, vectors, progress)
-    said = [
-        Text(part, row.text, row.language, row.fields, row.part)
-        for part, row in zip(which, rows, strict=True)
-    ]
+    said = texts_of_parts(rows, which)
     lm = speaker.load()
     run.mkdir(parents=True, exist_ok=True)
     with locked(run / FOLDER, "learning to describe", patience=0, role="training"):
@@ -144,7 +139,7 @@ def describe_train(
             "command": command,
             "versions": versions(),
         }
-        with ExitStack() as until_replaced, replaced_folder(run / FOLDER) as new:
+        with sealed_folder(run / FOLDER, run, "writing its describer") as new:
             describer.save(new, finite(facts))
             write_json(new / "proof.json", proof)
             shown = _examples(describer, parts, said, names, deal.prove, look)
@@ -155,8 +150,6 @@ def describe_train(
                 proof,
                 schooling_facts(facts),
             )
-            seal_folder(new)
-            until_replaced.enter_context(locked(run, "writing its describer"))
         for left in run.glob(f"*{CHECKPOINT}"):
             left.unlink()
         return {

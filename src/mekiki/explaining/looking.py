@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.explaining.sharpened import Sharpened, eye_of, sharpened
+from mekiki.explaining.sharpened import GRID, Sharpened, eye_of, sharpened
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye, FilterEye, Sight
 from mekiki.inspection.files import photographs
@@ -25,9 +25,6 @@ from mekiki.progress import Progress, silent
 from mekiki.remembering.views import JudgeView, RunView, View, view_of
 
 Floats = NDArray[np.float32]
-
-GRID = 8
-"""Rows and columns of patches at most."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from mekiki.files import settle_folder
 from mekiki.images import Pixels
 from mekiki.inspection import EmbedderEye
 from mekiki.manifests import Manifest, check_format
-from mekiki.networks import place_tensors
+from mekiki.networks import convolution, place_tensors
 from mekiki.remembering.views import JudgeView, View
 from mekiki.runs import write_json
 
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 FOLDER = "sharp"
 FORMAT = "mekiki-sharp/1"
-PATCHES = 8
+GRID = 8
 """Rows and columns of patches at most."""
 MARKS = 2
 """Rows and columns of cells that a patch is marked in."""
@@ -77,9 +77,9 @@ class Sharpened(nn.Module):
         with torch.no_grad():
             shape = (1, height, width) if channels == 1 else (1, height, width, channels)
             maps = place_tensors(self.encoder.eval(), torch.zeros(shape, dtype=torch.uint8))
-        rows, columns = (min(PATCHES, size) for size in maps.shape[2:])
+        rows, columns = (min(GRID, size) for size in maps.shape[2:])
         self.grid = (rows, columns)
-        self.read = nn.Sequential(*_convolution(maps.shape[1]), *_convolution(WIDTH))
+        self.read = nn.Sequential(*convolution(maps.shape[1], WIDTH), *convolution(WIDTH, WIDTH))
         kinds = 1 + len(self.values.get("defect", ()))
         self.mark = nn.Conv2d(WIDTH, kinds * MARKS * MARKS, 1) if marked else None
         self.narrow = nn.Sequential(nn.Conv2d(WIDTH, 24, 1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2))
@@ -167,8 +167,6 @@ def sharpened(run: Path, eye: Any) -> Sharpened | None:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be read ({first_line(error)}); `mekiki sharpen` again") from None
     check_format(folder / "sharp.json", known, FORMAT)
-    if known != FORMAT:
-        raise InputError(f"{folder}: was written by another version of mekiki; `mekiki sharpen` again")
     if not can_be_sharpened(eye) or learnt_for != eye.fingerprint:
         raise InputError(
             f"{folder}: was sharpened for another network than {run.name} has now; `mekiki sharpen` again, or remove "
@@ -226,14 +224,6 @@ def _views(values: Mapping[str, Sequence[str]], *, square: bool) -> list[View8]:
     if not set(PLACES) <= names:  # places by other names, of which nothing says where they move
         return [(0, False)]
     return [(turns, flip) for flip in (False, True) for turns in ((0, 1, 2, 3) if square else (0, 2))]
-
-
-def _convolution(channels: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(channels, WIDTH, 3, padding=1, bias=False),
-        nn.BatchNorm2d(WIDTH),
-        nn.ReLU(inplace=True),
-    )
 
 
 def can_be_sharpened(eye: Any) -> bool:

@@ -13,7 +13,6 @@ along; and what it reads of a photograph is the mean over all of these views.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,10 @@ from mekiki.explaining.sharpened import (
     moved_places,
     turned,
 )
-from mekiki.explaining.texts import located, read_texts
-from mekiki.files import replaced_folder
+from mekiki.explaining.texts import located, read_texts, texts_of_parts
 from mekiki.images import Pixels
 from mekiki.inspection.files import photographs
-from mekiki.locks import locked
-from mekiki.manifests import seal_folder
+from mekiki.manifests import sealed_folder
 from mekiki.progress import Progress, silent
 from mekiki.remembering.views import view_of
 from mekiki.runs import finite, versions
@@ -99,10 +96,7 @@ def sharpen(
         )
     rows = read_texts(texts)
     files, which = located(rows, texts)
-    said = [
-        Text(part, row.text, row.language, row.fields, row.part)
-        for part, row in zip(which, rows, strict=True)
-    ]
+    said = texts_of_parts(rows, which)
     values = values_of(said)
     if not values:
         raise InputError(f"{texts}: no line has defect, place and severity, and it is these that are learnt")
@@ -131,7 +125,7 @@ def sharpen(
         "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
         "epochs": len(history["epoch"]),
     }
-    with ExitStack() as until_replaced, replaced_folder(run / FOLDER) as new:
+    with sealed_folder(run / FOLDER, run, "writing its sharpened eye") as new:
         sharp.save(
             new,
             finite(
@@ -147,8 +141,6 @@ def sharpen(
                 }
             ),
         )
-        seal_folder(new)
-        until_replaced.enter_context(locked(run, "writing its sharpened eye"))
     for left in run.glob(f"*{CHECKPOINT}"):
         left.unlink()
     return told

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mekiki.describing.answer import FIELDS, LANGUAGES
+from mekiki.describing.answer import FIELDS, LANGUAGES, Text
 from mekiki.errors import InputError, nearest
 from mekiki.files import read_text
 
@@ -113,3 +113,11 @@ def located(rows: Sequence[Row], path: Path) -> tuple[list[Path], list[int]]:
             )
         which.append(files.setdefault(found, len(files)))
     return list(files), which
+
+
+def texts_of_parts(rows: Sequence[Row], which: Sequence[int]) -> list[Text]:
+    """The rows as a describer learns from them, each of the part that `which` means."""
+    return [
+        Text(part, row.text, row.language, row.fields, row.part)
+        for part, row in zip(which, rows, strict=True)
+    ]

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -261,12 +261,8 @@ def _learnt(about: dict[str, Any], progress: Progress) -> tuple[list[Pixels], st
     """Test images of a trained run, if they can still be had."""
     if not about:
         return [], ""
-    kept = about["data"]
-    request = DataRequest(**{name: kept[name] for name in asdict(DataRequest("x"))})
     try:
-        if kept["place"] and Path(kept["place"]).exists():
-            request = DataRequest(**(asdict(request) | {"spec": kept["place"]}))
-        test = request.load(progress).test.pixels[:MOST_PHOTOGRAPHS]
+        test = DataRequest.of_run(about["data"]).load(progress).test.pixels[:MOST_PHOTOGRAPHS]
     except InputError:
         return [], ""
     return list(test), f"{len(test)} test images of the run"

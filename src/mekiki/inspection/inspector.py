@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save_file
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.files import replaced_folder, settle_folder
+from mekiki.files import settle_folder
 from mekiki.images import Pixels
 from mekiki.inspection.eyes import BackboneEye, EmbedderEye, Eye, FilterEye, Sight
 from mekiki.inspection.files import Conditions, Photograph, content_of, photographs
 from mekiki.inspection.lessons import Entry, LessonBook
 from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
 from mekiki.locks import locked
-from mekiki.manifests import Manifest, check_format, seal_folder, steady
+from mekiki.manifests import Manifest, check_format, sealed_folder, steady
 from mekiki.pictures import save, score_histogram, trade_off_curve
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
@@ -357,14 +357,13 @@ class Inspector:
             "examples/sizes": self.examples.sizes,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, "calibrating"), replaced_folder(self.folder / FOLDER) as new:
+        with locked(self.folder, "calibrating"), sealed_folder(self.folder / FOLDER) as new:
             save_file(
                 {name: np.ascontiguousarray(array) for name, array in every.items()},
                 new / "judge.safetensors",
             )
             write_json(new / "judge.json", self.facts)
             self._draw(new, calibration)
-            seal_folder(new)
 
     def _draw(self, folder: Path, calibration: Calibration) -> None:
         """Pictures of the calibration: `scores.png`, and `trade_off.png` where there are NG parts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -11,8 +10,9 @@ from typing import Any
 
 from mekiki.cases import Case, Cases
 from mekiki.errors import InputError
-from mekiki.files import append_line, user, whole_lines
+from mekiki.files import user
 from mekiki.inspection.files import content_of
+from mekiki.logs import add_row, damaged, rows
 from mekiki.remembering.remembering import ID, embed_notes, kept_before, png
 from mekiki.remembering.room import Room
 
@@ -115,7 +115,7 @@ def relabel(room: Room, ids: Sequence[str], label: str) -> Change:
     change = Change(len(changes_of(room.folder)) + 1, label.strip(), before, user(), _now())
     facts: dict[str, Any] = asdict(change)
     del facts["undone"]
-    _append(room.folder, facts)
+    add_row(room.folder / LOG, facts)
     return change
 
 
@@ -132,7 +132,7 @@ def undo_relabel(room: Room, number: int) -> Change:
     if change.undone:
         raise InputError(f"change {number}: was taken back before")
     _call(room, change.before)
-    _append(room.folder, {"undo": number, "who": user(), "when": _now()})
+    add_row(room.folder / LOG, {"undo": number, "who": user(), "when": _now()})
     return replace(change, undone=True)
 
 
@@ -143,18 +143,15 @@ def changes_of(folder: Path) -> list[Change]:
         InputError: a line other than a last one that a crash cut short cannot be read.
     """
     changes: list[Change] = []
-    for row, line in enumerate(whole_lines(folder / LOG)):
+    for row, facts in enumerate(rows(folder / LOG)):
         try:
-            facts = json.loads(line)
             if "undo" in facts:
                 place = int(facts["undo"]) - 1
                 changes[place] = replace(changes[place], undone=True)
             else:
                 changes.append(Change(**facts))
         except (ValueError, TypeError, LookupError):
-            raise InputError(
-                f"{folder / LOG}, line {row + 1}: cannot be read; mend it or remove it"
-            ) from None
+            raise damaged(folder / LOG, row + 1) from None
     return changes
 
 
@@ -168,10 +165,6 @@ def _call(room: Room, labels: dict[str, str]) -> None:
         cases = [replace(case, label=labels[case.id]) for case in store.get(list(labels))]
         if cases:
             store.add(Cases.of(cases))
-
-
-def _append(folder: Path, facts: dict[str, Any]) -> None:
-    append_line(folder / LOG, json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _now() -> str:

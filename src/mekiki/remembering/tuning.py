@@ -25,9 +25,8 @@ from mekiki.cases import Store, Triplets
 from mekiki.cases.adapter import Adapter, dealt_queries, right, state_of
 from mekiki.cases.triplets import SIDES
 from mekiki.errors import InputError
-from mekiki.files import replaced_folder
 from mekiki.locks import locked
-from mekiki.manifests import seal_folder
+from mekiki.manifests import sealed_folder
 from mekiki.optional import quiet_transformers, require
 from mekiki.progress import Progress, silent
 from mekiki.remembering.remembering import BLOCK, add_notes
@@ -113,12 +112,11 @@ def tune(
     with locked(folder / MODELS, "tuning its text model", patience=0, role="training"):
         number = 1 + max((int(each.name) for each in (folder / MODELS).glob("[0-9]*")), default=0)
         named = f"{MODELS}/{number:04}"
-        with replaced_folder(folder / named) as new:
+        with sealed_folder(folder / named) as new:
             tuned(room.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
             view = TextView(str(new), tuning.dimensions)
             after = right_by(view, held, None)
             nested = {size: right_by(TextView(str(new), size), held, None) for size in tuning.nested}
-            seal_folder(new)
     told = {
         "before": before,
         "after": after,
