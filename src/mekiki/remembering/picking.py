@@ -12,6 +12,7 @@ from mekiki.cases import Case, Cases
 from mekiki.errors import InputError
 from mekiki.files import user
 from mekiki.inspection.files import content_of
+from mekiki.locks import locked
 from mekiki.logs import add_row, damaged, rows
 from mekiki.remembering.remembering import ID, embed_notes, kept_before, png
 from mekiki.remembering.room import Room
@@ -69,8 +70,9 @@ def remember_picked(room: Room, picked: Sequence[Picked]) -> dict[str, int]:
         )
     if not cases:
         return {"cases": 0, "new": 0, "unreadable": unreadable}
-    kept = kept_before(store, list(cases.values()), seen_as)
-    new = store.add(Cases.of(kept))
+    with locked(room.folder, "remembering"):
+        kept = kept_before(store, list(cases.values()), seen_as)
+        new = store.add(Cases.of(kept))
     noted = [case for case in kept if case.note]
     if room.settings.text is not None and noted:
         embed_notes(room, noted)
@@ -162,9 +164,10 @@ def _call(room: Room, labels: dict[str, str]) -> None:
             store = room.store(space)
         except InputError:  # nothing is remembered there
             continue
-        cases = [replace(case, label=labels[case.id]) for case in store.get(list(labels))]
-        if cases:
-            store.add(Cases.of(cases))
+        with locked(room.folder, "remembering"):
+            cases = [replace(case, label=labels[case.id]) for case in store.get(list(labels))]
+            if cases:
+                store.add(Cases.of(cases))
 
 
 def _now() -> str:
