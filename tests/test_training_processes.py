@@ -30,6 +30,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 from mekiki.networks import EmbeddingNet, VGGEmbeddingNet
 from mekiki.training.loop import Examples, TrainingSettings, train
+from mekiki.experiments.processes import leave
 from mekiki.training.objectives import build_objective
 
 torch.set_default_dtype(torch.float64)  # so that rounding cannot hide, or excuse, anything
@@ -71,6 +72,7 @@ for case in json.loads(sys.argv[1]):
     told[" ".join(map(str, case.values()))] = history | {"weights": weights.tolist(), "norms": norms}
 if fabric.global_rank == int(os.environ.get("SPEAKER", 0)):
     print(json.dumps(told))
+leave(0)  # as the command does
 """
 
 CASES = [

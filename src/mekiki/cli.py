@@ -1243,6 +1243,16 @@ def data_reports(
 
 def main() -> None:
     """Run a command; every error a user can cause is one line on standard error and exit code 2."""
+    code = _run()
+    if "LOCAL_RANK" in os.environ:
+        from mekiki.experiments.processes import leave
+
+        leave(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run a command, say what went wrong, and give the exit code."""
     from mekiki import terminal
 
     terminal.write_any_character()
@@ -1252,40 +1262,38 @@ def main() -> None:
         if code == INTERRUPTED:  # some versions of typer answer Ctrl-C so, others raise
             raise KeyboardInterrupt
     except MekikiError as error:
-        sys.exit(_failed(str(error)))
+        return _failed(str(error))
     except (KeyboardInterrupt, typer.Abort):
         terminal.line(
             "interrupted",
             "epochs that were finished are kept: train with --resume, or the same compare, goes on",
             "yellow",
         )
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
-        sys.exit(0)  # the reader, such as `head`, had enough
+        return 0  # the reader, such as `head`, had enough
     except OSError as error:
-        sys.exit(_failed(disk_error(error)))
+        return _failed(disk_error(error))
     except Exception as error:
         if "LOCAL_RANK" in os.environ:
             from mekiki.experiments.processes import LEFT_ALONE, left_alone
 
             if left_alone(error):
                 terminal.line("error", "another process of this training has ended", "bold red")
-                sys.exit(LEFT_ALONE)
+                return LEFT_ALONE
         # torch tells it in words, in an error of no kind of its own.
         if (
             isinstance(error, MemoryError)
             or "not enough memory" in str(error)
             or "out of memory" in str(error)
         ):
-            sys.exit(
-                _failed("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
-            )
+            return _failed("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
         # What the command-line parser raises; its classes are private to typer and move between versions.
         said = getattr(error, "format_message", None)
         if said is None:
             raise
-        sys.exit(_failed(f"{said()} (mekiki --help lists the commands)"))
-    sys.exit(code if isinstance(code, int) else 0)
+        return _failed(f"{said()} (mekiki --help lists the commands)")
+    return code if isinstance(code, int) else 0
 
 
 def _train_memory(
