@@ -138,7 +138,9 @@ def leave(code: int) -> None:
     being tidied away: torch then aborts the process, one time in four where nothing follows the exchange
     (pytorch/pytorch#179291).
     """
-    if among_several():
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
