@@ -1,6 +1,8 @@
 """The calls of the page, as a script makes them."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -77,7 +79,29 @@ def test_the_run_says_what_it_can_do(reader):
     }
     assert told_["counts"]["cases"] == 76
     assert told_["kinds"] == ["blot", "scratch"]
-    assert "%" in told_["guarantee"]
+    assert "OK parts" in told_["guarantee"]["en"]
+    assert "良品" in told_["guarantee"]["ja"]
+    rate = f"{100 * told_['false_reject']:g} %"
+    assert all(rate in said for said in told_["guarantee"].values())
+
+
+def test_a_change_gives_up_soon_where_a_command_is_at_work_and_judging_goes_on(client, bad, monkeypatch):
+    from mekiki.app import work
+
+    monkeypatch.setattr(work, "PATIENCE", 0.1)
+    photo, before = uploaded(client, bad), judged(client, bad)[0]["verdict"]
+    command = (
+        "import sys; from pathlib import Path; from mekiki.locks import locked\n"
+        "with locked(Path(sys.argv[1]), 'teaching'): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, client.run], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        said = told(client.post("/api/teach", json={"photo": photo, "label": "OK"}), 409)
+        assert "is teaching" in said
+        assert judged(client, bad)[0]["verdict"] == before
+    assert client.post("/api/teach", json={"photo": photo, "label": "OK"}).status_code == 200
 
 
 def test_every_call_is_described_for_programs_and_for_people(reader):

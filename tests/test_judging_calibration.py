@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 
 import numpy as np
@@ -207,6 +208,25 @@ def test_the_guarantee_says_what_holds():
     assert "tie" not in said
     assert "(7 of the 9 scores tie with the threshold" in calibrate([1, 2] + [3] * 7, 0.2).guarantee
     assert "99.999 %" in calibrate(range(30), 0.5, confidence=0.99999).guarantee  # and not 100
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        calibrate(range(199), 0.05),
+        calibrate(range(400), 0.01, confidence=0.95),
+        calibrate([1, 2] + [3] * 7, 0.2),
+        calibrate_across(range(20), false_reject=0.1),
+    ],
+)
+def test_the_guarantee_says_the_same_in_japanese(threshold):
+    figures = re.compile(r"[\d.]+ %|[\d.]+")
+    said = threshold.promised("ja")
+    assert sorted(set(figures.findall(threshold.guarantee)) - {"."}) == sorted(
+        set(figures.findall(said.replace("部品 1 個", "部品"))) - {"."}
+    )
+    assert said.startswith("今後の良品") and said.endswith("です。")
+    assert said.isprintable()
 
 
 # ---- parts that also taught the scorer

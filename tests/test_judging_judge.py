@@ -275,3 +275,26 @@ def test_with_more_items_than_parts_distances_are_those_of_mt_with_ledoit_wolf(c
     np.testing.assert_allclose(
         judge.contributions({"many": new}, "many"), mt.contributions(new), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("items", [6, 400])  # MT's own matrix, and directions kept in its place
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_part_has_the_same_score_alone_as_among_others_to_the_last_bit(items, taught):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(300, items)).astype(np.float32)
+    judge = Judge().fit({"view": vectors[:100]})
+    judge.calibrate({"view": vectors[100:200]}, 0.05)
+    if taught:
+        judge.teach([Lesson(ng, {"view": vectors[200 + ng] + 1}) for ng in (False, True)])
+    together = judge.score({"view": vectors[100:]})
+    alone = [judge.score({"view": vectors[row : row + 1]})[0] for row in range(100, 300)]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together[:100], judge.calibration_scores)
+
+
+def test_the_part_that_set_the_threshold_is_ok_when_it_comes_alone():
+    vectors = np.random.default_rng(0).normal(size=(199, 500)).astype(np.float32)
+    judge = Judge().fit({"view": vectors[:100]})
+    threshold = judge.calibrate({"view": vectors[100:]}, 0.05)
+    ng = [judge.judge({"view": vectors[row : row + 1]}).ng[0] for row in range(100, 199)]
+    assert sum(ng) == threshold.rank - 1

@@ -19,27 +19,46 @@ from pathlib import Path
 from mekiki.errors import InputError
 
 PATIENCE = 30.0
-"""Seconds that one writer waits for another."""
+"""Seconds that one writer waits for another, unless it is told otherwise."""
 _PAUSE = 0.02
 _PLACE = 1 << 30
 """Where Windows locks a byte: beyond the text, which others may then read."""
 _mine = threading.local()
 
 
+class LockedError(InputError):
+    """Another process is at work there."""
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Within the block, locks that this thread takes wait so long where nothing else is said.
+
+    Args:
+        seconds: to wait for another process.
+    """
+    before = getattr(_mine, "patience", PATIENCE)
+    _mine.patience = seconds
+    try:
+        yield
+    finally:
+        _mine.patience = before
+
+
 @contextmanager
 def locked(
-    path: Path, purpose: str = "writing", *, patience: float = PATIENCE, role: str = "lock"
+    path: Path, purpose: str = "writing", *, patience: float | None = None, role: str = "lock"
 ) -> Iterator[None]:
     """Hold the lock of a file or folder, which need not exist, for the block; within a thread it may be held twice.
 
     Args:
         path: what is guarded.
         purpose: what is done meanwhile, as "is writing" would have it; told to whoever comes second.
-        patience: seconds to wait for another; 0 does not wait.
+        patience: seconds to wait for another, if other than usual (`patient`); 0 does not wait.
         role: one path may have several locks, by name.
 
     Raises:
-        InputError: another process holds it, and still does when patience ends.
+        LockedError: another process holds it, and still does when patience ends.
         OSError: no lock can be made there.
 
     Example:
@@ -59,6 +78,8 @@ def locked(
         return
     missing = [above for above in whole.parents if not above.is_dir()]
     whole.parent.mkdir(parents=True, exist_ok=True)
+    if patience is None:
+        patience = getattr(_mine, "patience", PATIENCE)
     handle, place = _acquired(whole, path, purpose, patience, role)
     held.add(name)
     try:
@@ -86,7 +107,7 @@ def _acquired(whole: Path, path: Path, purpose: str, patience: float, role: str)
         elif time.monotonic() >= deadline:
             said = os.pread(handle, 200, 0).decode("utf-8", "replace") if hasattr(os, "pread") else ""
             os.close(handle)
-            raise InputError(
+            raise LockedError(
                 f"{path}: another process ({said or 'it'}) is at work there; try again when it is done"
             )
         else:

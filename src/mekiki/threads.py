@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 LOOK_EVERY = 0.5
 """Seconds between two looks; the kernel counts in hundredths."""
@@ -90,26 +89,6 @@ def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
     """
     # Never by setting the number here and back: each change throws away what oneDNN has prepared for the layers.
     return list(_workers(torch.get_num_threads()).map(lambda each: each(), work))
-
-
-@contextmanager
-def one_product_thread() -> Iterator[None]:
-    """Let NumPy's matrix products inside have a single thread.
-
-    For small ones between looks through a network: OpenBLAS's other threads spin for tens of milliseconds after a
-    product, on the processor that the network is about to need.
-
-    Example:
-        >>> with one_product_thread():
-        ...     pass
-    """
-    with _libraries().limit(limits=1, user_api="blas"):
-        yield
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 @cache

@@ -130,6 +130,7 @@ def judged(served: Served, inspector: Inspector, verdict: Verdict, kept: Kept, c
         heat=None if verdict.places is None else _heat(verdict.places),
         ok_example=_place(inspector.examples.names, verdict.like_ok),
         ng_example=_place(inspector.examples.names, verdict.like_ng),
+        because=verdict.because,
         lesson=None if taught is None else taught.number,
         cases=_cases(served, inspector, verdict, cases) if cases else [],
     )
@@ -164,6 +165,7 @@ def _unreadable(name: str, problem: str) -> Judged:
         heat=None,
         ok_example=None,
         ng_example=None,
+        because="view",
         lesson=None,
         cases=[],
     )

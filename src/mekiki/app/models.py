@@ -51,7 +51,9 @@ class RunFacts(BaseModel):
     version: str
     can: Abilities
     encoder: str
-    guarantee: str
+    guarantee: dict[str, str] = Field(
+        description="what the threshold promises, by language; empty without a judge"
+    )
     threshold: float | None
     false_reject: float | None
     classes: list[str]
@@ -222,6 +224,9 @@ class Judged(BaseModel):
     heat: Heat | None
     ok_example: int | None = Field(description="number of like_ok among the examples")
     ng_example: int | None
+    because: Literal["view", "lesson", "taught"] = Field(
+        description="why names the view most surprised, what was taught that it is like, or what it was taught as"
+    )
     lesson: int | None = Field(description="the lesson that says so of this very photograph")
     cases: list[CaseRow]
 

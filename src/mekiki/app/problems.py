@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mekiki.errors import MekikiError, MissingExtraError
+from mekiki.locks import LockedError
 
 
 class NotThereError(MekikiError):
@@ -24,6 +25,7 @@ class TooMuchError(MekikiError):
 STATUS: dict[type[MekikiError], int] = {
     NotThereError: 404,
     BusyError: 409,
+    LockedError: 409,
     RefusedError: 403,
     TooMuchError: 413,
     MissingExtraError: 409,

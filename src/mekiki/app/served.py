@@ -27,10 +27,11 @@ from mekiki.explaining.sharpened import FOLDER as SHARP
 from mekiki.inspection import Inspector, lessons_of
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.lessons import LOG
+from mekiki.judging import Language
 from mekiki.remembering import JudgeView, Room
 from mekiki.runs import Run
 
-LANGUAGES = ["en", "ja"]
+LANGUAGES: tuple[Language, ...] = ("en", "ja")
 
 
 class Served:
@@ -142,7 +143,7 @@ class Served:
         """The run in numbers; in `worker`."""
         can = self.abilities()
         counts: dict[str, int] = {}
-        told: dict[str, Any] = {"encoder": "", "guarantee": "", "threshold": None, "false_reject": None}
+        told: dict[str, Any] = {"encoder": "", "guarantee": {}, "threshold": None, "false_reject": None}
         classes: list[str] = []
         kinds: list[str] = []
         if can.trained:
@@ -154,10 +155,11 @@ class Served:
         if can.calibrated:
             inspector = self.inspector()
             facts = inspector.facts
-            threshold = getattr(inspector.judge.threshold, "value", None)
+            rule = inspector.judge.threshold
+            threshold = getattr(rule, "value", None)
             told |= {
                 "encoder": facts["eye"]["name"],
-                "guarantee": str(facts["guarantee"]),
+                "guarantee": {} if rule is None else {each: rule.promised(each) for each in LANGUAGES},
                 "threshold": None if threshold is None else float(threshold),
                 "false_reject": float(facts["false_reject"]),
             }
@@ -179,7 +181,7 @@ class Served:
             classes=classes,
             kinds=kinds,
             counts=counts,
-            languages=LANGUAGES,
+            languages=list(LANGUAGES),
             limits=LimitsModel(bytes=self.limits.upload, pixels=self.limits.pixels, files=self.limits.files),
             folders=[str(folder) for folder in self.places.allowed],
             csrf=self.door.csrf,

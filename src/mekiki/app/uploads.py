@@ -56,7 +56,7 @@ class Kept:
         try:
             yield
         except InputError as error:
-            raise InputError(str(error).replace(str(self.path), self.name)) from None
+            raise type(error)(str(error).replace(str(self.path), self.name)) from None
 
 
 class Uploads:

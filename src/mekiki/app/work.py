@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from mekiki.app.problems import BusyError
+from mekiki.locks import patient
 
 Result = TypeVar("Result")
 
@@ -69,14 +70,16 @@ class WriterLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold it for a block; another process is waited for.
+        """Hold it for a block; another process is waited for, and no longer where it has one of the finer locks.
 
         Raises:
             BusyError: it still holds it after `PATIENCE`.
+            LockedError: it holds one that the block wants.
         """
         self.take(PATIENCE)
         try:
-            yield
+            with patient(PATIENCE):
+                yield
         finally:
             self.give_back()
 

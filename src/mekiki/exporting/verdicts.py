@@ -14,7 +14,7 @@ from mekiki.errors import InputError
 from mekiki.judging import Judge, Lesson, NearestClass, Threshold, combine_scores
 from mekiki.judging.calibration import joined_surprise, tail
 
-LEAVE = 1e-6
+LEAVE = 1e-5
 """A score counts as equal to another up to this share of it, for parts *on* the threshold to be OK there as here."""
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from mekiki.judging import Judge, Lesson, NearestClass, TradeOff, parts_needed
 from mekiki.locks import locked
 from mekiki.manifests import Manifest, check_format, sealed_folder, steady
 from mekiki.pictures import save, score_histogram, trade_off_curve
+from mekiki.products import one_product_thread
 from mekiki.progress import Progress, silent
 from mekiki.runs import Run, finite, write_json
-from mekiki.threads import one_product_thread
 
 FOLDER = "judge"
+Because = Literal["view", "lesson", "taught"]
 KINDS_BY: dict[str, dict[str, Any]] = {
     "mean": {"anchor": "mean"},
     "examples": {"anchor": "each", "metric": "euclidean"},
@@ -58,6 +59,7 @@ class Verdict:
         pixels: as the judge saw it.
         places: float32 `[h, w]`, where it departs.
         views: what the eye saw, one row each.
+        because: what `why` names: a view, a lesson that it is like, or what this very photograph was taught as.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Verdict:
     pixels: NDArray[np.uint8] | None = None
     places: NDArray[np.float32] | None = None
     views: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    because: Because = "view"
 
     def finite_row(self) -> dict[str, Any]:
         """The same with `None` for what is no number, for JSON."""
@@ -286,12 +289,13 @@ class Inspector:
         said = self.judge.judge(sight.views)
         vector = (said.whitened @ self.examples.directions)[0]
         ng, why, kind = bool(said.ng[0]), said.foremost()[0], ""
+        because: Because = "view"
         entry = self._taught.get(one.content)
         if entry is not None:
-            ng, why, kind = entry.ng, f"taught: {entry.note}", entry.kind
+            ng, why, kind, because = entry.ng, f"taught: {entry.note}", entry.kind, "taught"
         elif ng and why == "lessons":
             lesson = self.judge.lessons[said.lesson[0]]
-            why, kind = f"like {lesson.note}", kind_of(lesson)
+            why, kind, because = f"like {lesson.note}", kind_of(lesson), "lesson"
         elif ng and self.namer is not None:
             kind = str(self.namer.predict(vector[None])[0])
         like_ok, like_ng = self._alike(vector)
@@ -310,6 +314,7 @@ class Inspector:
             pixels,
             self.eye.where([pixels], sight, self.judge)[0] if where and ng else None,
             {name: view[0] for name, view in sight.views.items()},
+            because,
         )
 
     def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ them used to learn the scorer (for that case see `calibrate_across`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +19,13 @@ from mekiki.errors import InputError, not_known
 
 Scores = NDArray[np.float64]
 
+Language = Literal["en", "ja"]
+"""What a promise can be told in."""
 HOWS = ("sum", "max")
 """How surprises of several views are joined."""
 _TAIL_SHARE = 0.1  # of the calibration scores, from which the slope beyond them is read
 _TAIL_LEAST = 10
+_PREMISE_JA = "今後の良品が校正に使った良品と同様であるとき、誤って NG とされる割合は、"
 _SHRINK = 2.0**-600  # a power of two: no digit is lost
 
 
@@ -61,7 +65,19 @@ class Threshold:
     @property
     def guarantee(self) -> str:
         """What is promised, in one sentence."""
+        return self.promised()
+
+    def promised(self, language: Language = "en") -> str:
+        """The same in another language."""
         rate = _percent(self.false_reject)
+        if language == "ja":
+            if self.confidence is None:
+                said = f"{self.parts} 個の良品による校正を平均して {rate} 以下"
+            else:
+                said = f"この閾値では信頼度 {_percent(self.confidence)} で {rate} 以下"
+            if self.tied > 1:
+                said += f"（{self.parts} 個のうち {self.tied} 個の値が閾値に等しく、実際はさらに少ないことがあります）"
+            return f"{_PREMISE_JA}{said}です。"
         if self.confidence is None:
             said = (
                 f"Averaged over calibrations with {self.parts} OK parts, at most {rate} of the OK parts to come are "
@@ -238,6 +254,15 @@ class CrossThreshold:
     @property
     def guarantee(self) -> str:
         """What is promised, in one sentence."""
+        return self.promised()
+
+    def promised(self, language: Language = "en") -> str:
+        """The same in another language."""
+        if language == "ja":
+            return (
+                f"{_PREMISE_JA}部品 1 個の増減で判定器がほとんど変わらなければ約 {_percent(self.false_reject)} です。"
+                f"証明されているのは、校正を平均して {_percent(self.worst_case)} 以下であることです。"
+            )
         return (
             f"About {_percent(self.false_reject)} of the OK parts to come are rejected where one part more or less "
             f"hardly changes the scorer; proven, averaged over calibrations, is at most {_percent(self.worst_case)}, "

@@ -25,6 +25,7 @@ from mekiki.judging.calibration import (
     parts_needed,
 )
 from mekiki.judging.unit_space import COVARIANCES, MT
+from mekiki.products import by_row, one_product_thread
 
 Views = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -450,10 +451,10 @@ class _Space:
 
     def whiten(self, vectors: NDArray[Any]) -> Floats:
         if not len(self.directions):
-            return (vectors.astype(np.float64) - self.mean) @ self.whitening
+            return by_row(vectors.astype(np.float64) - self.mean, self.whitening)
         z = _standardised(vectors, self.mean, self.scale).astype(np.float32)
-        along = (z @ self.directions.T) * self.gains
-        return (self.gain * z + along @ self.directions).astype(np.float64)
+        along = by_row(z, self.directions.T) * self.gains
+        return (self.gain * z + by_row(along, self.directions)).astype(np.float64)
 
     @property
     def width(self) -> int:
@@ -551,6 +552,7 @@ class _Model:
         ]
         return np.concatenate(parts, axis=1)
 
+    @one_product_thread()
     def surprise(self, views: Views, lessons: Sequence[Lesson]) -> _Surprise:
         whitened = z = self.whiten(views)
         scores, ordinary = np.empty((len(z), len(self.names))), self.ordinary
@@ -561,7 +563,7 @@ class _Model:
             length = float(np.linalg.norm(u))
             if lesson.ng or length == 0:
                 continue
-            along = z @ (u / length)
+            along = by_row(z, (u / length)[:, None])[:, 0]
             with np.errstate(invalid="ignore", divide="ignore"):
                 alike = np.where(reach > 0, np.clip(along / reach, 0, 1) ** 2, 0.0)
             forgiven = np.maximum(forgiven, alike)
@@ -587,7 +589,7 @@ class _Model:
         places = np.array(
             [place for place, lesson in enumerate(lessons) if lesson.ng and np.any(taught[place])]
         )
-        pulls, ordinary_pulls = z @ filters, self.learnt.astype(np.float64) @ filters
+        pulls, ordinary_pulls = by_row(z, filters), self.learnt.astype(np.float64) @ filters
         pull = _each_surprise(pulls.max(axis=1)[:, None], ordinary_pulls.max(axis=1)[:, None])
         nearest = places[np.argmax(pulls, axis=1)]
         return _Surprise(np.concatenate([surprise, pull], axis=1), nearest, whitened)

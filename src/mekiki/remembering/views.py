@@ -19,7 +19,7 @@ from mekiki.inspection.files import photographs
 from mekiki.inspection.inspector import FOLDER as JUDGE
 from mekiki.inspection.inspector import make_eye
 from mekiki.optional import quiet_transformers, require
-from mekiki.threads import one_product_thread
+from mekiki.products import one_product_thread
 
 Floats = NDArray[np.float32]
 

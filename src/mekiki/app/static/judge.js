@@ -95,7 +95,7 @@ function card(judged, changed, lesson = null) {
     el("div", {}, el("p", { class: `verdict ${judged.verdict}` }, judged.verdict, judged.kind ? el("small", {}, judged.kind) : null),
       el("p", { t: ["score", number(judged.score), number(judged.p)] }), histogram(judged),
       el("p", { class: "faint", t: ["hist", number(judged.score), number(bins?.threshold ?? null)] }),
-      judged.why ? el("p", { class: "faint", t: ["why", judged.why] }) : null, judged.note ? el("p", { class: "faint" }, judged.note) : null),
+      judged.why ? el("p", { class: "faint", t: [`why ${judged.because}`, judged.why.replace(/^(taught: |like )/, "")] }) : null, judged.note ? el("p", { class: "faint" }, judged.note) : null),
     el("div", {}, el("div", { class: "pair" }, example(judged.ok_example, "nearOk"), example(judged.ng_example, "nearNg")),
       el("h3", { t: "wrong" }),
       el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ok", t: "isOk", onclick: teach(() => "OK") }), number_ ? undo : null),
@@ -139,6 +139,7 @@ export function judgeView() {
   });
   zone.hidden = !state.run.can.calibrated;
   kinds.append(...state.run.kinds.map((value) => el("option", { value })));
-  const promise = el("p", { class: "faint", hidden: !state.run.guarantee }, state.run.guarantee);
+  const { en, ja } = state.run.guarantee;
+  const promise = el("p", { class: "faint guarantee", hidden: !en, t: ["both", en ?? "", ja ?? ""] });
   return { node: el("div", {}, empty, zone, promise, kinds, summary, results), paste: zone.paste };
 }
