@@ -117,7 +117,7 @@ class Row:
             that scores differ by that step; they are left out of `score` and `p`.
         nearest: how near the nearest score comes to the threshold, as a share of it; `None` without a threshold.
         on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it, that are judged
-            otherwise; the program's own verdict on these hangs on its last digits, and they are not among `verdicts`.
+            otherwise, for the graph rounds otherwise; they are not among `verdicts`.
         taught: photographs that were taught, which only the program knows again; left out.
     """
 
