@@ -386,6 +386,19 @@ def test_a_photograph_is_described_with_the_cases_cited(address, visit, tmp_path
     hold(lambda: "定型文による回答" in page.locator(".text").inner_text())
 
 
+def test_a_description_that_is_a_guess_is_marked_as_one(address, visit, monkeypatch, tmp_path):
+    from mekiki.explaining import Explainer
+
+    warned = {"en": "a guess: it does not read the vector", "ja": "推測です。"}
+    monkeypatch.setattr(Explainer, "warning", property(lambda self: warned[self.language]))
+    page = visit(address, "describe")
+    drop(page, save(tmp_path / "what.png", part(6003, scratch=QUARTERS[1])))
+    hold(lambda: page.locator(".guess[role=status]").inner_text() == f"⚠ {warned['en']}")
+    page.locator("#language").click()
+    drop(page, save(tmp_path / "what.png", part(6004, scratch=QUARTERS[1])))
+    hold(lambda: page.locator(".guess[role=status]").inner_text() == f"⚠ {warned['ja']}")
+
+
 @pytest.mark.slow
 def test_a_training_is_started_watched_played_and_shown_on_the_map(empty_address, visit):
     page = visit(empty_address, "training")
@@ -449,7 +462,8 @@ def test_what_is_shown_already_is_translated_too(address, visit, tmp_path):
     page.locator("#language").click()
     said = page.locator("main").inner_text()
     assert page.locator("article svg text", has_text="閾値").count() == 1
-    for english in ("threshold", "nearest", "judged", "Wrong", "Drop"):
+    assert "今後の良品" in page.locator(".guarantee").inner_text()
+    for english in ("threshold", "nearest", "judged", "Wrong", "Drop", "OK parts", "departs"):
         assert english not in said
 
 
