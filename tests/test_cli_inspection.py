@@ -321,6 +321,7 @@ BAD = {
     "judge: not calibrated": ("judge empty OK", "is not calibrated"),
     "judge: no such RUN": ("judge nowhere OK", "nowhere"),
     "judge: no such file": ("judge RUN nowhere.png", "nowhere.png: does not exist"),
+    "judge: a URL": ("judge RUN s3://line1/photos", "is a URL"),
     "judge: empty folder": ("judge RUN empty", "no photograph here"),
     "judge: nothing named": ("judge RUN", "PATH"),
     "judge: wrong ending": ("judge RUN OK -o results.txt", "results.txt"),
