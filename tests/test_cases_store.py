@@ -1,6 +1,7 @@
 """Stores of cases: one suite, which every store passes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from mekiki.cases.lance import LanceStore
 from mekiki.cases.qdrant import QdrantStore
 from mekiki.cases.store import distances_to
 from mekiki.errors import InputError
+from mekiki.logs import rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
 
@@ -393,6 +395,45 @@ def test_two_writers_at_once_both_land(tmp_path):
         len(set(store.get([f"{n}-{i}-{j}" for n in ("one", "two") for i in range(8) for j in range(3)]).ids))
         == 48
     )
+
+
+def test_a_flipped_byte_is_found_when_the_store_is_opened_and_the_file_named(tmp_path):
+    folder = tmp_path / "cases"
+    store = LanceStore(folder, "images", ENCODER)
+    store.add(Cases.of([case(name) for name in "abc"]))
+    store.add(Cases.of([case("b"), case("d")]))  # one that was there, so that a deletion is written
+    store.forget(["a"])
+    kept = [*folder.glob("images.lance/data/*"), *folder.glob("images.lance/_deletions/*")]
+    kept += folder.glob("images.lance/_versions/*.manifest")
+    assert len(kept) >= 8
+    for path in kept:
+        whole = path.read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            with pytest.raises(InputError, match=re.escape(f"{path}: is damaged")):
+                LanceStore(folder, "images")
+        path.write_bytes(whole)
+    assert sorted(id_ for part in LanceStore(folder, "images").read() for id_ in part.ids) == ["b", "c", "d"]
+
+
+@pytest.mark.filterwarnings("ignore:optimize:UserWarning")
+def test_checksums_of_files_that_were_tidied_away_go_with_them(tmp_path, monkeypatch):
+    folder = tmp_path / "cases"
+    store, log = LanceStore(folder, "images", ENCODER), folder / "images.sums.jsonl"
+    for number in range(5):
+        store.add(Cases.of([case(f"c{number}")]))
+    store._table.optimize(cleanup_older_than=timedelta(microseconds=1))  # else what is old goes after a week
+
+    def gone():
+        return [name for row in rows(log) for name in row["sums"] if not (folder / name).exists()]
+
+    assert gone()
+    monkeypatch.setattr("mekiki.cases.lance.TIDY_AFTER", 1)
+    store = LanceStore(folder, "images")
+    store.add(Cases.of([case("c5")]))
+    assert not gone()
+    assert len(rows(log)) == 1
+    assert LanceStore(folder, "images").count() == 6
 
 
 def test_a_writer_that_waits_in_vain_is_told_to_try_again(tmp_path, monkeypatch):

@@ -141,6 +141,7 @@ def _by_themselves(folder: Path, known: set[str]) -> Iterator[Checked]:
                 )
                 for row in lines:
                     yield from _named(folder, row.get("files", {}))
+                    yield from _summed(folder, path.parent, row.get("sums", {}))
             elif _carries_its_own(path):
                 yield Checked(name, WHOLE)
             else:
@@ -154,6 +155,16 @@ def _carries_its_own(path: Path) -> bool:
     if path.suffix == ".safetensors":
         return SEAL in read_tensors(path)[1]
     return path.name == "memory.json" and "format" in read_sealed(path)
+
+
+def _summed(folder: Path, place: Path, sums: object) -> Iterator[Checked]:
+    """Files of a database, which may have tidied some away."""
+    for name, digest in sums.items() if isinstance(sums, dict) else ():
+        path = place / str(name)
+        if path.is_file():
+            yield Checked(
+                path.relative_to(folder).as_posix(), WHOLE if digest_of(path) == digest else DAMAGED
+            )
 
 
 def _named(folder: Path, files: object) -> Iterator[Checked]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases, Encoder, arrow, schema
 from mekiki.cases.store import BATCH, Found, check_encoder, check_fit, check_query, ranked
+from mekiki.cases.sums import Sums
 from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or
 from mekiki.errors import InputError, first_line
 from mekiki.optional import require
@@ -28,13 +29,16 @@ TIDY_AFTER = 64
 SETTLED = 1_000_000_000
 """Nanoseconds after which another change would have another time, on the clocks of all file systems."""
 _ENCODER = b"mekiki.encoder"
+_READ = ("data/*", "_deletions/*", "_versions/*.manifest")
+"""Files of a table that Lance writes once and reads again."""
 
 
 class LanceStore:
     """A table of cases in a folder; several may lie in one.
 
     Each change is one version of the table, put in place in one step: after a crash it is there whole or not at all.
-    Writers take turns by a lock on the folder, which the system frees when a process dies.
+    Writers take turns by a lock on the folder, which the system frees when a process dies. Lance has no checksums;
+    they are kept beside the table, and looked at when it is opened.
 
     Args:
         folder: may be new.
@@ -64,10 +68,12 @@ class LanceStore:
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); give another store") from None
         self._lock = FileLock(folder / ".lock")
+        self._sums = Sums(folder / f"{name}.sums.jsonl", [f"{name}.lance/{pattern}" for pattern in _READ])
         self._database: Any = lancedb.connect(str(folder))
         if not self._manifests():
             with self._writing():
                 self._begin(encoder)
+        self._sums.check()
         self._table = self._opened()
         self._settled: tuple[int, object] = (0, None)
         self.encoder = self._kept_encoder()
@@ -80,9 +86,11 @@ class LanceStore:
         shutil.rmtree(
             self._folder / f"{self._name}.lance", ignore_errors=True
         )  # left by a crash, never whole
+        self._sums.log.unlink(missing_ok=True)
         columns = _inside(schema(encoder.dimension))
         facts = json.dumps(vars(encoder), ensure_ascii=False).encode()
         self._database.create_table(self._name, schema=columns.with_metadata({_ENCODER: facts}))
+        self._sums.note()
 
     def _manifests(self) -> bool:
         """Whether the table has a version that is whole."""
@@ -129,8 +137,9 @@ class LanceStore:
             else:
                 merge = self._table.merge_insert("id")
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
-            if self._table.version % TIDY_AFTER == 0:
+            if tidy := self._table.version % TIDY_AFTER == 0:
                 self._table.optimize()
+            self._sums.note(anew=tidy)
         return int(table.num_rows - known)
 
     def _known(self, ids: Any) -> int:
@@ -180,6 +189,7 @@ class LanceStore:
             before = self._table.count_rows()
             for start in range(0, len(ids), BATCH):
                 self._table.delete(to_sql(OneOf("id", tuple(ids[start : start + BATCH]))))
+            self._sums.note()
             return int(before - self._table.count_rows())
 
     def count(self, where: Condition | None = None) -> int:

@@ -129,7 +129,9 @@ def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
             others += len(strangers)
         elif path.exists():
             found = [path]
-        elif path.parts[0][2:].endswith(":"):  # as a path, a URL has lost a slash; C: has its colon in the second place
+        elif path.parts[0][2:].endswith(
+            ":"
+        ):  # as a path, a URL has lost a slash; C: has its colon in the second place
             raise InputError(
                 f"{path}: is a URL, and photographs are looked at on this machine's disks; fetch them first, or judge "
                 "them there with --engine ray"
