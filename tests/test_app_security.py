@@ -358,6 +358,7 @@ def test_slow_and_half_uploads_hold_up_nobody(address, bad):
             line.close()
 
 
+@pytest.mark.slow
 def test_who_dribbles_is_given_up_too(address):
     import httpx
 

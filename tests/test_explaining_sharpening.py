@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -208,3 +210,17 @@ def test_a_sharpened_run_still_finds_its_past_cases(mekiki, sharp_once, spots, t
     found = mekiki("search", run, photographs[4], "-k", "3", "--json").json["found"]
     told = mekiki("describe", run, photographs[4], "--format", "json").json
     assert told["cases"] == [case["id"] for case in found]
+
+
+def test_a_second_sharpening_at_the_same_time_is_told(sharp_once, spots):
+    folder, _ = sharp_once
+    command = (
+        "import sys; from pathlib import Path; from mekiki.locks import locked\n"
+        "with locked(Path(sys.argv[1]), 'sharpening', role='training'): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, folder / FOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="is sharpening"):
+            explaining.sharpen(folder, spots / "photos" / "texts.csv", schooling=QUICK)

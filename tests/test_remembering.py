@@ -414,6 +414,7 @@ def killed(code, seconds, *arguments):
     return lines
 
 
+@pytest.mark.slow
 def test_what_was_remembered_and_judged_survives_a_kill(made, run):
     rng = np.random.default_rng(0)
     photos = made / "photos"

@@ -40,6 +40,7 @@ from mekiki.explaining.sharpened import (
 from mekiki.explaining.texts import located, read_texts, texts_of_parts
 from mekiki.images import Pixels
 from mekiki.inspection.files import photographs
+from mekiki.locks import locked
 from mekiki.manifests import sealed_folder
 from mekiki.progress import Progress, silent
 from mekiki.remembering.views import view_of
@@ -101,48 +102,49 @@ def sharpen(
     if not values:
         raise InputError(f"{texts}: no line has defect, place and severity, and it is these that are learnt")
     deal = dealt(said, schooling)
-    images = _images(eye, files, texts, progress)
-    embedder = eye.embedder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(schooling.seed)
-        sharp = Sharpened(embedder.encoder_, embedder.input_shape_, values, marked=masks is not None)
-        lesson = Lesson(images, _facts(said, values, len(files)))
-        if masks is not None:
-            lesson = lesson.with_marks(
-                _marks(masks, files, texts, eye.size, sharp.grid, said, values, progress)
+    with locked(run / FOLDER, "sharpening", patience=0, role="training"):
+        images = _images(eye, files, texts, progress)
+        embedder = eye.embedder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(schooling.seed)
+            sharp = Sharpened(embedder.encoder_, embedder.input_shape_, values, marked=masks is not None)
+            lesson = Lesson(images, _facts(said, values, len(files)))
+            if masks is not None:
+                lesson = lesson.with_marks(
+                    _marks(masks, files, texts, eye.size, sharp.grid, said, values, progress)
+                )
+            history = _learnt(
+                sharp, lesson, deal.teach, deal.stop, schooling, run / CHECKPOINT, resume, progress, on_epoch
             )
-        history = _learnt(
-            sharp, lesson, deal.teach, deal.stop, schooling, run / CHECKPOINT, resume, progress, on_epoch
-        )
-    right = _right(sharp, lesson, deal.prove)
-    told = {
-        "right": right,
-        "frequent": {
-            name: float(np.bincount(column[column >= 0]).max() / max(1, (column >= 0).sum()))
-            for name, column in ((name, lesson.facts[name][deal.prove]) for name in values)
-        },
-        "parts": len(files),
-        "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
-        "epochs": len(history["epoch"]),
-    }
-    with sealed_folder(run / FOLDER, run, "writing its sharpened eye") as new:
-        sharp.save(
-            new,
-            finite(
-                {
-                    "eye": eye.fingerprint,
-                    **told,
-                    "schooling": asdict(schooling),
-                    "history": history,
-                    "texts": str(texts),
-                    "masks": None if masks is None else str(masks),
-                    "command": command,
-                    "versions": versions(),
-                }
-            ),
-        )
-    for left in run.glob(f"*{CHECKPOINT}"):
-        left.unlink()
+        right = _right(sharp, lesson, deal.prove)
+        told = {
+            "right": right,
+            "frequent": {
+                name: float(np.bincount(column[column >= 0]).max() / max(1, (column >= 0).sum()))
+                for name, column in ((name, lesson.facts[name][deal.prove]) for name in values)
+            },
+            "parts": len(files),
+            "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
+            "epochs": len(history["epoch"]),
+        }
+        with sealed_folder(run / FOLDER, run, "writing its sharpened eye") as new:
+            sharp.save(
+                new,
+                finite(
+                    {
+                        "eye": eye.fingerprint,
+                        **told,
+                        "schooling": asdict(schooling),
+                        "history": history,
+                        "texts": str(texts),
+                        "masks": None if masks is None else str(masks),
+                        "command": command,
+                        "versions": versions(),
+                    }
+                ),
+            )
+        for left in run.glob(f"*{CHECKPOINT}"):
+            left.unlink()
     return told
 
 
