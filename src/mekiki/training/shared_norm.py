@@ -93,7 +93,9 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
-        own_var, own_mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        # Not torch.var_mean, which takes nine times as long over these axes.
+        own_mean = x.mean((0, 2, 3))
+        own_var = (x - own_mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
         count = x.new_full((1,), x.numel() / x.shape[1])
         own = torch.cat((count, own_mean, own_var))
         parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
