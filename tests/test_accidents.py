@@ -85,7 +85,7 @@ def test_the_slow_suite_kills_at_least_two_hundred_times():
 
 
 @forks
-@pytest.mark.parametrize("name", ["calibrate", "teach"])
+@pytest.mark.parametrize("name", ["calibrate", pytest.param("teach", marks=pytest.mark.slow)])
 def test_a_few_kills_lose_nothing(name, tmp_path):
     accidents.warm()
     told = accidents.series(name, 4, seed=2, base=tmp_path)

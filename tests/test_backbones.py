@@ -871,7 +871,11 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("encoder", "words"),
     [
-        ("hf:weights/nowhere/at/all", "no such folder; give the folder of a model, or its name on the hub"),
+        pytest.param(
+            "hf:weights/nowhere/at/all",
+            "no such folder; give the folder of a model, or its name on the hub",
+            marks=pytest.mark.slow,
+        ),
         ("hf:somebody/no-such-model", "connect to the internet and check the name, or give a folder"),
     ],
 )

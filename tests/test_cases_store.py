@@ -446,6 +446,7 @@ def test_a_writer_that_waits_in_vain_is_told_to_try_again(tmp_path, monkeypatch)
     assert store.add(Cases.of([case("a")])) == 1
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_a_kill(tmp_path):
     folder, rng = tmp_path / "cases", np.random.default_rng(5)
     expected = set()

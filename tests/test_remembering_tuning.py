@@ -81,6 +81,7 @@ def test_a_tuned_model_is_put_in_force_with_notes_and_feedback_and_taken_back_ex
     assert "nothing to take back" in mekiki("feedback", moved, "--untrain", "--tune-text").error
 
 
+@pytest.mark.slow
 def test_a_model_that_is_no_better_is_not_put_in_force(memo, tmp_path):
     before = ranking(memo)
     rng = np.random.default_rng(0)

@@ -429,6 +429,7 @@ def test_narrow_screen_dark_mode_and_no_webgl(report, visit):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_comparison_in_a_browser_wide_and_narrow(comparison, visit):
     page, wrong = visit(comparison.path)
     assert page.locator(".plot.scatter").count() == 2
