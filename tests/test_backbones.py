@@ -566,6 +566,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(model_folder, t
     assert np.array_equal(kept, backbone.vectors(images))
 
 
+@pytest.mark.slow
 def test_two_processes_may_write_at_once(tmp_path):
     program = """
 import sys

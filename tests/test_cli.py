@@ -415,6 +415,7 @@ def test_every_bad_input_is_one_line_with_exit_code_2(mekiki, tmp_path, run_fold
     assert not (tmp_path / "v.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_test_side_too_small_for_pairs_still_gives_a_run(mekiki, tmp_path):
     """Seven images a class leave one of each to test on: no pair of one class, but the rest can be measured."""
     images_in(tmp_path / "few" / "ok", 80, 7)
@@ -473,6 +474,7 @@ def test_images_that_a_run_learnt_from_are_not_measured(mekiki, run_folder):
     )
 
 
+@pytest.mark.slow
 def test_the_pictures_of_earlier_runs_are_no_class(mekiki, tmp_path, monkeypatch):
     images_in(tmp_path / "photos" / "ok", 80, 8)
     images_in(tmp_path / "photos" / "ng", 170, 8)

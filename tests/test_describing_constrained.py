@@ -19,7 +19,9 @@ VALUES = st.text(st.sampled_from('abcdefg crk-,.:{}[]左上亀裂é🔧<|"\\\n\t
 NAMES = ("defect", "place", "cause", "部位")
 
 
-@pytest.fixture(scope="module", params=["own", "llama", "qwen", "sentencepiece"])
+@pytest.fixture(
+    scope="module", params=["own", pytest.param("llama", marks=pytest.mark.slow), "qwen", "sentencepiece"]
+)
 def lm(request, tmp_path_factory):
     if request.param == "own":
         return LanguageModel.small(TEXTS, vocabulary=330, layers=1, width=32)
