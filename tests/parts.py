@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -201,3 +202,17 @@ def make_backbone(folder, side=64, width=0.25):
     given = {"size": {"height": side, "width": side}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     (Path(folder) / "preprocessor_config.json").write_text(json.dumps(given))
     return f"hf:{folder}"
+
+
+@contextmanager
+def held_elsewhere(path, purpose, role="lock"):
+    """Another process holds a lock of `mekiki.locks` for the block."""
+    command = (
+        "import sys; from pathlib import Path; from mekiki.locks import locked\n"
+        "with locked(Path(sys.argv[1]), sys.argv[2], role=sys.argv[3]): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, path, purpose, role], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        yield

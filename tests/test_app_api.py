@@ -1,15 +1,13 @@
 """The calls of the page, as a script makes them."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pages import calling, column, events, photo_of, told, until
-from parts import QUARTERS, part, save
+from parts import QUARTERS, held_elsewhere, part, save
 
 pytest.importorskip("fastapi")
 pytest.importorskip("lancedb")
@@ -90,14 +88,7 @@ def test_a_change_gives_up_soon_where_a_command_is_at_work_and_judging_goes_on(c
 
     monkeypatch.setattr(work, "PATIENCE", 0.1)
     photo, before = uploaded(client, bad), judged(client, bad)[0]["verdict"]
-    command = (
-        "import sys; from pathlib import Path; from mekiki.locks import locked\n"
-        "with locked(Path(sys.argv[1]), 'teaching'): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", command, client.run], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout.readline() == b"held\n"
+    with held_elsewhere(client.run, "teaching"):
         said = told(client.post("/api/teach", json={"photo": photo, "label": "OK"}), 409)
         assert "is teaching" in said
         assert judged(client, bad)[0]["verdict"] == before

@@ -34,6 +34,7 @@ from mekiki.cases.qdrant import QdrantStore
 from mekiki.cases.store import distances_to
 from mekiki.errors import InputError
 from mekiki.logs import rows
+from mekiki.manifests import digest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
 
@@ -414,6 +415,23 @@ def test_a_flipped_byte_is_found_when_the_store_is_opened_and_the_file_named(tmp
                 LanceStore(folder, "images")
         path.write_bytes(whole)
     assert sorted(id_ for part in LanceStore(folder, "images").read() for id_ in part.ids) == ["b", "c", "d"]
+
+
+def test_what_stands_untouched_is_not_read_again_at_the_next_opening(tmp_path, monkeypatch):
+    monkeypatch.setattr("mekiki.cases.sums.SETTLED", -1)  # as if a second had gone by
+    folder = tmp_path / "cases"
+    LanceStore(folder, "images", ENCODER).add(Cases.of([case("a")]))
+    LanceStore(folder, "images")
+    read = []
+    monkeypatch.setattr("mekiki.cases.sums.digest_of", lambda path: read.append(path) or digest_of(path))
+    assert LanceStore(folder, "images").count() == 1
+    assert read == []
+    (path,) = folder.glob("images.lance/data/*")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    os.utime(path, ns=(1, 1))  # the clock of a file system may stand still for some milliseconds
+    with pytest.raises(InputError, match="is damaged"):
+        LanceStore(folder, "images")
+    assert read == [path]
 
 
 @pytest.mark.filterwarnings("ignore:optimize:UserWarning")

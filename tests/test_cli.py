@@ -485,11 +485,8 @@ def test_the_pictures_of_earlier_runs_are_no_class(mekiki, tmp_path, monkeypatch
         assert said.json["class_names"] == ["ng", "ok"]
 
 
-@pytest.mark.parametrize(
-    "encoding",
-    ["cp932", "cp1252", "ascii"],
-)
 @pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp932", "cp1252", "ascii"])
 def test_any_encoding_of_the_terminal_will_do(run_folder, encoding, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     for arguments in (

@@ -83,7 +83,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=PIECES, seed=st.integers(0, 2**16), sample=st.booleans())
 def test_whatever_a_model_would_like_to_say_the_answer_is_valid(lm, pieces, seed, sample):
     torch.manual_seed(seed)

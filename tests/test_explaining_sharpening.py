@@ -2,8 +2,6 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from mekiki.explaining.looking import look_of
 from mekiki.explaining.sharpened import FOLDER, eye_of, moved_places, sharpened, turned
 from mekiki.remembering.views import view_of
 from mekiki.runs import write_json
+from parts import held_elsewhere
 
 SIDE = 24
 VALUES = {"place": [*sorted(PLACES), "none"]}
@@ -214,13 +213,6 @@ def test_a_sharpened_run_still_finds_its_past_cases(mekiki, sharp_once, spots, t
 
 def test_a_second_sharpening_at_the_same_time_is_told(sharp_once, spots):
     folder, _ = sharp_once
-    command = (
-        "import sys; from pathlib import Path; from mekiki.locks import locked\n"
-        "with locked(Path(sys.argv[1]), 'sharpening', role='training'): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", command, folder / FOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="is sharpening"):
-            explaining.sharpen(folder, spots / "photos" / "texts.csv", schooling=QUICK)
+    held = held_elsewhere(folder / FOLDER, "sharpening", role="training")
+    with held, pytest.raises(InputError, match="is sharpening"):
+        explaining.sharpen(folder, spots / "photos" / "texts.csv", schooling=QUICK)

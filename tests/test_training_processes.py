@@ -148,13 +148,22 @@ def test_shares_are_in_order_and_leave_nothing_out():
             assert all(Ranks(rank, size).share(size - 1) == slice(0, size - 1) for rank in range(size))
 
 
+@pytest.fixture
+def one_thread():
+    """How numbers are rounded depends on how many threads share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("pixels", [torch.uint8, torch.float32])
-def test_a_share_of_a_batch_is_changed_as_it_is_among_all(pixels):
+def test_a_share_of_a_batch_is_changed_as_it_is_among_all(pixels, one_thread):
     change = augmentation("surfaces" if pixels == torch.float32 else {"base": "digits", "brightness": 0.1})
     images = (torch.rand(9, 12, 12, generator=torch.Generator().manual_seed(1)) * 200).to(pixels)
     whole = change(images, torch.Generator().manual_seed(5))
     share = change(images, torch.Generator().manual_seed(5), slice(4, 9))
-    torch.testing.assert_close(share, whole[4:9], rtol=0, atol=255e-6)  # of 255 grey levels
+    torch.testing.assert_close(share, whole[4:9])
 
 
 def command(folder, *more, devices=2):

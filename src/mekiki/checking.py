@@ -140,8 +140,8 @@ def _by_themselves(folder: Path, known: set[str]) -> Iterator[Checked]:
                     name, WHOLE if own == len(lines) else UNKNOWN, f"{own} of {len(lines)} lines have one"
                 )
                 for row in lines:
-                    yield from _named(folder, row.get("files", {}))
-                    yield from _summed(folder, path.parent, row.get("sums", {}))
+                    yield from _listed(folder, folder, row.get("files"), may_be_gone=False)
+                    yield from _listed(folder, path.parent, row.get("sums"), may_be_gone=True)
             elif _carries_its_own(path):
                 yield Checked(name, WHOLE)
             else:
@@ -157,20 +157,13 @@ def _carries_its_own(path: Path) -> bool:
     return path.name == "memory.json" and "format" in read_sealed(path)
 
 
-def _summed(folder: Path, place: Path, sums: object) -> Iterator[Checked]:
-    """Files of a database, which may have tidied some away."""
-    for name, digest in sums.items() if isinstance(sums, dict) else ():
-        path = place / str(name)
-        if path.is_file():
-            yield Checked(
-                path.relative_to(folder).as_posix(), WHOLE if digest_of(path) == digest else DAMAGED
-            )
-
-
-def _named(folder: Path, files: object) -> Iterator[Checked]:
+def _listed(folder: Path, place: Path, files: object, *, may_be_gone: bool) -> Iterator[Checked]:
+    """Files by their names in `place`, against their checksums; a database may have tidied some away."""
     for name, digest in files.items() if isinstance(files, dict) else ():
-        path = folder / str(name)
+        path = place / str(name)
         state = MISSING
         if path.is_file():
             state = WHOLE if digest_of(path) == digest else DAMAGED
-        yield Checked(str(name), state)
+        elif may_be_gone:
+            continue
+        yield Checked((place.relative_to(folder) / str(name)).as_posix(), state)

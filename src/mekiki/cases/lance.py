@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases, Encoder, arrow, schema
 from mekiki.cases.store import BATCH, Found, check_encoder, check_fit, check_query, ranked
-from mekiki.cases.sums import Sums
+from mekiki.cases.sums import SETTLED, Sums
 from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or
 from mekiki.errors import InputError, first_line
 from mekiki.optional import require
@@ -26,8 +26,6 @@ PATIENCE = 30.0
 """Seconds that a writer waits for another."""
 TIDY_AFTER = 64
 """Additions after which what they left in pieces is put together."""
-SETTLED = 1_000_000_000
-"""Nanoseconds after which another change would have another time, on the clocks of all file systems."""
 _ENCODER = b"mekiki.encoder"
 _READ = ("data/*", "_deletions/*", "_versions/*.manifest")
 """Files of a table that Lance writes once and reads again."""

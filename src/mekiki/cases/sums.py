@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 from mekiki.errors import InputError
@@ -11,6 +13,10 @@ from mekiki.manifests import digest_of
 
 KEY = "sums"
 """Of a line's object: by name, relative to the log's folder, the SHA-256 of files new since the line before."""
+SETTLED = 1_000_000_000
+"""Nanoseconds after which another change would have another time, on the clocks of all file systems."""
+_looked_at: dict[str, tuple[tuple[int, int], str]] = {}
+"""Of a file: when it was last changed and its size, and its checksum then; a store is opened for every picture."""
 
 
 class Sums:
@@ -74,10 +80,23 @@ class Sums:
         for name, digest in self.known().items():
             path = self.log.parent / name
             try:
-                damaged = digest_of(path) != digest
+                damaged = _digest_now(path) != digest
             except FileNotFoundError:  # tidied away by the database
                 continue
             if damaged:
                 raise InputError(
                     f"{path}: is damaged; restore the store from an export (`mekiki cases import`)"
                 )
+
+
+def _digest_now(path: Path) -> str:
+    """The checksum of a file, which is not read again while it stands untouched."""
+    whole, about = os.path.abspath(path), path.stat()  # noqa: PTH100 (a link stays a link)
+    as_of = (about.st_mtime_ns, about.st_size)
+    before = _looked_at.get(whole)
+    if before is not None and before[0] == as_of:
+        return before[1]
+    digest = digest_of(path)
+    if time.time_ns() - about.st_mtime_ns > SETTLED:
+        _looked_at[whole] = (as_of, digest)
+    return digest

@@ -82,8 +82,8 @@ class Program:
 
     def _said(self, verdict: Verdict) -> Said:
         vector = np.concatenate([verdict.views[name] for name in self.views])
-        taught = verdict.why.startswith("taught: ")
-        return Said(vector, verdict.score, verdict.p, verdict.verdict == "NG", verdict.kind, taught)
+        ng, taught = verdict.verdict == "NG", verdict.because == "taught"
+        return Said(vector, verdict.score, verdict.p, ng, verdict.kind, taught)
 
     def score_of(self, vector: NDArray[np.float32], widths: Mapping[str, int]) -> float:
         """The score of a part that was seen so."""
