@@ -15,11 +15,12 @@ from mekiki.inspection import Inspector
 from mekiki.inspection.lessons import lessons_of
 from mekiki.inspection.teaching import teach, undo
 from mekiki.manifests import read_sealed, write_sealed
+from mekiki.remembering import Room, changes_of, feedback_of
 from mekiki.runs import Run
 from samples import make
 
 SAMPLES = Path(__file__).parent / "samples"
-VERSIONS = [0, 1]
+VERSIONS = [0, 1, 2]
 
 
 @pytest.fixture
@@ -62,6 +63,20 @@ def test_a_run_of_this_version_says_what_it_said_then(sample, photos, version):
     assert Run(run).open().metrics()["epochs"] == 2
     assert [each.undone for each in lessons_of(run)] == [False, False, True]
     assert newest(run) == before, "opening a run changes nothing in it"
+
+
+def test_a_memory_finds_what_it_found_then(sample, photos):
+    run, said = sample(2)
+    found = make.search_results(run, photos)
+    assert [one["label"] for one in found] == [one["label"] for one in said["found"]]
+    assert [one["distance"] for one in found] == pytest.approx(
+        [one["distance"] for one in said["found"]], rel=1e-4
+    )
+    assert [change.undone for change in changes_of(run)] == [False, True]
+    spoken = feedback_of(run)
+    assert {each.undone for each in spoken[:-6]} == {False}
+    assert {each.undone for each in spoken[-6:]} == {True}, "the last word was taken back"
+    assert Room(run).shelf("images", Room(run).store("images").encoder).current() is not None
 
 
 def test_a_run_without_checksums_opens_with_a_note_and_gets_them_by_upgrading(sample, photos):

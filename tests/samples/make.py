@@ -1,7 +1,8 @@
 """`python tests/samples/make.py NAME`: a sample run as this version writes it, NAME.zip, and what it says, NAME.json.
 
 A network for digits of 8×8 pixels, a judge that has seen noughts as good and eights as bad, two lessons, and one taken
-back. Pictures and the report are left out: they are drawn, and never read again.
+back; from version 2 on also a memory of the eights, with feedback and labels, given and taken back, and an adapter.
+Pictures and the report are left out: they are drawn, and never read again.
 """
 
 import json
@@ -53,6 +54,58 @@ def vectors(run):
     return Embedder.load(run).transform(pixels).tolist()
 
 
+def search_results(run, photos):
+    """What a search of its memory finds."""
+    from mekiki.remembering import search
+
+    found = search(run, sorted((photos / "fresh").glob("*.png"))[-1], k=5)["found"]
+    return [{"label": one["label"], "distance": one["distance"]} for one in found]
+
+
+def put_adapter(room):
+    """An adapter in force that turns distances a little; learning one from so few would not replace none."""
+    import torch
+
+    from mekiki.cases.adapter import Adapter, Lesson
+
+    store = room.store("images")
+    adapter = Adapter(np.zeros(store.encoder.dimension, np.float32), 1.0, rank=2)
+    with torch.no_grad():
+        adapter.inner.weight[:] = torch.linspace(-1, 1, adapter.inner.weight.numel()).reshape(2, -1)
+        adapter.outer.weight[:] = torch.linspace(-0.3, 0.3, adapter.outer.weight.numel()).reshape(-1, 2)
+    room.shelf("images", store.encoder).put(adapter, Lesson(0.5, 0.6, 0.5, 60, 20, 3))
+
+
+def fill_memory(run, photos):
+    """Remember eights and noughts, judge what is found, relabel, take some back, and learn an adapter."""
+    from mekiki.remembering import (
+        Room,
+        changes_of,
+        give_feedback,
+        relabel,
+        remember,
+        search,
+        undo_feedback,
+        undo_relabel,
+    )
+
+    kept = [*sorted((photos / "ng").glob("*.png")), *sorted((photos / "ok").glob("*.png"))[:12]]
+    remember(run, kept)
+    for photo in kept:
+        found = search(run, photo, k=23)["found"]
+        digit = [Path(one["image"]).name[0] for one in found]
+        ids = [one["id"] for one in found]
+        good = [id_ for id_, of in zip(ids, digit, strict=True) if of == photo.name[0]]
+        bad = [id_ for id_, of in zip(ids, digit, strict=True) if of != photo.name[0]]
+        give_feedback(run, photo, good=good[2:5], bad=bad[:3])
+    undo_feedback(run)
+    relabel(Room(run), ids[:2], "round")
+    relabel(Room(run), ids[2:3], "oval")
+    undo_relabel(Room(run), 2)
+    assert [change.undone for change in changes_of(run)] == [False, True]
+    put_adapter(Room(run))
+
+
 def main(target):
     platform.platform = lambda **_: "some machine"
     photos = photographs(target.parent / "photos")
@@ -84,6 +137,8 @@ def main(target):
     teach(run, fresh[1], "NG:wide")
     undo(run)
     told = {"verdicts": verdicts(run, photos), "vectors": vectors(run)}
+    fill_memory(run, photos)
+    told["found"] = search_results(run, photos)
     target.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     shutil.make_archive(str(target), "zip", target, "run")
     shutil.rmtree(photos)
