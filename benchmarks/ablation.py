@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 from benchmarks.measuring import MNIST
 from mekiki import Embedder, load_images
-from mekiki.evaluation import pair_histogram
-from mekiki.images import stratified_split
+from mekiki.data.image_set import stratified_split
+from mekiki.evaluation.verification import pair_histogram
 from mekiki.recipes import recipe
 
 KEPT_OUT = 10_000

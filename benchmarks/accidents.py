@@ -62,10 +62,10 @@ class Command:
 
 
 def _digits(folder: Path, epochs: int, resume: bool, say: Callable[[Any], None]) -> None:
+    from mekiki.console import silent
     from mekiki.embedder import Embedder
-    from mekiki.experiments import DataRequest
-    from mekiki.experiments.training import train_run
-    from mekiki.progress import silent
+    from mekiki.experiments.request import DataRequest
+    from mekiki.experiments.train import train_run
 
     request = DataRequest("digits", per_class=12)
     embedder = Embedder(epochs=epochs, batch_size=32, random_state=0)
@@ -89,15 +89,16 @@ def _nothing(folder: Path) -> None:
 
 
 def _look_at_training(folder: Path, said: list[Any]) -> str:
-    from mekiki.checking import check_run
-    from mekiki.runs import Run
+    from mekiki.storage.check import check_run
+    from mekiki.embedder import Embedder
+    from mekiki.storage.run_folder import Run
     from mekiki.training.checkpoints import read_checkpoint
 
     run = Run(folder / "run")
     run.check(resume=True)
     done = max([0, *(each for each in said if isinstance(each, int))])
     if run.complete:
-        run.open().embedder()
+        Embedder.load(run.open().folder)
         run.metrics()
         assert not _bad(check_run(run.folder)), _bad(check_run(run.folder))
         return "new"
@@ -122,12 +123,13 @@ def _resume(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_resumed(folder: Path, said: list[Any]) -> str:
-    from mekiki.checking import check_run
-    from mekiki.runs import Run
+    from mekiki.storage.check import check_run
+    from mekiki.embedder import Embedder
+    from mekiki.storage.run_folder import Run
 
     run = Run(folder / "run").open()
     epochs = run.metrics()["epochs"]
-    assert len(run.embedder().history_["epoch"]) == epochs
+    assert len(Embedder.load(run.folder).history_["epoch"]) == epochs
     assert epochs == 4 or "done" not in said
     assert (run.folder / "note.txt").read_text() == "of a person"
     assert not _bad(check_run(run.folder)), _bad(check_run(run.folder))
@@ -149,7 +151,7 @@ def _parts(folder: Path) -> None:
 
 
 def _calibrated(folder: Path, rate: float) -> None:
-    from mekiki.inspection import Terms, calibrate_run
+    from mekiki.judging.calibrate import Terms, calibrate_run
 
     calibrate_run(folder / "run", [folder / "ok"], [folder / "ng"], encoder="filters", terms=Terms(rate))
 
@@ -165,8 +167,8 @@ def _calibrate(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_judge(folder: Path, said: list[Any]) -> str:
-    from mekiki.checking import check_run
-    from mekiki.inspection import Inspector
+    from mekiki.judging.inspector import Inspector
+    from mekiki.storage.check import check_run
 
     inspector = Inspector.open(folder / "run")
     assert inspector.judge_one(folder / "fresh" / "00.png").verdict in ("OK", "NG")
@@ -177,7 +179,7 @@ def _look_at_judge(folder: Path, said: list[Any]) -> str:
 
 
 def _teach(folder: Path, say: Callable[[Any], None], number: int) -> None:
-    from mekiki.inspection.teaching import teach, undo
+    from mekiki.judging.teach import teach, undo
 
     for place, image in enumerate(sorted((folder / "fresh").glob("*.png"))[:10]):
         entry, _, _ = teach(folder / "run", image, f"NG:kind-{place}")
@@ -187,7 +189,7 @@ def _teach(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_lessons(folder: Path, said: list[Any]) -> str:
-    from mekiki.inspection.lessons import lessons_of
+    from mekiki.judging.corrections import lessons_of
 
     kept = {entry.number: entry for entry in lessons_of(folder / "run")}
     assert sorted(kept) == list(range(1, len(kept) + 1))
@@ -201,7 +203,7 @@ def _look_at_lessons(folder: Path, said: list[Any]) -> str:
 
 
 def _remembered(folder: Path, rows: slice) -> int:
-    from mekiki.remembering import remember
+    from mekiki.cases.remember import remember
 
     chosen = sorted((folder / "fresh").glob("*.png"))[rows]
     return int(remember(folder / "run", chosen)["cases"])
@@ -213,8 +215,8 @@ def _remember(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_cases(folder: Path, said: list[Any]) -> str:
-    from mekiki.remembering import search
-    from mekiki.remembering.room import Room
+    from mekiki.cases.run_memory import Room
+    from mekiki.cases.search import search
 
     there = 0
     if said or (folder / "run" / "memory.json").exists():
@@ -235,7 +237,7 @@ def _prepare_cases(folder: Path) -> None:
 
 
 def _feedback(folder: Path, say: Callable[[Any], None], number: int) -> None:
-    from mekiki.remembering import give_feedback, search
+    from mekiki.cases.search import give_feedback, search
 
     images = sorted((folder / "fresh").glob("*.png"))
     ids = [row["id"] for row in search(folder / "run", images[0], k=10)["found"]]
@@ -245,8 +247,8 @@ def _feedback(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_feedback(folder: Path, said: list[Any]) -> str:
-    from mekiki.cases import FeedbackLog
-    from mekiki.remembering import search
+    from mekiki.cases.feedback import FeedbackLog
+    from mekiki.cases.search import search
 
     there = len(FeedbackLog(folder / "run").judgements())
     assert sum(said) <= there <= sum(said) + 2, f"{sum(said)} judgements were taken, and there are {there}"
@@ -262,7 +264,7 @@ def _prepare_export(folder: Path) -> None:
 
 
 def _export(folder: Path, say: Callable[[Any], None], number: int) -> None:
-    from mekiki.exporting import export_run
+    from mekiki.export.export_run import export_run
 
     export_run(folder / "run")
     say("done")
@@ -287,7 +289,7 @@ def _look_at_export(folder: Path, said: list[Any]) -> str:
 def _serve(folder: Path, say: Callable[[Any], None], number: int) -> None:
     from fastapi.testclient import TestClient
 
-    from mekiki.app.server import create_app
+    from mekiki.web.server import create_app
 
     with TestClient(create_app(folder / "run"), base_url="http://127.0.0.1") as client:
         client.headers["X-Mekiki-CSRF"] = client.get("/api/run").json()["csrf"]
@@ -322,10 +324,6 @@ def _bad(checked: list[Any]) -> list[Any]:
 def warm() -> None:
     """Import what the commands need, but for LanceDB, whose threads do not live through a fork."""
     import matplotlib.pyplot
-
-    import mekiki.experiments.training
-    import mekiki.inspection.teaching
-    import mekiki.remembering  # noqa: F401
 
     matplotlib.use("Agg")
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 from mekiki import Embedder, load_images
 from mekiki.bulk.plan import Plan
-from mekiki.bulk.work import do_part, fingerprint
-from mekiki.inspection import Terms, calibrate_run
-from mekiki.runs import METRICS
+from mekiki.bulk.shard import do_part, fingerprint
+from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.storage.run_folder import METRICS
 
 kind, tiles, weights, number, good = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 with tempfile.TemporaryDirectory() as folder:

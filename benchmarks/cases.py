@@ -100,7 +100,7 @@ def judged(
     hard: int = 30,
 ) -> tuple[Any, list[tuple[int, int, int]]]:
     """Two hundred triplets as a person gives them: of what a search brings, a wanted one and an unwanted one."""
-    from mekiki.cases import Triplets
+    from mekiki.cases.triplets import Triplets
 
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, int]] = []
@@ -155,7 +155,7 @@ def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
 
     In Japanese without the fine-tuning: what is asked there is what a model that does not read it is worth.
     """
-    from mekiki.remembering import TextView
+    from mekiki.cases.encoders import TextView
 
     view = TextView(model)
     found: dict[str, list[dict[str, float]]] = {}
@@ -198,7 +198,7 @@ def triplets_tuned(
 ) -> Callable[[list[str]], np.ndarray]:
     """The model fine-tuned as `mekiki feedback --train --tune-text` does it; of nested dimensions the least."""
     from mekiki.cases.adapter import dealt_queries
-    from mekiki.remembering.tuning import TextView, Tuning, tuned
+    from mekiki.cases.text_model import TextView, Tuning, tuned
 
     teach, stop, judge = dealt_queries([each[0] for each in triplets], 0.3, seed)
     sides = [
@@ -282,8 +282,9 @@ def speed_figures(count: int = 100_000, width: int = 64) -> dict[str, Any]:
     """Milliseconds of a query among many, beside NumPy; and seconds of keeping them, beside LanceDB alone."""
     import lancedb
 
-    from mekiki.cases import Cases, Encoder, Memory
+    from mekiki.cases.case import Cases, Encoder
     from mekiki.cases.lance import LanceStore
+    from mekiki.cases.memory import Memory
 
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(count, width)).astype(np.float32)
@@ -344,8 +345,9 @@ def speed_figures(count: int = 100_000, width: int = 64) -> dict[str, Any]:
 
 def index_figures(count: int = 1_000_000, width: int = 64) -> dict[str, Any]:
     """Recall and milliseconds of an indexed query among a million vectors in clusters, beside NumPy."""
-    from mekiki.cases import Cases, Encoder, Memory
+    from mekiki.cases.case import Cases, Encoder
     from mekiki.cases.lance import LanceStore
+    from mekiki.cases.memory import Memory
 
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(1000, width)).astype(np.float32) * 1.5
@@ -388,7 +390,9 @@ WORK = """
 import sys
 from pathlib import Path
 import numpy as np
-from mekiki.cases import Case, Cases, Encoder, FeedbackLog, Triplets
+from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.feedback import FeedbackLog
+from mekiki.cases.triplets import Triplets
 from mekiki.cases.adapter import Adapter, Lesson, Shelf
 from mekiki.cases.lance import LanceStore
 folder, turn = Path(sys.argv[1]), sys.argv[2]
@@ -409,8 +413,8 @@ for step in range(100_000):
 
 def kill_figures(kills: int = 50) -> dict[str, Any]:
     """Killing, at random moments, a process that remembers, gives feedback and puts adapters in force."""
-    from mekiki.cases import FeedbackLog
     from mekiki.cases.adapter import Shelf
+    from mekiki.cases.feedback import FeedbackLog
     from mekiki.cases.lance import LanceStore
 
     rng = np.random.default_rng(0)
@@ -470,9 +474,9 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
     weights = place / "weights" / "mobilenet_v1_0.75_224"
     if not (place / "magnetic_tile").is_dir() or not weights.is_dir():
         return None
-    from mekiki.inspection import Terms, calibrate_run
-    from mekiki.inspection.files import gather
-    from mekiki.remembering import JudgeView
+    from mekiki.cases.encoders import JudgeView
+    from mekiki.data.photo import gather
+    from mekiki.judging.calibrate import Terms, calibrate_run
 
     kinds = sorted(path.name for path in (place / "magnetic_tile").iterdir() if path.is_dir())
     folders = [place / "magnetic_tile" / kind for kind in kinds]

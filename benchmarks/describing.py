@@ -55,8 +55,9 @@ def learnt_eye(folder: Path) -> dict[str, float]:
 
 def sharpened(run: Path, folder: Path) -> dict[str, Any]:
     """Sharpen the eye of a run by surfaces of another seed; what it reads, and how long that took."""
-    from mekiki.datasets.reports import write_reports
-    from mekiki.explaining import Schooling, sharpen
+    from mekiki.data.reports import write_reports
+    from mekiki.describing.fit_describer import Schooling
+    from mekiki.describing.localise import sharpen
 
     write_reports(folder / "more", count=SHARPENING, languages=("en",), seed=2, masks=folder / "masks")
     schooling = Schooling(epochs=SHARP_EPOCHS, batch=96, rate=4e-3, decay=0.02)
@@ -73,8 +74,8 @@ def tile_reports(folder: Path, *, apart: bool, seed: int = 0) -> Path:
         apart: whether photographs of what seems to be one part are kept together (`part_of`).
         seed: of which OK ones, and of the wording.
     """
-    from mekiki.datasets.decoding import decode_mask, read_header
-    from mekiki.datasets.reports import COLUMNS, report_of
+    from mekiki.data.decoding import decode_mask, read_header
+    from mekiki.data.reports import COLUMNS, report_of
 
     rng = np.random.default_rng(seed)
     defective = [path for path in sorted(TILES.glob("*/*")) if path.parent.name != "free"]
@@ -120,9 +121,9 @@ def said_of(run: Path, texts: Path, held: Sequence[str]) -> dict[str, Any]:
     """What is said of held-out parts: how much of it is right, how soon it comes, and whether JSON is valid."""
     import jsonschema
 
-    from mekiki.datasets.reports import facts_in
+    from mekiki.data.reports import facts_in
     from mekiki.describing.answer import ASKS
-    from mekiki.explaining import Explainer
+    from mekiki.describing.describe import Explainer
 
     with texts.open(encoding="utf-8", newline="") as lines:
         truth = {row["file"]: row for row in csv.DictReader(lines)}
@@ -154,7 +155,8 @@ def said_of(run: Path, texts: Path, held: Sequence[str]) -> dict[str, Any]:
 
 def described(run: Path, texts: Path, epochs: int) -> dict[str, Any]:
     """Learn, prove, and ask."""
-    from mekiki.explaining import Schooling, describe_train
+    from mekiki.describing.fit_describer import Schooling
+    from mekiki.describing.train_describer import describe_train
 
     started = time.perf_counter()
     told = describe_train(run, texts, schooling=Schooling(epochs=epochs))
@@ -165,8 +167,8 @@ def described(run: Path, texts: Path, epochs: int) -> dict[str, Any]:
 
 def main() -> dict[str, Any] | None:
     """Both; the tiles only where they are."""
-    from mekiki.datasets.reports import write_reports
-    from mekiki.inspection import Terms, calibrate_run
+    from mekiki.data.reports import write_reports
+    from mekiki.judging.calibrate import Terms, calibrate_run
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:

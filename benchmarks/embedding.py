@@ -61,7 +61,7 @@ def main(sizes: tuple[int, ...] = SIZES, images: int = IMAGES, rounds: int = ROU
 
 def speed(images: int, rounds: int) -> dict[str, Any]:
     """Images a second of `Embedder.transform`, and of the products alone, in turn."""
-    from mekiki.networks import block_length
+    from mekiki.models.networks import block_length
 
     pixels, embedder = _pixels(images), _trained()
     block = block_length(embedder.encoder_)

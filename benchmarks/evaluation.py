@@ -61,7 +61,8 @@ def measure(size: int, dim: int) -> dict[str, Any]:
     import sklearn.metrics
     import sklearn.neighbors  # noqa: F401
 
-    from mekiki.evaluation import evaluate, summary
+    from mekiki.evaluation import summary
+    from mekiki.evaluation.summary import evaluate
 
     vectors, labels = _vectors(size, dim, 0)
     reference = _vectors(size, dim, 1)

@@ -19,11 +19,12 @@ import torch
 from PIL import Image
 
 from benchmarks.measuring import median
-from mekiki.datasets.decoding import decode
-from mekiki.exporting import export_run
-from mekiki.exporting.graph import Runtime
-from mekiki.exporting.parity import Program
-from mekiki.inspection import Inspector, Terms, calibrate_run
+from mekiki.data.decoding import decode
+from mekiki.export.export_run import export_run
+from mekiki.export.graph import Runtime
+from mekiki.export.parity import Program
+from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.inspector import Inspector
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
 TILES = DATA / "magnetic_tile"

@@ -155,7 +155,7 @@ class _Whitened:
     """The regression on few, in the space where OK parts set aside are round (Ledoit and Wolf), C by CV."""
 
     def fit(self, vectors, labels, aside):
-        from mekiki.judging import Judge
+        from mekiki.judging.judge import Judge
 
         self.judge = Judge(covariance="ledoit-wolf").fit({"views": aside})
         self.model = _regression(None, by_cv=True, standardised=False).fit(self._whiten(vectors), labels)
@@ -170,14 +170,14 @@ class _Whitened:
 
 
 def _ours(anchor: str):
-    from mekiki.judging import NearestClass
+    from mekiki.judging.defect_types import NearestClass
 
     return NearestClass(anchor)
 
 
 def _none_of_these(views, labels, seeds, asked: float = 0.1) -> dict[str, float]:
     """How many of known kinds, and of each defect in turn that was never shown, are called none of these."""
-    from mekiki.judging import NONE, NearestClass
+    from mekiki.judging.defect_types import NONE, NearestClass
 
     known, unknown = [], []
     for seed in range(seeds):
@@ -207,8 +207,8 @@ def _milliseconds(views, labels) -> float:
 
 def _features(data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the judge sees of each photograph (two layers by quarters), and plain means of layers."""
-    from mekiki.backbones import Backbone
-    from mekiki.inspection.eyes import BackboneEye, quartered
+    from mekiki.judging.features import BackboneEye, quartered
+    from mekiki.models.backbone import Backbone
 
     backbone = Backbone.load(f"hf:{data / 'weights' / 'mobilenet_v1_0.75_224'}")
     files = [

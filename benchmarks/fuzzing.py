@@ -127,7 +127,7 @@ def idx() -> Kind:
     """MNIST's files, packed and not."""
     import gzip
 
-    from mekiki.datasets.idx import read_idx
+    from mekiki.data.idx import read_idx
 
     plain = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 3, 4) + bytes(range(24))
     labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 3) + bytes(3)
@@ -138,7 +138,7 @@ def npz() -> Kind:
     """Images and labels as arrays."""
     import numpy as np
 
-    from mekiki.datasets.arrays import load_npz
+    from mekiki.data.arrays import load_npz
 
     def save(stream: io.BytesIO, compressed: bool, labels: object) -> None:
         (np.savez_compressed if compressed else np.savez)(
@@ -154,7 +154,7 @@ def images() -> Kind:
     import numpy as np
     from PIL import Image
 
-    from mekiki.datasets.decoding import decode, read_header
+    from mekiki.data.decoding import decode, read_header
 
     grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
     seeds = []
@@ -180,9 +180,9 @@ def images() -> Kind:
 
 def tables() -> Kind:
     """What people write by hand: notes, texts, triplets of words."""
-    from mekiki.explaining.texts import read_texts
-    from mekiki.remembering.notes import read_notes
-    from mekiki.remembering.teaching import read_rows
+    from mekiki.cases.note_files import read_notes
+    from mekiki.cases.train_adapter import read_rows
+    from mekiki.describing.texts import read_texts
 
     seeds = [
         b"file,label,note\na.png,ng,oil leak\n",
@@ -205,7 +205,7 @@ def tables() -> Kind:
 
 def vectors_csv() -> Kind:
     """Vectors as text."""
-    from mekiki.vectors import read_vectors
+    from mekiki.storage.vector_table import read_vectors
 
     return Kind([b"name,label,v1,v2\na.png,ok,0.5,-1.0\nb.png,,1e3,nan\n"], of_file("f.csv", read_vectors))
 
@@ -216,7 +216,7 @@ def vectors_npz() -> Kind:
 
     from mekiki.cases.triplets import SIDES, read_triplets
     from mekiki.errors import InputError
-    from mekiki.vectors import read_vectors
+    from mekiki.storage.vector_table import read_vectors
 
     two = np.zeros((2, 3), np.float32)
     seeds = [
@@ -240,12 +240,11 @@ def parquet() -> Kind:
     import pyarrow
     from pyarrow import parquet as library
 
-    from mekiki.cases import Case, Cases
-    from mekiki.cases.case import schema
+    from mekiki.cases.case import Case, Cases, schema
     from mekiki.cases.parquet import encoder_of, read_cases
     from mekiki.cases.triplets import SIDES, read_triplets
     from mekiki.errors import InputError
-    from mekiki.vectors import VectorTable, read_vectors, write_vectors
+    from mekiki.storage.vector_table import VectorTable, read_vectors, write_vectors
 
     made = folder() / "made.parquet"
     seeds = []
@@ -332,7 +331,7 @@ def history() -> Kind:
 
 def judge_json() -> Kind:
     """What a judge says of itself, without checksums before it."""
-    from mekiki.inspection import Inspector
+    from mekiki.judging.inspector import Inspector
 
     content = (sample() / "judge" / "judge.json").read_bytes()
     return Kind([content], of_run("judge/judge.json", Inspector.open, sealed=False))
@@ -340,14 +339,14 @@ def judge_json() -> Kind:
 
 def manifest() -> Kind:
     """Checksums themselves."""
-    from mekiki.manifests import Manifest
+    from mekiki.storage.manifest import Manifest
 
     return Kind([(sample() / "manifest.json").read_bytes()], of_run("manifest.json", Manifest.of))
 
 
 def settings() -> Kind:
     """How a run remembers."""
-    from mekiki.remembering.room import Room, Settings
+    from mekiki.cases.run_memory import Room, Settings
 
     run = folder() / "made"
     run.mkdir(exist_ok=True)
@@ -358,15 +357,15 @@ def settings() -> Kind:
 
 def lessons() -> Kind:
     """The book of lessons."""
-    from mekiki.inspection.lessons import lessons_of
+    from mekiki.judging.corrections import lessons_of
 
     return Kind([(sample() / "lessons.jsonl").read_bytes()], of_run("lessons.jsonl", lessons_of))
 
 
 def feedback() -> Kind:
     """The log of feedback."""
-    from mekiki.cases import FeedbackLog
-    from mekiki.logs import add_row
+    from mekiki.cases.feedback import FeedbackLog
+    from mekiki.storage.events import add_row
 
     said = [{"case": "a", "vector": [0.0, 1.0], "good": True, "reach": [0.0, 1.0]}]
     facts = {
@@ -392,8 +391,8 @@ def feedback() -> Kind:
 
 def watched() -> Kind:
     """What watching wrote."""
-    from mekiki.inspection.results import COLUMNS
-    from mekiki.inspection.watching import begun
+    from mekiki.judging.results import COLUMNS
+    from mekiki.judging.watch import begun
 
     header = f"size,changed_ns,{','.join(COLUMNS)}\r\n".encode()
     row = (

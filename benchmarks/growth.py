@@ -49,7 +49,7 @@ def main(sizes: tuple[int, ...] = SIZES, picture: Path = PICTURE) -> dict[str, A
             f"{row['peak_gb']:>9.2f} {row['pixels_gb']:>11.3f}"
         )
         rows.append(row)
-    from mekiki.pictures.charts import save
+    from mekiki.report.figures.charts import save
 
     save(drawn(rows), picture)
     print(f"growth: drawn in {picture}")
@@ -93,8 +93,8 @@ def moved(pixels, size: int):
 
 def drawn(rows: list[dict[str, Any]]) -> Figure:
     """Seconds and gigabytes against the number of images, both axes logarithmic."""
-    from mekiki.pictures.canvas import dress, lettering, new_figure
-    from mekiki.pictures.palette import ACCENT, DIFFERENT, FAINT_INK, INK, SAME
+    from mekiki.report.figures.canvas import dress, lettering, new_figure
+    from mekiki.report.figures.palette import ACCENT, DIFFERENT, FAINT_INK, INK, SAME
 
     images = [row["images"] for row in rows]
     figure = new_figure(9.6, 4.2)

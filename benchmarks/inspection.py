@@ -22,12 +22,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.measuring import median
-from mekiki.datasets.decoding import decode_mask
-from mekiki.evaluation import pixel_auroc, region_overlap
-from mekiki.inspection import Inspector, Sight, Terms, calibrate_run
-from mekiki.inspection.files import photographs
-from mekiki.inspection.inspector import make_eye
-from mekiki.judging import Judge
+from mekiki.data.decoding import decode_mask
+from mekiki.data.photo import photographs
+from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
+from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.features import Sight
+from mekiki.judging.inspector import Inspector, make_eye
+from mekiki.judging.judge import Judge
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
 TILES = DATA / "magnetic_tile"

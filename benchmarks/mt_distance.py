@@ -73,7 +73,7 @@ def measure(side: str, vectors: int, dim: int) -> dict[str, Any]:
     from scipy.spatial.distance import cdist
     from sklearn.covariance import EmpiricalCovariance
 
-    from mekiki.judging import MT
+    from mekiki.judging.mahalanobis_taguchi import MT
 
     rng = np.random.default_rng(0)
     mixing = (rng.standard_normal((dim, dim)) / np.sqrt(dim) + np.eye(dim)).astype(np.float32)

@@ -20,8 +20,8 @@ BATCHES = {"mlp": 256, "conv": 32}
 OURS = """
 import json, sys, time
 import torch
-from mekiki.losses import OnlineContrastiveLoss
-from mekiki.networks import build_encoder
+from mekiki.models.losses import OnlineContrastiveLoss
+from mekiki.models.networks import build_encoder
 
 seconds, batches = float(sys.argv[1]), json.loads(sys.argv[2])
 

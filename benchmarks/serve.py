@@ -164,7 +164,7 @@ def processor_seconds(process: int) -> float:
 
 def judging(folder: Path) -> dict[str, Any]:
     """Latency and memory of `/api/judge`."""
-    from mekiki.inspection import Terms, calibrate_run
+    from mekiki.judging.calibrate import Terms, calibrate_run
 
     ok = folder / "ok"
     ok.mkdir()

@@ -98,10 +98,10 @@ def measure(folder: Path, encoder: str, rounds: int) -> dict[str, list[float]]:
     """Seconds of each way, a round after another; `waiting` is the network's part of `ahead`."""
     from torch.utils.data import DataLoader
 
-    from mekiki.datasets import iter_images, read_images
-    from mekiki.datasets.decoding import decode
-    from mekiki.experiments import using
-    from mekiki.networks import embed
+    from mekiki.data.decoding import decode
+    from mekiki.data.streaming import iter_images, read_images
+    from mekiki.experiments import use
+    from mekiki.models.networks import embed
 
     photographs = folder / "photographs"
     run = folder / f"run-{encoder}"
@@ -113,8 +113,8 @@ def measure(folder: Path, encoder: str, rounds: int) -> dict[str, list[float]]:
         def stream(*args: Any, **more: Any) -> _Waited:
             return _Waited(iter_images(*args, **more), waits)
 
-        with patch.object(using, "iter_images", stream):
-            using.embed_images(run, str(photographs), folder / "vectors.npz")
+        with patch.object(use, "iter_images", stream):
+            use.embed_images(run, str(photographs), folder / "vectors.npz")
 
     def decoding_alone() -> None:
         for _ in iter_images(photographs, size=SIZE, channels=1):
@@ -202,7 +202,7 @@ def write_photographs(folder: Path, number: int) -> None:
     """Write `number` photographs into `folder / "photographs"`, no two alike, ten to a folder of their own."""
     from PIL import Image
 
-    from mekiki.datasets.surfaces import generate_surfaces
+    from mekiki.data.surfaces import generate_surfaces
 
     surfaces = generate_surfaces((120, 160), per_class=8).pixels
     rng = np.random.default_rng(0)
@@ -224,7 +224,7 @@ def write_photographs(folder: Path, number: int) -> None:
 def _trained_run(folder: Path, encoder: str):
     """The least of a run that `embed_images` takes: an embedder, and the file that says it is complete."""
     from mekiki import Embedder
-    from mekiki.datasets.surfaces import generate_surfaces
+    from mekiki.data.surfaces import generate_surfaces
 
     surfaces = generate_surfaces(SIZE, per_class=20)
     embedder = Embedder(encoder=encoder, epochs=1, batch_size=32).fit(surfaces.pixels, surfaces.labels)

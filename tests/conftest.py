@@ -78,7 +78,7 @@ def fresh(tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibrated_once(net, ok, ng, tmp_path_factory):
     """A run calibrated on these parts at 10 %: it is never changed."""
-    from mekiki.inspection import Terms, calibrate_run
+    from mekiki.judging.calibrate import Terms, calibrate_run
 
     folder = tmp_path_factory.mktemp("line") / "run"
     calibrate_run(folder, [ok], [ng], encoder=net, terms=Terms(0.1))

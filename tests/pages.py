@@ -17,7 +17,7 @@ def calling(run, **settings):
     """A client of the application of a run, which knows what a changing call must bring."""
     from fastapi.testclient import TestClient
 
-    from mekiki.app.server import create_app
+    from mekiki.web.server import create_app
 
     with TestClient(create_app(run, **settings), base_url=HOST) as client:
         client.headers["X-Mekiki-CSRF"] = client.get("/api/run").json()["csrf"]
@@ -29,7 +29,7 @@ def serving(run, **settings):
     """The application of a run on a free port, in a thread; its address."""
     import uvicorn
 
-    from mekiki.app.server import create_app
+    from mekiki.web.server import create_app
 
     app = create_app(run, **settings)
     server = uvicorn.Server(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki.vectors import read_vectors
+from mekiki.data import pixel_cache
+from mekiki.storage.vector_table import read_vectors
 from parts import process
 
 REQUIRED_FILES = {
@@ -233,13 +234,12 @@ def test_a_folder_of_photographs_with_japanese_names_trains(mekiki, tmp_path):
 
 
 def test_a_folder_too_large_for_memory_trains_to_the_same_weights(mekiki, tmp_path, monkeypatch):
-    from mekiki.datasets import pixelstore
 
     images_in(tmp_path / "parts" / "ok", 80, 20)
     images_in(tmp_path / "parts" / "ng", 150, 20)
     arguments = ("train", tmp_path / "parts", "--epochs", 2, "--batch-size", 8, "--json")
     assert mekiki(*arguments, "--out", "held").code == 0
-    monkeypatch.setattr(pixelstore, "MEMORY_BUDGET", 1000)
+    monkeypatch.setattr(pixel_cache, "MEMORY_BUDGET", 1000)
     said = mekiki(*arguments, "--out", "streamed")
     assert said.code == 0, said.err
     assert list((tmp_path / "cache" / "pixels").glob("*.npy"))

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mekiki import Embedder, InputError
 from mekiki.errors import CollapseWarning
-from mekiki.sampling import SingletonClassError
+from mekiki.models.sampling import SingletonClassError
 
 
 @parametrize_with_checks([Embedder(epochs=2)])

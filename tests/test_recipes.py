@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 from mekiki import Embedder
 from mekiki.errors import InputError
-from mekiki.experiments import DataRequest
+from mekiki.experiments.request import DataRequest
 from mekiki.recipes import NETS, RECIPES, nets, recipe
 
 

@@ -1,7 +1,6 @@
-"""mekiki (目利き): teach an eye from labelled examples.
+"""mekiki (目利き): image embeddings by Siamese and triplet losses, and visual inspection with them.
 
-Images and labels in, vectors out; what they are good for is measured and shown. Names are imported when first used, so
-that importing the package costs nothing.
+All modules exchange float32 arrays of shape `[N, d]`. Names are imported when they are first used.
 
 Example:
     >>> from mekiki import Embedder, load_images
@@ -13,26 +12,28 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mekiki.extras import lazy_names
 
 if TYPE_CHECKING:
-    from mekiki.datasets import ImageSplit, load_images
+    from mekiki.data.image_set import ImageSet
+    from mekiki.data.load import load_images
+    from mekiki.data.splits import ImageSplit
     from mekiki.embedder import Distance, Embedder
     from mekiki.errors import InputError, MekikiError
-    from mekiki.evaluation import Evaluation, evaluate
-    from mekiki.images import ImageSet
+    from mekiki.evaluation.summary import Evaluation, evaluate
 
 _HOMES = {
     "Distance": "embedder",
     "Embedder": "embedder",
-    "Evaluation": "evaluation",
-    "ImageSet": "images",
-    "ImageSplit": "datasets",
+    "Evaluation": "evaluation.summary",
+    "ImageSet": "data.image_set",
+    "ImageSplit": "data.splits",
     "InputError": "errors",
     "MekikiError": "errors",
-    "evaluate": "evaluation",
-    "load_images": "datasets",
+    "evaluate": "evaluation.summary",
+    "load_images": "data.load",
 }
 
 __all__ = [
@@ -47,11 +48,7 @@ __all__ = [
     "load_images",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mekiki' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mekiki.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -23,20 +23,22 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from mekiki.backbones import PREFIX, Backbone, Size, TunedBackbone, fingerprint_of, split_name
+from mekiki.console import Progress, silent
+from mekiki.data.image_set import content_hashes
 from mekiki.errors import CollapseWarning, InputError, first_line, not_known
-from mekiki.evaluation import pair_histogram
-from mekiki.files import settle_folder, write_text
-from mekiki.images import content_hashes
-from mekiki.manifests import NAME, Manifest, check_format, sealed_folder, steady
-from mekiki.networks import ENCODERS, build_encoder, embed
-from mekiki.progress import Progress, silent
-from mekiki.sampling import SingletonClassError
+from mekiki.evaluation.verification import pair_histogram
+from mekiki.models.backbone import PREFIX, Backbone, Size, fingerprint_of, split_name
+from mekiki.models.networks import ENCODERS, build_encoder, embed
+from mekiki.models.sampling import SingletonClassError
+from mekiki.models.tuned_backbone import TunedBackbone
+from mekiki.storage.atomic import settle_folder, write_text
+from mekiki.storage.manifest import NAME, Manifest, sealed_folder, steady
+from mekiki.storage.run_folder import EMBEDDER_FORMAT, read_config
 from mekiki.training.augment import augmentation
-from mekiki.training.doctor import Finding, diagnose
-from mekiki.training.loop import Examples, OnVectors, TrainingSettings, train
+from mekiki.training.collapse import Finding, diagnose
+from mekiki.training.distributed import Ranks
+from mekiki.training.fit import Examples, OnVectors, TrainingSettings, train
 from mekiki.training.objectives import build_objective, check_loss
-from mekiki.training.ranks import Ranks
 from mekiki.training.schedules import schedule
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
     from mekiki.training.checkpoints import History
 
-FORMAT = "mekiki-embedder/1"
 MOST_DIM = 16_384
 NEIGHBOURS = 5
 NEED_PAIRS = ("contrastive", "triplet")
@@ -122,7 +123,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     Attributes:
         classes_: the labels seen, sorted.
-        history_: one list a column, one number an epoch; see `mekiki.training.loop.train`.
+        history_: one list a column, one number an epoch; see `mekiki.training.fit.train`.
         seed_: the seed used, drawn from `random_state` if that is no int.
         findings_: what the collapse doctor sees.
         encoder_: the trained network, standardisation included; of a frozen `hf:` encoder the head.
@@ -204,7 +205,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             resume: go on from `checkpoint`.
             identity: further facts that must be equal for a checkpoint to be resumed, such as the data's fingerprint.
             on_epoch: called after each epoch with the history so far and what the doctor sees in it.
-            fabric: the processes that train together, joined already (see `mekiki.experiments.processes`); each
+            fabric: the processes that train together, joined already (see `mekiki.training.processes`); each
                 calls this with the same arguments. `None` is this one alone, on `device`.
             on_vectors: called before that with labels, as positions in `classes_`, and vectors of up to 2,000 examples,
                 of `validation` if it is given; the same ones each time.
@@ -410,7 +411,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         (folder / "reference.safetensors").write_bytes(save(reference))
         same, different = self.distance_quantiles_
         config = {
-            "format": FORMAT,
+            "format": EMBEDDER_FORMAT,
             "parameters": self._identity() | {"epochs": int(self.epochs), "random_state": self.seed_},
             "input": {"shape": list(self.input_shape_), "stored": self.stored_dtype_},
             "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
@@ -706,33 +707,6 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             return
         self.threshold_ = histogram.eer()[1]
         self.distance_quantiles_ = (histogram.quantiles(True, levels), histogram.quantiles(False, levels))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a saved embedder or a run.
-
-    Raises:
-        InputError: the folder holds no trained embedder, or one of another format.
-    """
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder that training wrote")
-    try:
-        config: dict[str, Any] = json.loads(
-            Manifest.of(folder, mend="train it anew", quiet=True).read("config.json")
-        )
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no trained model here (config.json is missing)") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)}); train it anew") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: holds no settings; train it anew")
-    check_format(path, config.get("format"), FORMAT)
-    if config.get("format") != FORMAT:
-        raise InputError(f"{path}: format {config.get('format')!r}; this version of mekiki reads {FORMAT!r}")
-    return config
 
 
 def write_history(path: Path, history: Mapping[str, list[float]]) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from mekiki.console import silent
 from mekiki.embedder import Embedder
-from mekiki.experiments import DataRequest
-from mekiki.experiments.training import train_run
-from mekiki.inspection import Inspector, Terms, calibrate_run
-from mekiki.inspection.teaching import teach, undo
-from mekiki.progress import silent
+from mekiki.experiments.request import DataRequest
+from mekiki.experiments.train import train_run
+from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.inspector import Inspector
+from mekiki.judging.teach import teach, undo
 
 
 def photographs(folder):
@@ -56,7 +57,7 @@ def vectors(run):
 
 def search_results(run, photos):
     """What a search of its memory finds."""
-    from mekiki.remembering import search
+    from mekiki.cases.search import search
 
     found = search(run, sorted((photos / "fresh").glob("*.png"))[-1], k=5)["found"]
     return [{"label": one["label"], "distance": one["distance"]} for one in found]
@@ -78,16 +79,10 @@ def put_adapter(room):
 
 def fill_memory(run, photos):
     """Remember eights and noughts, judge what is found, relabel, take some back, and learn an adapter."""
-    from mekiki.remembering import (
-        Room,
-        changes_of,
-        give_feedback,
-        relabel,
-        remember,
-        search,
-        undo_feedback,
-        undo_relabel,
-    )
+    from mekiki.cases.relabel import changes_of, relabel, undo_relabel
+    from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import Room
+    from mekiki.cases.search import give_feedback, search, undo_feedback
 
     kept = [*sorted((photos / "ng").glob("*.png")), *sorted((photos / "ok").glob("*.png"))[:12]]
     remember(run, kept)
@@ -124,7 +119,7 @@ def main(target):
     for drawn in (run / "judge").glob("*.png"):
         drawn.unlink()
     try:
-        from mekiki.manifests import seal_folder
+        from mekiki.storage.manifest import seal_folder
     except ImportError:  # of version 0, which had none
         pass
     else:

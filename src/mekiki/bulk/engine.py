@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.bulk.plan import PART, Plan
-from mekiki.bulk.work import Work, do_part, fingerprint
-from mekiki.datasets.layout import image_files
-from mekiki.datasets.remote import is_url, list_images
+from mekiki.bulk.shard import Work, do_part, fingerprint
+from mekiki.console import Progress, silent
+from mekiki.data.folder_layout import image_files
+from mekiki.data.remote import is_url, list_images
+from mekiki.embedder import Embedder
 from mekiki.errors import InputError, first_line
-from mekiki.inspection.inspector import Inspector
-from mekiki.optional import require
-from mekiki.progress import Progress, silent
-from mekiki.runs import Run
+from mekiki.extras import require
+from mekiki.judging.inspector import Inspector
+from mekiki.storage.run_folder import Run
 
 MOST_TASKS = 5000
 """Beyond that a task of Ray does several parts, one after another."""
@@ -51,7 +52,7 @@ def embed_in_bulk(
         InputError: the run, the data or the folder cannot be used.
         MissingExtraError: Ray is not installed.
     """
-    embedder = Run(run).open().embedder()
+    embedder = Embedder.load(Run(run).open().folder)
     if len(embedder.input_shape_) != 3:
         raise InputError(f"{run}: was trained on {embedder.input_shape_[0]} features, not on images")
     return _done("embed", run, data, output, part, progress) | {"dim": int(embedder.dim)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.errors import InputError
-from mekiki.files import PARTIAL, write_text
+from mekiki.storage.atomic import PARTIAL, write_text
 
 PART = 2000
 """Images a part, unless another number is asked for: some seconds of work, which is what a kill costs at most."""

@@ -29,11 +29,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mekiki.cases.triplets import Triplets
+from mekiki.console import Progress, silent
 from mekiki.errors import InputError, first_line, not_known
-from mekiki.locks import locked
-from mekiki.losses import TripletLoss
-from mekiki.manifests import read_tensors, write_tensors
-from mekiki.progress import Progress, silent
+from mekiki.models.losses import TripletLoss
+from mekiki.storage.lock import locked
+from mekiki.storage.manifest import read_tensors, write_tensors
 
 Floats = NDArray[np.float32]
 
@@ -180,7 +180,7 @@ def train_adapter(
         InputError: too few queries.
 
     Example:
-        >>> from mekiki.cases import Triplets
+        >>> from mekiki.cases.triplets import Triplets
         >>> rng = np.random.default_rng(0)
         >>> anchors = rng.normal(size=(80, 8)).astype(np.float32)
         >>> noise = rng.normal(size=(2, 80, 8)).astype(np.float32)

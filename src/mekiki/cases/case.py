@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.errors import InputError
-from mekiki.optional import require
+from mekiki.extras import require
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TEXTS = ("id", "label", "note", "image", "who", "run", "encoder")

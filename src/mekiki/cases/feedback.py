@@ -39,9 +39,9 @@ from numpy.typing import NDArray
 
 from mekiki.cases.store import Store
 from mekiki.errors import InputError
-from mekiki.files import user
-from mekiki.locks import locked
-from mekiki.logs import add_row, damaged, rows
+from mekiki.storage.atomic import user
+from mekiki.storage.events import add_row, damaged, rows
+from mekiki.storage.lock import locked
 
 LOG = "feedback.jsonl"
 DEPTH = 50

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases, Encoder, arrow, schema
 from mekiki.cases.store import BATCH, Found, check_encoder, check_fit, check_query, ranked
-from mekiki.cases.sums import SETTLED, Sums
 from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or
 from mekiki.errors import InputError, first_line
-from mekiki.optional import require
+from mekiki.extras import require
+from mekiki.storage.database_checksums import SETTLED, Sums
 
 PATIENCE = 30.0
 """Seconds that a writer waits for another."""
@@ -45,7 +45,7 @@ class LanceStore:
 
     Example:
         >>> import tempfile
-        >>> from mekiki.cases import Case, Encoder
+        >>> from mekiki.cases.case import Case, Encoder
         >>> store = LanceStore(Path(tempfile.mkdtemp()), "images", Encoder("by hand", "f1", 2))
         >>> store.add(Cases.of([Case(c, np.array([x, 0]), encoder="f1") for c, x in [("a", 0), ("b", 3)]]))
         2

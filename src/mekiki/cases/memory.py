@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases
+from mekiki.cases.cell_index import CellIndex
 from mekiki.cases.feedback import Judgement, active, shifts
-from mekiki.cases.index import CellIndex
 from mekiki.cases.store import Found, Store, by_distance, check_query, distances_to
 from mekiki.cases.where import Condition
 from mekiki.errors import InputError
@@ -86,7 +86,9 @@ class Memory:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from mekiki.cases import Case, Cases, Encoder, FeedbackLog, open_store
+        >>> from mekiki.cases.case import Case, Cases, Encoder
+        >>> from mekiki.cases.feedback import FeedbackLog
+        >>> from mekiki.cases.store import open_store
         >>> store = open_store(tempfile.mkdtemp(), encoder=Encoder("by hand", "f1", 1))
         >>> rows = [Case(str(i), np.array([i]), encoder="f1") for i in range(100)]
         >>> store.add(Cases.of(rows))
@@ -111,7 +113,7 @@ class Memory:
 
         Vectors are held in memory from the first search on, and read again when the store has changed; a server's are
         not, unless an adapter needs them. Of more than `INDEXED` those in the neighbourhood of the query are looked at,
-        by an index that finds about `mekiki.cases.index.RECALL` of the nearest; with a condition, all of them.
+        by an index that finds about `mekiki.cases.cell_index.RECALL` of the nearest; with a condition, all of them.
 
         Args:
             vector: the query, float32 `[d]`.

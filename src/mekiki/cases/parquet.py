@@ -11,8 +11,8 @@ from mekiki.cases.case import Cases, Encoder, schema
 from mekiki.cases.store import BATCH, Store
 from mekiki.cases.where import Condition
 from mekiki.errors import InputError, first_line
-from mekiki.files import replaced_file
-from mekiki.optional import require
+from mekiki.extras import require
+from mekiki.storage.atomic import replaced_file
 
 _ENCODER = b"mekiki.encoder"
 

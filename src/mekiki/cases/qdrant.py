@@ -17,7 +17,7 @@ from mekiki.cases.case import TEXTS, Cases, Encoder
 from mekiki.cases.store import BATCH, Found, check_encoder, check_fit, check_query, ranked
 from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or, matches
 from mekiki.errors import InputError
-from mekiki.optional import require
+from mekiki.extras import require
 
 KEY = "MEKIKI_QDRANT_KEY"
 """Environment variable with the API key."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mekiki.cases.feedback import Judgement
 from mekiki.errors import InputError, MissingExtraError, first_line
-from mekiki.npz import read_npz
-from mekiki.optional import require
+from mekiki.extras import require
+from mekiki.storage.npz import read_npz
 
 Floats = NDArray[np.float32]
 SIDES = ("anchor", "positive", "negative")

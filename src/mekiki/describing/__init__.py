@@ -1,1 +1,1 @@
-"""Vectors into a language model: soft tokens, what it says, and the proof that it reads them."""
+"""Text descriptions of parts: vectors as soft tokens in the prompt of a language model."""

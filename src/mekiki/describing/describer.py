@@ -19,13 +19,13 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from mekiki.describing.answer import ASKS, ATTRIBUTES, FIELDS, WORDS, Text
-from mekiki.describing.constrained import Choice, Free, Literal, Schema
-from mekiki.describing.language_models import LanguageModel
-from mekiki.describing.parts import PartVectors
+from mekiki.describing.language_model import LanguageModel
+from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.projector import Projector, tensors
+from mekiki.describing.schema import Choice, Free, Literal, Schema
 from mekiki.errors import InputError, first_line
-from mekiki.manifests import Manifest, check_format
-from mekiki.optional import require
+from mekiki.extras import require
+from mekiki.storage.manifest import Manifest, check_format
 
 FORMAT = "mekiki-describer/1"
 LONGEST = 240

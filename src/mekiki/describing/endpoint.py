@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from mekiki.errors import InputError
-from mekiki.files import replaced_file
-from mekiki.optional import require
+from mekiki.extras import require
+from mekiki.storage.atomic import replaced_file
 
 KEY = "MEKIKI_LM_KEY"
 """Environment variable that holds the API key."""

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mekiki.describing.prompts import ChatPrompt
+from mekiki.describing.prompt import ChatPrompt
 from mekiki.errors import InputError, first_line
-from mekiki.optional import quiet_transformers, require
+from mekiki.extras import quiet_transformers, require
 
 EXTRA = "describe"
 _EYES = ("vision", "visual", "image", "projector", "lm_head")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mekiki.describing.parts import PartVectors
+from mekiki.describing.part_vectors import PartVectors
 
 TOKENS = 4
 """Soft tokens that the whole vector becomes, and, if there are any, all patches together."""

@@ -4,10 +4,10 @@ Nothing here knows how the vectors were learnt: float32 `[N, d]` and labels `[N]
 encoder.
 """
 
-from mekiki.evaluation.confused import RankedPairs, confused_pairs
-from mekiki.evaluation.pairs import DistanceCurves, PairHistogram, pair_histogram
-from mekiki.evaluation.places import pixel_auroc, region_overlap
+from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
+from mekiki.evaluation.confused_pairs import RankedPairs, confused_pairs
 from mekiki.evaluation.summary import Evaluation, evaluate
+from mekiki.evaluation.verification import DistanceCurves, PairHistogram, pair_histogram
 
 __all__ = [
     "DistanceCurves",

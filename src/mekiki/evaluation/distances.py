@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.evaluation.labelled import Codes, Vectors
+from mekiki.evaluation.labels import Codes, Vectors
 
 _BLOCK = 1 << 21  # numbers in a block: 16 MiB as float64
 _DIRECT_UP_TO = 4  # dimensions; beyond, a matrix product is faster than differences

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.evaluation.distances import paired_distances
-from mekiki.evaluation.labelled import Codes, Labelled
+from mekiki.evaluation.labels import Codes, Labelled
 
 CLASSES_AT_MOST = 1_000
 _DISTANCES = 40_000_000
@@ -43,7 +43,7 @@ def overlap_between(data: Labelled, rng: np.random.Generator) -> Overlap:
         The matrix; the row of a class with a single member is NaN.
 
     Example:
-        >>> from mekiki.evaluation.labelled import checked
+        >>> from mekiki.evaluation.labels import checked
         >>> data = checked([[0.0], [4.0], [1.0], [1.0]], [0, 0, 1, 1])
         >>> overlap_between(data, np.random.default_rng(0)).matrix
         array([[0.5, 1. ],

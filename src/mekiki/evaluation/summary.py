@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError
-from mekiki.evaluation.labelled import Labelled, checked, sampled, together
-from mekiki.evaluation.neighbours import neighbour_figures
+from mekiki.evaluation.labels import Labelled, checked, sampled, together
+from mekiki.evaluation.nearest_neighbours import neighbour_figures
 from mekiki.evaluation.overlap import CLASSES_AT_MOST, overlap_between
-from mekiki.evaluation.pairs import ALL_PAIRS_UP_TO, PairHistogram, histogram_of
+from mekiki.evaluation.verification import ALL_PAIRS_UP_TO, PairHistogram, histogram_of
 
 _SILHOUETTE_OF = 5_000
 _NAMED_AT_MOST = 5

@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mekiki.backbones import PREFIX, backbone_input_size
-from mekiki.datasets import NAMES, ImageSplit, load_images
-from mekiki.progress import Progress, silent
+from mekiki.console import Progress, silent
+from mekiki.data.load import NAMES, load_images
+from mekiki.data.splits import ImageSplit
+from mekiki.models.backbone import PREFIX, backbone_input_size
 
 
 @dataclass(frozen=True)
 class DataRequest:
     """Which images an experiment uses: the arguments of `load_images`, kept with the run so that it can be repeated.
 
-    Attributes: see `mekiki.datasets.load_images`.
+    Attributes: see `mekiki.data.load_images`.
     """
 
     spec: str

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.files import write_text
-from mekiki.pictures import project
+from mekiki.report.figures.projection import project
+from mekiki.storage.atomic import write_text
 
 POINTS, ABOUT = "epochs.f32", "epochs.json"
 NOTE = (

@@ -1,27 +1,74 @@
-"""Judging parts by their vectors: how far from the good ones, with a threshold that holds what it promises."""
+"""Judging of parts: Mahalanobis–Taguchi distances, and a threshold with a stated false-reject rate."""
 
-from mekiki.judging.calibration import (
-    Cheapest,
-    CrossThreshold,
-    Errors,
-    Language,
-    Threshold,
-    TradeOff,
-    calibrate,
-    calibrate_across,
-    combine,
-    combine_scores,
-    cross_p_values,
-    p_values,
-    parts_needed,
-    trade_off,
-)
-from mekiki.judging.classes import NONE, NearestClass
-from mekiki.judging.drift import Drift, DriftAlarm
-from mekiki.judging.items import HeldOutCheck, ItemSelection, orthogonal_array, select_items, sn_ratio
-from mekiki.judging.judge import Judge, Lesson, Slopes, Verdicts, learn_share
-from mekiki.judging.taguchi import RT, T1, Ta, Tb
-from mekiki.judging.unit_space import MT, MTA, adjugate
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mekiki.extras import lazy_names
+
+if TYPE_CHECKING:
+    from mekiki.judging.conformal import (
+        Cheapest,
+        CrossThreshold,
+        Errors,
+        Language,
+        Threshold,
+        TradeOff,
+        conformal_threshold,
+        cross_conformal_threshold,
+        cross_p_values,
+        p_values,
+        parts_needed,
+        trade_off,
+    )
+    from mekiki.judging.defect_types import NONE, NearestClass
+    from mekiki.judging.drift import Drift, DriftAlarm
+    from mekiki.judging.item_selection import (
+        HeldOutCheck,
+        ItemSelection,
+        orthogonal_array,
+        select_items,
+        sn_ratio,
+    )
+    from mekiki.judging.judge import Judge, Lesson, Slopes, Verdicts, learn_share
+    from mekiki.judging.mahalanobis_taguchi import MT, MTA, adjugate
+    from mekiki.judging.taguchi import RT, T1, Ta, Tb
+
+_HOMES = {
+    "Cheapest": "conformal",
+    "CrossThreshold": "conformal",
+    "Drift": "drift",
+    "DriftAlarm": "drift",
+    "Errors": "conformal",
+    "HeldOutCheck": "item_selection",
+    "ItemSelection": "item_selection",
+    "Judge": "judge",
+    "Language": "conformal",
+    "Lesson": "judge",
+    "MT": "mahalanobis_taguchi",
+    "MTA": "mahalanobis_taguchi",
+    "NONE": "defect_types",
+    "NearestClass": "defect_types",
+    "RT": "taguchi",
+    "Slopes": "judge",
+    "T1": "taguchi",
+    "Ta": "taguchi",
+    "Tb": "taguchi",
+    "Threshold": "conformal",
+    "TradeOff": "conformal",
+    "Verdicts": "judge",
+    "adjugate": "mahalanobis_taguchi",
+    "conformal_threshold": "conformal",
+    "cross_conformal_threshold": "conformal",
+    "cross_p_values": "conformal",
+    "learn_share": "judge",
+    "orthogonal_array": "item_selection",
+    "p_values": "conformal",
+    "parts_needed": "conformal",
+    "select_items": "item_selection",
+    "sn_ratio": "item_selection",
+    "trade_off": "conformal",
+}
 
 __all__ = [
     "MT",
@@ -47,10 +94,8 @@ __all__ = [
     "TradeOff",
     "Verdicts",
     "adjugate",
-    "calibrate",
-    "calibrate_across",
-    "combine",
-    "combine_scores",
+    "conformal_threshold",
+    "cross_conformal_threshold",
     "cross_p_values",
     "learn_share",
     "orthogonal_array",
@@ -60,3 +105,9 @@ __all__ = [
     "sn_ratio",
     "trade_off",
 ]
+
+__getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

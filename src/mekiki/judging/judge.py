@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError, not_known
-from mekiki.judging.calibration import (
+from mekiki.judging.conformal import (
     HOWS,
     CrossThreshold,
     Threshold,
-    calibrate,
     combine_scores,
+    conformal_threshold,
     joined_surprise,
     p_values,
     parts_needed,
 )
-from mekiki.judging.unit_space import COVARIANCES, MT
+from mekiki.judging.mahalanobis_taguchi import COVARIANCES, MT
 from mekiki.products import by_row, one_product_thread
 
 Views = Mapping[str, NDArray[Any]]
@@ -179,7 +179,7 @@ class Judge:
         Args:
             views: of these parts.
             false_reject: share of OK parts that may be rejected.
-            confidence: how surely; see `mekiki.judging.calibration.calibrate`.
+            confidence: how surely; see `mekiki.judging.conformal.calibrate`.
 
         Raises:
             InputError: too few parts for the rate (the message says how many it takes), or views that do not fit.
@@ -187,7 +187,7 @@ class Judge:
         self._check_fitted()
         checked = _checked(views, self._models[0])
         scores = self._models[0].score(checked, self.lessons, self.how)
-        threshold = calibrate(scores, false_reject, confidence=confidence)
+        threshold = conformal_threshold(scores, false_reject, confidence=confidence)
         del self._models[1:]
         self._calibration, self._folds, self._known = checked, np.zeros(len(scores), np.int64), scores
         self.threshold, self.rate, self.confidence = threshold, threshold.false_reject, confidence
@@ -366,7 +366,7 @@ class Judge:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         self._known = self._calibration_scores()
         new: Threshold | CrossThreshold = (
-            calibrate(self._known, rate, confidence=self.confidence)
+            conformal_threshold(self._known, rate, confidence=self.confidence)
             if len(self._models) == 1
             else CrossThreshold(self._known, self._folds, rate)
         )

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.unit_space import (
+from mekiki.judging.mahalanobis_taguchi import (
     MT,
     DistanceEstimator,
     Floats,
@@ -50,7 +50,7 @@ class RT(DistanceEstimator):
     Args:
         covariance: of (Y₁, Y₂), see `MT`.
         threshold: D² up to which `predict` says +1. It promises no rate of false rejects;
-            `mekiki.judging.calibration` finds one that does.
+            `mekiki.judging.conformal` finds one that does.
 
     Attributes:
         mean_: m, float64 `[k]`.

@@ -14,7 +14,7 @@ from mekiki.report.content import (
     ReportContent,
     ScatterContent,
 )
-from mekiki.report.writing import write_comparison, write_report
+from mekiki.report.run_page import write_comparison, write_report
 
 __all__ = [
     "COLUMNS",

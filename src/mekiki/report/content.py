@@ -104,7 +104,7 @@ class ReportContent:
         headline: the numbers that matter, with their meaning in words.
         findings: what the collapse doctor says.
         notes: what is noteworthy about the data.
-        history: columns of the training history (see `mekiki.pictures.loss_curve`).
+        history: columns of the training history (see `mekiki.report.figures.loss_curve`).
         test: points of the test images.
         train: points of the training images.
         distances: histograms of pair distances.

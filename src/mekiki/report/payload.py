@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.errors import InputError
-from mekiki.pictures.charts import square
-from mekiki.pictures.distances import densities, histogram_end
-from mekiki.pictures.history import ACCURACIES, history_columns, rate_steps
-from mekiki.pictures.palette import ACCENT, DIFFERENT, SAME, class_style, overlap_colours
-from mekiki.pictures.points import check_points
-from mekiki.pictures.projection import frame
 from mekiki.report.content import ComparisonContent, History, PairDistances, ScatterContent
+from mekiki.report.figures.charts import square
+from mekiki.report.figures.distance_histogram import densities, histogram_end
+from mekiki.report.figures.history import ACCURACIES, history_columns, rate_steps
+from mekiki.report.figures.palette import ACCENT, DIFFERENT, SAME, class_style, overlap_colours
+from mekiki.report.figures.projection import frame
+from mekiki.report.figures.scatter_plot import check_points
 from mekiki.report.thumbnails import sheet
 
 MOST_POINTS = 4_000  # of one scatter: each carries its image

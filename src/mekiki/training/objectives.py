@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from mekiki import sampling
 from mekiki.errors import InputError, not_known
-from mekiki.losses import (
+from mekiki.models import sampling
+from mekiki.models.losses import (
     ContrastiveLoss,
     OnlineContrastiveLoss,
     OnlineTripletLoss,
@@ -25,7 +25,7 @@ from mekiki.losses import (
     library_loss_class,
     library_value,
 )
-from mekiki.networks import ClassificationNet, SiameseNet, TripletNet, deeply_supervised
+from mekiki.models.networks import ClassificationNet, SiameseNet, TripletNet, deeply_supervised
 
 FIXED_SEED = 29
 

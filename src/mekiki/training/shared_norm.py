@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from mekiki.training.ranks import Ranks
+from mekiki.training.distributed import Ranks
 
 
 @contextmanager

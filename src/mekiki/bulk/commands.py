@@ -1,0 +1,44 @@
+"""Options and the common body of commands with `--engine ray`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mekiki import console
+from mekiki.errors import not_known
+from mekiki.options import (
+    INTERRUPTED,
+)
+
+Engine = Annotated[
+    str, typer.Option(help="here, or ray: by many processes or machines, to a folder of Parquet files")
+]
+
+PartLength = Annotated[int, typer.Option("--part", min=1, help="images a file, with --engine ray")]
+
+
+def is_ray(engine: str) -> bool:
+    if engine not in ("here", "ray"):
+        raise not_known("engine", engine, ("here", "ray"))
+    return engine == "ray"
+
+
+def run_in_bulk(work: Any, run: Path, data: str, output: Path, part: int, json: bool) -> None:
+    """Have it done by Ray, and say what came of it."""
+    try:
+        with console.progress_bar() as progress:
+            summary = work(run, data, output, part=part, progress=progress)
+    except KeyboardInterrupt:
+        console.line("interrupted", "finished parts are kept: the same command goes on", "yellow")
+        sys.exit(INTERRUPTED)
+    if json:
+        console.print_json(summary)
+        return
+    for note in summary["notes"]:
+        console.line("note", note, "yellow")
+    said = f", {summary['problems']:,} of them cannot be read" if summary["problems"] else ""
+    console.out().print(f"{summary['n']:,} rows{said}: {output}")

@@ -1,0 +1,93 @@
+"""Notes that people wrote, from a .csv file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mekiki.errors import InputError, nearest
+from mekiki.storage.atomic import read_text
+
+COLUMNS = ("file", "label", "note")
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of the file.
+
+    Attributes:
+        file: the photograph it is about; empty for none.
+        label: what was judged; empty for unknown.
+        note: the text.
+    """
+
+    file: str
+    label: str
+    note: str
+
+
+def read_notes(path: Path) -> list[Note]:
+    r"""Read a .csv file with the columns `file`, `label` and `note`, of which `note` or `label` must be there.
+
+    UTF-8, or CP932 as Excel in Japan writes it.
+
+    Raises:
+        InputError: it cannot be read, or has no such column.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.csv"
+        >>> _ = path.write_text("file,note\na.png,oil leak\n")
+        >>> read_notes(path)
+        [Note(file='a.png', label='', note='oil leak')]
+    """
+    content = read_text(path, f"a .csv file with the columns {', '.join(COLUMNS)}")
+    try:
+        reader = csv.DictReader(io.StringIO(content, newline=""))
+        names = [name.strip() for name in reader.fieldnames or []]
+        rows = [dict(zip(names, row.values(), strict=False)) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
+    if not {"label", "note"} & set(names):
+        raise InputError(
+            f"{path}: has no column note or label, but {', '.join(names) or 'nothing'}"
+            f"{nearest(names[0], COLUMNS) if names else ''}"
+        )
+    return [Note(*((row.get(name) or "").strip() for name in COLUMNS)) for row in rows]
+
+
+def matched(
+    notes: Sequence[Note], files: Sequence[Path], places: Sequence[Path]
+) -> tuple[dict[Path, Note], list[Note]]:
+    """Which note belongs to which file, and those that belong to none.
+
+    A note names a file by its whole path, by its path within one of the places, or by its name alone if only one file
+    has that name.
+
+    Args:
+        notes: those that name a file.
+        files: the photographs.
+        places: folders that names may be relative to.
+    """
+    by_path = {file.resolve(): file for file in files}
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        by_name.setdefault(file.name, []).append(file)
+    found: dict[Path, Note] = {}
+    lost: list[Note] = []
+    for note in notes:
+        named = Path(note.file)
+        tried = [by_path.get((place / named).resolve()) for place in (Path(), *places)]
+        one: Path | None = next((each for each in tried if each is not None), None)
+        if one is None and len(by_name.get(note.file, [])) == 1:
+            one = by_name[note.file][0]
+        if one is None:
+            lost.append(note)
+        else:
+            found[one] = note
+    return found, lost

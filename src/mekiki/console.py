@@ -1,0 +1,138 @@
+"""What the command line shows: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+
+Progress = Callable[[str, int, int], None]
+"""Progress callback: what is being done, how many are done, and how many there are (bytes, files, images, batches)."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Show no progress: the default wherever a `Progress` is taken."""
+
+
+DRAW_AFTER = 0.5
+"""Seconds that work may take before it gets a progress bar."""
+
+
+def out() -> Console:
+    """Where results go."""
+    from rich.console import Console
+
+    # Into a file or a pipe nothing needs to be cut to the width of a screen.
+    width = None if sys.stdout.isatty() else 160
+    # No markup: a folder may be called [bold], and a class :tada:.
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
+
+
+def err() -> Console:
+    """Where progress, warnings and errors go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def styled(*pieces: tuple[str, str] | str) -> Text:
+    """Text of pieces, each plain or with a style."""
+    from rich.text import Text
+
+    return Text.assemble(*pieces)
+
+
+def new_table(**settings: Any) -> Table:
+    """An empty table."""
+    from rich.table import Table
+
+    return Table(**settings)
+
+
+def line(word: str, text: str, style: str) -> None:
+    """One line on standard error: `word: text`; line breaks inside the text become spaces."""
+    err().print(styled((f"{word}: ", style), " ".join(text.split())))
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, in ASCII, so that it passes through a pipe of any encoding."""
+    sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+
+
+def write_any_character() -> None:
+    """Print a question mark, rather than fail, for a character that the terminal's encoding has not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def show_warnings(*categories: type[Warning]) -> None:
+    """Show warnings of these kinds as one line each, and none of any other library's."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a Japanese font often has no bold
+    for category in categories:
+        warnings.simplefilter("always", category)
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        line("note", str(message), "yellow")
+
+    warnings.showwarning = show
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Give a `Progress` that draws one bar; quick work draws none, and nothing stays on the screen."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+    console = err()
+    # A few redraws a second, and none where nobody looks: the drawing thread competes with the training for a core.
+    with Bar(
+        *columns, console=console, transient=True, refresh_per_second=4, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        current, since = "", time.monotonic()
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal current, since
+            kind = what.split("  ")[0]
+            if kind != current:
+                current, since = kind, time.monotonic()
+                bar.reset(task, total=total, visible=False)
+            visible = done < total and time.monotonic() - since > DRAW_AFTER
+            bar.update(task, description=what, completed=done, total=total, visible=visible)
+
+        yield show
+
+
+def number(value: float | None, factor: float = 1.0, unit: str = "") -> str:
+    """A number with sensible digits and its unit; a dash for none.
+
+    Example:
+        >>> number(0.96712, 100, "%"), number(80123.4), number(None), number(0.01993)
+        ('96.71 %', '80,123', '–', '0.0199')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    scaled = factor * value
+    if abs(scaled) >= 1000:
+        text = f"{scaled:,.0f}"
+    elif abs(scaled) >= 1 or scaled == 0:
+        text = f"{scaled:.2f}"
+    else:
+        text = f"{scaled:.3g}"
+    return f"{text} {unit}".strip()

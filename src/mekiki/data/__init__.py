@@ -1,0 +1,1 @@
+"""Images from published sets, folders, arrays and generators."""

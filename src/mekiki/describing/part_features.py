@@ -1,0 +1,139 @@
+"""What a run folder looks with, for describing: of each photograph the whole vector, and vectors place by place.
+
+The whole vector is the one that cases are remembered by: in the judge's space, or what the trained network gives. It
+was made to tell kinds apart, so where something is may be lost in it. So patches come along: what the eye saw, on a
+grid of at most `GRID` × `GRID`, of each item the largest value in each cell, because a defect is small and a mean
+would drown it. Where the eye was sharpened (`mekiki.describing.localise`), what it reads of place and extent stands
+behind the whole vector, and the patches are those of the sharpened eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki.cases.encoders import JudgeView, RunView, View, view_of
+from mekiki.console import Progress, silent
+from mekiki.data.image_set import Pixels
+from mekiki.data.photo import photographs
+from mekiki.describing.localiser import GRID, Sharpened, eye_of, sharpened
+from mekiki.judging.features import EmbedderEye, FilterEye, Sight
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One photograph and its vectors.
+
+    Attributes:
+        path: the file.
+        pixels: as the eye saw it; `None` if it could not be read.
+        whole: float32 `[d]`, or `None`.
+        places: float32 `[h, w, c]`, or `None`.
+        problem: why it could not be read.
+    """
+
+    path: Path
+    pixels: Pixels | None
+    whole: Floats | None
+    places: Floats | None
+    problem: str = ""
+
+
+class Look:
+    """Vectors of photographs as a run folder makes them.
+
+    Args:
+        view: what makes the whole vectors.
+        sharp: what reads place and extent, where the run's eye was sharpened.
+
+    Attributes:
+        name: whose vectors they are.
+        fingerprint: equal fingerprints, equal vectors.
+    """
+
+    def __init__(self, view: View, sharp: Sharpened | None = None) -> None:
+        assert isinstance(view, JudgeView | RunView)
+        self._view = view
+        self._eye: Any = eye_of(view)
+        self._filters: FilterEye | None = None
+        if isinstance(self._eye, EmbedderEye) and not self._eye.has_places:
+            # A perceptron has no places of its own; filters have, and need no weights.
+            self._filters = FilterEye()
+        self._sharp = sharp
+        self.name = view.encoder.name + (", places by filters" if self._filters else "")
+        self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
+        if sharp is not None:
+            self.name += ", sharpened"
+            self.fingerprint += f", sharpened {sharp.fingerprint}"
+
+    def see(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
+        """Look at files, in order; one that cannot be read is told."""
+        done = 0
+        for block in photographs(paths, self._eye.frame, self._eye.channels):
+            readable = [one.pixels for one in block if one.pixels is not None]
+            seen = iter(self._seen(readable) if readable else ())
+            for one in block:
+                if one.pixels is None:
+                    yield Looked(one.path, None, None, None, one.problem)
+                else:
+                    whole, places = next(seen)
+                    yield Looked(one.path, one.pixels, whole, places)
+            done += len(block)
+            progress("looking at photographs", done, len(paths))
+
+    def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
+        sight = self._eye.see(images)
+        if isinstance(self._view, RunView):
+            whole = sight.views["embedding"]
+        else:
+            whole = np.concatenate([self._view.placed(sight.only(row).views) for row in range(len(images))])
+        if self._sharp is not None:
+            read, maps = self._sharp.see(images)
+            whole = np.concatenate([whole, read], axis=1)
+        elif self._filters is not None:
+            maps = first_maps(self._filters.see(images))
+        else:
+            maps = self._eye.places(images) if isinstance(self._eye, EmbedderEye) else first_maps(sight)
+        yield from zip(whole, (pooled(each) for each in maps), strict=True)
+
+
+def first_maps(sight: Sight) -> list[Floats]:
+    """Of what an eye saw, its first patches."""
+    return next(iter(sight.patches.values()))
+
+
+def look_of(run: Path, view: View | None = None) -> Look:
+    """What a run folder looks with: its judge if it is calibrated, else its network.
+
+    Args:
+        run: the run folder.
+        view: the same, where it is open already.
+
+    Raises:
+        InputError: it is neither calibrated nor trained.
+    """
+    view = view or view_of(run)
+    return Look(view, sharpened(run, eye_of(view)))
+
+
+def pooled(patches: Floats) -> Floats:
+    """Patches on a grid of at most `GRID` × `GRID`, of each item the largest in a cell: `[h, w, c]` → `[H, W, c]`.
+
+    Example:
+        >>> pooled(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
+        array([ 1.,  3.,  5.,  7.,  9., 11., 13., 15.], dtype=float32)
+    """
+    for axis in (0, 1):
+        length = patches.shape[axis]
+        cells = min(GRID, length)
+        cuts = [slice(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)]
+        moved = np.moveaxis(patches, axis, 0)
+        patches = np.moveaxis(np.stack([moved[cut].max(axis=0) for cut in cuts]), 0, axis)
+    return np.ascontiguousarray(patches, np.float32)

@@ -1,0 +1,263 @@
+"""Several losses, or several networks, on the same images, side by side, over several seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mekiki import report
+from mekiki.console import Progress, silent
+from mekiki.data.splits import ImageSplit
+from mekiki.embedder import Embedder
+from mekiki.errors import InputError
+from mekiki.experiments.draw import scatter_content
+from mekiki.experiments.request import DataRequest
+from mekiki.experiments.train import OnEpoch, Result, train_run
+from mekiki.report import figures
+from mekiki.report.content import ComparisonContent, ComparisonEntry
+from mekiki.report.run_page import write_comparison
+from mekiki.storage.run_folder import CHECKPOINT, finite, folder_name, versions, write_json
+
+TOUCHING = 0.01
+"""Overlap above which two classes are said to touch."""
+
+COMPARED = {
+    "knn": "knn5_accuracy",
+    "eer": "pair_eer",
+    "auc": "pair_auc",
+    "pair_accuracy": "pair_accuracy",
+    "overlap_max": "overlap_max",
+    "silhouette": "silhouette",
+    "seconds": "seconds_training",
+}
+"""Columns of a comparison, and the number of `metrics.json` that each shows."""
+
+COLUMNS = (
+    ("knn", "5-NN %", 100.0),
+    ("eer", "EER %", 100.0),
+    ("pair_accuracy", "pairs %", 100.0),
+    ("overlap_max", "overlap %", 100.0),
+    ("seconds", "seconds", 1.0),
+)
+"""Those that fit a terminal: key, heading, factor."""
+
+
+def compare(
+    request: DataRequest,
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    command: str = "",
+    on_run: Callable[[str, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Several trainings side by side, each over several seeds: one table and one report.
+
+    Runs that the folder holds complete are taken as they are, and unfinished ones go on, so that an interrupted
+    comparison is resumed by giving the same command again.
+
+    Args:
+        request: the images.
+        variants: for each name in the table, its settings of `Embedder`.
+        seeds: one run each.
+        folder: holds one run folder a variant and seed, `comparison.json`, `comparison.png` and `report.html`.
+        command: the command line, to be kept.
+        on_run: called before each run with its name and seed.
+        on_epoch: as in `train_run`.
+        progress: called during long steps.
+
+    Returns:
+        What `comparison.json` holds.
+    """
+    _check_folder(folder)
+    if not variants:
+        raise InputError("no losses to compare; give at least one, such as --losses softmax,contrastive")
+    for settings in variants.values():
+        Embedder(**settings).check_settings()
+        request = request.for_encoder(settings.get("encoder", ""))
+    split = request.load(progress)
+    shown: dict[str, Result] = {}
+    table: dict[str, list[dict[str, Any]]] = {}
+    for name, settings in variants.items():
+        for seed in seeds:
+            if on_run is not None:
+                on_run(name, seed)
+            result = train_run(
+                request,
+                split,
+                Embedder(**settings, random_state=seed),
+                folder / _run_name(name, seed),
+                resume=True,
+                command=command,
+                on_epoch=on_epoch,
+                progress=progress,
+            )
+            shown.setdefault(name, result)
+            table.setdefault(name, []).append(result.metrics)
+    summary = {name: _mean_and_sd(runs) for name, runs in table.items()}
+    claim = _claim(summary, shown, split.train.class_names)
+    comparison: dict[str, Any] = finite(
+        {
+            "data": request.spec,
+            "seeds": list(seeds),
+            "settings": {name: dict(settings) for name, settings in variants.items()},
+            "in_common": _in_common([result.embedder for result in shown.values()]),
+            "compared": {
+                name: {column: {"mean": mean, "sd": sd} for column, (mean, sd) in columns.items()}
+                for name, columns in summary.items()
+            },
+            "runs": {name: [_run_name(name, seed) for seed in seeds] for name in variants},
+            "findings": claim,
+            "versions": versions(),
+            "command": command,
+        }
+    )
+    write_json(folder / "comparison.json", comparison)
+    _write_comparison(folder, request, split, shown, summary, claim, seeds, command)
+    return comparison | {"report": str(folder / "report.html")}
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder as --out")
+    if not folder.is_dir() or (folder / "comparison.json").is_file():
+        return
+    strange = [entry.name for entry in folder.iterdir() if not (entry / CHECKPOINT).is_file()]
+    if strange:
+        raise InputError(f"{folder}: holds something else ({strange[0]}); give another --out")
+
+
+def _run_name(name: str, seed: int) -> str:
+    return folder_name(f"{name}-seed{seed}")
+
+
+def _in_common(embedders: Sequence[Embedder]) -> str:
+    """Which of loss, encoder and dimensions are the same for all, in words."""
+    said = [{e.loss for e in embedders}, {e.encoder for e in embedders}]
+    said.append({f"{e.dim} dimensions" for e in embedders})
+    return ", ".join(next(iter(values)) for values in said if len(values) == 1)
+
+
+def _mean_and_sd(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
+    columns: dict[str, tuple[float | None, float | None]] = {}
+    for column, metric in COMPARED.items():
+        values = np.array([run[metric] for run in runs if run[metric] is not None], dtype=np.float64)
+        spread = float(values.std(ddof=1)) if len(values) > 1 else None
+        columns[column] = (float(values.mean()) if len(values) else None, spread)
+    return columns
+
+
+def _claim(
+    summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
+    shown: Mapping[str, Result],
+    class_names: Sequence[str],
+) -> list[str]:
+    """What the numbers say of the post's claim that the classes of a Siamese embedding do not overlap."""
+    told = []
+    for loss, result in shown.items():
+        matrix = result.overlap.copy()
+        np.fill_diagonal(matrix, np.nan)
+        if not np.isfinite(matrix).any():
+            continue
+        i, j = np.unravel_index(int(np.nanargmax(matrix)), matrix.shape)
+        touching = int(((np.nan_to_num(matrix) > TOUCHING) | (np.nan_to_num(matrix.T) > TOUCHING)).sum()) // 2
+        pairs = len(class_names) * (len(class_names) - 1) // 2
+        told.append(
+            f"{loss}: {touching} of {pairs} pairs of classes touch (an overlap above {TOUCHING:.0%}); the most do "
+            f"{class_names[int(i)]} and {class_names[int(j)]}, {matrix[i, j]:.1%}."
+        )
+    if not told:
+        return told
+    opening = (
+        "The post that this experiment repeats says that the classes of a Siamese embedding do not overlap. Overlap is "
+        "measured here on the test images, for one seed: the probability that two members of one class lie farther "
+        "apart than a member of it and one of another."
+    )
+    siamese = [r for r in shown.values() if r.embedder.loss in ("contrastive", "online-contrastive")]
+    verdict = []
+    if siamese:
+        worst = max(float(r.metrics["overlap_max"] or 0) for r in siamese)
+        verdict = [
+            "The claim holds here: no two classes touch."
+            if worst <= TOUCHING
+            else f"The claim does not hold to the letter: the largest overlap of a Siamese embedding is {worst:.1%}."
+        ]
+        if "softmax" in summary and "contrastive" in summary:
+            soft, pair = summary["softmax"]["overlap_max"][0], summary["contrastive"]["overlap_max"][0]
+            if soft is not None and pair is not None:
+                less = "less" if pair < soft else "not less"
+                verdict[0] += (
+                    f" It is {less} than that of the plain classifier: on the mean of the seeds the largest overlap is "
+                    f"{pair:.1%} with contrastive and {soft:.1%} with softmax."
+                )
+    return [opening, *told, *verdict]
+
+
+def _write_comparison(
+    folder: Path,
+    request: DataRequest,
+    split: ImageSplit,
+    shown: Mapping[str, Result],
+    summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
+    claim: Sequence[str],
+    seeds: Sequence[int],
+    command: str,
+) -> None:
+    test = split.test
+    everyone = np.arange(len(test))
+    entries = []
+    for loss, result in shown.items():
+        placed = figures.project(result.test_vectors, fit=result.embedder.reference_vectors_)
+        entries.append(
+            ComparisonEntry(
+                loss,
+                summary[loss],
+                result.embedder.history_,
+                scatter_content(placed.points, test, everyone, placed),
+                result.overlap,
+                f"drawn: seed {seeds[0]}",
+            )
+        )
+    figure = figures.comparison(
+        list(shown),
+        {
+            column.label: (
+                np.array([column.factor * _number(summary[loss][column.key][0]) for loss in shown]),
+                np.array([column.factor * _number(summary[loss][column.key][1]) for loss in shown]),
+            )
+            for column in report.COLUMNS
+        },
+    )
+    figures.save(figure, folder / "comparison.png")
+    facts = {
+        "command": command or "from Python",
+        "data": split.train.source,
+        "seeds": ", ".join(map(str, seeds)),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+    }
+    files = [("comparison.json", "every number of this page"), ("comparison.png", "the chart")]
+    files += [
+        (f"{_run_name(loss, seed)}/report.html", f"{loss}, seed {seed}") for loss in shown for seed in seeds
+    ]
+    write_comparison(
+        folder / "report.html",
+        ComparisonContent(
+            f"{request.spec}: {len(shown)} embeddings side by side",
+            split.train.class_names,
+            entries,
+            f"{len(split.train):,} training and {len(test):,} test images, {len(seeds)} seed(s) each",
+            claim,
+            facts,
+            files=files,
+        ),
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,74 @@
+"""The demo: the post's experiment, and the same on surfaces with defects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mekiki.console import Progress, silent
+from mekiki.embedder import Embedder
+from mekiki.errors import InputError
+from mekiki.experiments.compare import compare
+from mekiki.experiments.request import DataRequest
+from mekiki.experiments.train import OnEpoch, train_run
+
+
+def demo(
+    folder: Path,
+    *,
+    command: str = "",
+    say: Callable[[str], None],
+    on_epoch: OnEpoch | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Run the post's experiment beside a plain classifier, then a convolutional net on surfaces with defects.
+
+    The images are MNIST where it is to be had, else scikit-learn's digits. What an earlier demo left in the folder
+    is gone on with.
+
+    Args:
+        folder: holds `compare/` and `surfaces/`.
+        command: the command line, to be kept.
+        say: told what is being done, and which images are used.
+        on_epoch: as in `train_run`.
+        progress: called during long steps.
+
+    Returns:
+        `comparison`, `surfaces` (its metrics) and `reports` (their paths).
+    """
+    request = DataRequest("mnist")
+    try:
+        split = request.load(progress)
+        say(f"MNIST it is: {len(split.train):,} training and {len(split.test):,} test images")
+        settings: dict[str, Any] = {"epochs": 10}
+    except InputError as error:
+        say(f"MNIST is not to be had here ({str(error).partition(';')[0]}); scikit-learn's digits instead")
+        request = DataRequest("digits")
+        settings = {"epochs": 20, "batch_size": 32}
+    comparison = compare(
+        request,
+        {name: settings | {"loss": name} for name in ("softmax", "contrastive")},
+        [0],
+        folder / f"compare-{request.spec}",
+        command=command,
+        on_run=lambda loss, seed: say(f"{request.spec} with {loss}"),
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    say(
+        "surfaces made here, clean and with defects, and a convolutional net that chooses its pairs inside the batch"
+    )
+    surfaces = DataRequest("surfaces", size=(32, 32), per_class=1500)
+    result = train_run(
+        surfaces,
+        surfaces.load(progress),
+        Embedder(loss="online-contrastive", encoder="conv", dim=16, epochs=8, batch_size=50),
+        folder / "surfaces",
+        resume=True,
+        command=command,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    reports = [comparison["report"], str(result.run.folder / "report.html")]
+    return {"comparison": comparison, "surfaces": result.metrics, "reports": reports}

@@ -1,0 +1,240 @@
+"""Lessons: what people said of single parts, kept with who, when and what, in force at the next judgement.
+
+`lessons.jsonl` in the run folder only ever grows: an undoing is a line too. Beside each lesson lie the photograph as
+the judge saw it and the vectors of it, so that the original may go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load, save
+
+from mekiki.errors import InputError
+from mekiki.judging.judge import Lesson
+from mekiki.storage.atomic import replaced_file, user
+from mekiki.storage.events import add_row, damaged, rows
+from mekiki.storage.lock import locked
+from mekiki.storage.manifest import digest_of, read_tensors, write_tensors
+
+LOG = "lessons.jsonl"
+KEPT = "lessons"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One lesson in the book.
+
+    Attributes:
+        number: counted from 1.
+        ng: what the person said.
+        kind: of defect; empty for OK.
+        file: the photograph, as it was named.
+        content: hash of its pixels as the judge saw them.
+        who: the user.
+        when: UTC, ISO 8601.
+        before: the verdict it overrules.
+        files: SHA-256 of what was kept beside it, by name; none in lessons of older versions.
+        undone: whether it has been taken back.
+    """
+
+    number: int
+    ng: bool
+    kind: str
+    file: str
+    content: str
+    who: str
+    when: str
+    before: str
+    files: dict[str, str] = field(default_factory=dict)
+    undone: bool = False
+
+    @property
+    def note(self) -> str:
+        """What to call it when it decides."""
+        return f"{self.kind if self.ng else 'OK'} (lesson {self.number}, {self.who}, {self.when[:10]})"
+
+
+def parse_label(text: str) -> tuple[bool, str]:
+    """`OK`, `NG` or `NG:KIND` → whether NG, and the kind.
+
+    Raises:
+        InputError: it is none of these.
+
+    Example:
+        >>> parse_label("NG:scratch"), parse_label("ok"), parse_label("NG")
+        ((True, 'scratch'), (False, ''), (True, 'NG'))
+    """
+    said, _, kind = text.partition(":")
+    if said.strip().upper() == "OK" and not kind:
+        return False, ""
+    if said.strip().upper() == "NG":
+        return True, kind.strip() or "NG"
+    raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
+
+
+def lessons_of(folder: Path) -> list[Entry]:
+    """All lessons of a run folder in order, those taken back too.
+
+    Raises:
+        InputError: there is no such folder, or its log cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
+    return LessonBook(folder).entries()
+
+
+class LessonBook:
+    """The lessons of a run folder.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log, self.kept = folder, folder / LOG, folder / KEPT
+
+    def entries(self) -> list[Entry]:
+        """All lessons in order, those taken back too.
+
+        Raises:
+            InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
+        """
+        entries: list[Entry] = []
+        for number, facts in enumerate(rows(self.log)):
+            try:
+                if "undo" in facts:
+                    place = facts["undo"] - 1
+                    if place < 0:
+                        raise LookupError(place)
+                    entries[place] = replace(entries[place], undone=True)
+                else:
+                    entries.append(Entry(**facts))
+            except (ValueError, TypeError, LookupError):
+                raise damaged(self.log, number + 1) from None
+        return entries
+
+    def add(
+        self,
+        *,
+        ng: bool,
+        kind: str,
+        file: Path,
+        content: str,
+        before: str,
+        pixels: NDArray[np.uint8],
+        views: Mapping[str, NDArray[np.float32]],
+        eye: str,
+        who: str | None = None,
+    ) -> Entry:
+        """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        with locked(self.folder, "teaching"):
+            number = len(self.entries()) + 1
+            photograph = self.kept / f"{number}.png"
+            entry = Entry(
+                number,
+                ng,
+                kind,
+                str(file),
+                content,
+                who or user(),
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                before,
+                {f"{KEPT}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
+            )
+            with replaced_file(photograph) as temporary:
+                temporary.write_bytes(stream.getvalue())
+            self._keep(number, views, eye)
+            facts = asdict(entry)
+            del facts["undone"]
+            add_row(self.log, facts)
+        return entry
+
+    def undo(self, number: int | None = None, *, who: str | None = None) -> Entry:
+        """Take a lesson back, the last one in force if none is named; the log keeps both lines.
+
+        Raises:
+            InputError: there is none, or it was taken back before.
+        """
+        with locked(self.folder, "taking a lesson back"):
+            return self._undone(number, who or user())
+
+    def _undone(self, number: int | None, who: str) -> Entry:
+        entries = self.entries()
+        if number is None:
+            in_force = [entry for entry in entries if not entry.undone]
+            if not in_force:
+                raise InputError("no lesson is in force, so there is none to undo")
+            number = in_force[-1].number
+        if not 1 <= number <= len(entries):
+            raise InputError(f"lesson {number}: there is none; `mekiki teach RUN --list` shows them")
+        if entries[number - 1].undone:
+            raise InputError(f"lesson {number}: was taken back before")
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        add_row(self.log, {"undo": number, "who": who, "when": when})
+        return replace(entries[number - 1], undone=True)
+
+    def in_force(
+        self, views: Sequence[str], eye: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
+    ) -> list[Lesson]:
+        """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
+
+        Args:
+            views: which of the vectors the judge knows.
+            eye: the fingerprint of the eye it looks through.
+            see: looks at a photograph with it, where a lesson was seen by another eye before.
+
+        Raises:
+            InputError: the vectors of one are missing.
+        """
+        last = {entry.content: entry for entry in self.entries() if not entry.undone}
+        lessons = []
+        for entry in sorted(last.values(), key=lambda entry: entry.number):
+            path = self.kept / f"{entry.number}.safetensors"
+            try:
+                content, about = read_tensors(path)
+                vectors = load(content)
+                if about.get("eye") != eye:
+                    vectors = dict(see(self.photograph(entry)))
+                    with contextlib.suppress(OSError):  # it was only to spare looking again
+                        self._keep(entry.number, vectors, eye)
+            except InputError as error:
+                raise InputError(f"{error}, or take lesson {entry.number} back with --undo") from None
+            except Exception as error:  # damaged files raise nearly anything
+                raise InputError(
+                    f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
+                ) from None
+            known = {name: vector for name, vector in vectors.items() if name in views and vector.ndim == 1}
+            lessons.append(Lesson(entry.ng, known, entry.note))
+        return lessons
+
+    def photograph(self, entry: Entry) -> Path:
+        """The photograph that was kept of a lesson.
+
+        Raises:
+            InputError: it is missing, or damaged.
+        """
+        path = self.kept / f"{entry.number}.png"
+        if not path.is_file():
+            raise InputError(f"{path}: is missing; restore it from a copy")
+        wanted = entry.files.get(f"{KEPT}/{path.name}")
+        if wanted is not None and digest_of(path) != wanted:
+            raise InputError(
+                f"{path}: is damaged (its checksum is another than when it was written); restore it"
+            )
+        return path
+
+    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], eye: str) -> None:
+        content = {name: np.ascontiguousarray(view) for name, view in views.items()}
+        write_tensors(self.kept / f"{number}.safetensors", save(content, metadata={"eye": eye}))

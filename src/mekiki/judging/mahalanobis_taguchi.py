@@ -1,0 +1,636 @@
+"""The unit space and the distance from it: the MT method, and MTA for correlation matrices that have no inverse.
+
+The unit space is the set of good parts, `[n, k]`. Its mean, scale and correlation define a distance that is about 1
+for a part like those in it and grows without end for others; no part of the other kind is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.covariance import MinCovDet
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from mekiki.errors import DataWarning, InputError, not_known
+
+Floats = NDArray[np.float64]
+
+COVARIANCES = ("auto", "empirical", "ledoit-wolf", "robust", "pseudo-inverse")
+CONSTANT_ITEMS = ("leave-out", "infinite")
+SAMPLES_PER_ITEM = 3
+"""Parts an item that MT texts ask for; with fewer, `covariance="auto"` shrinks."""
+SINGULAR = 1e-12
+"""Smallest eigenvalue of a correlation matrix over its largest, below which it has no usable inverse."""
+
+_BLOCK_BYTES = (
+    1 << 20
+)  # of vectors at work: they stay in the cache between the difference, the product and the sum
+_PANEL = 128  # columns of the triangular whitening that are multiplied at once, without the zeros above them
+_FLOAT32_CONDITION = 100.0  # of the whitening; it magnifies the rounding of float32, 2⁻²⁴, to 6e-6 at most
+_ROUNDING = 4  # units in the last place within which an item counts as constant
+
+
+class DistanceEstimator(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """What MT, MTA and RT have in common: from a squared distance to a verdict, as scikit-learn has it.
+
+    Attributes:
+        offset_: the threshold as a score: a vector is an outlier if `score_samples` lies below it.
+    """
+
+    threshold: float
+    offset_: float
+
+    @abstractmethod
+    def squared_distance(self, X: ArrayLike) -> Floats:
+        """D² of each vector: `[N, k]` → float64 `[N]`, never clamped."""
+
+    @abstractmethod
+    def contributions(self, X: ArrayLike) -> Floats:
+        """What each item brings to D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D²."""
+
+    def distance(self, X: ArrayLike) -> Floats:
+        """D of each vector, the square root of `squared_distance`: `[N, k]` → float64 `[N]`, never clamped.
+
+        Raises:
+            InputError: not k numbers a vector, or numbers that are NaN or infinite.
+        """
+        squared = self.squared_distance(X)
+        return np.sqrt(squared, out=squared)
+
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """−D²: the higher, the more like the unit space, as in scikit-learn's `EllipticEnvelope`."""
+        return -self.squared_distance(X)
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Threshold − D²: negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """+1 where D² is at most the threshold, −1 beyond it."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _check_threshold(self) -> None:
+        threshold = self.threshold
+        known = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+        if not known or not threshold > 0:
+            raise InputError(
+                f"threshold must be a number above 0 (it is compared with D²), not {threshold!r}"
+            )
+        self.offset_ = -float(threshold)
+
+
+class _Standardised(DistanceEstimator):
+    """MT and MTA: D² = ‖(x − m)W‖², where the scale of the items is part of W."""
+
+    constant_items: str
+    n_features_in_: int
+    varying_: NDArray[np.bool_]
+    form_: QuadraticForm
+
+    def squared_distance(self, X: ArrayLike) -> Floats:
+        """D² of each vector: `[N, k]` → float64 `[N]`, never clamped.
+
+        Block by block, so that the memory needed does not grow with N beyond the result.
+
+        Raises:
+            InputError: not k numbers a vector, or numbers that are NaN or infinite.
+        """
+        check_is_fitted(self)
+        vectors = checked_items(self, X)
+        squared = self.form_.squared(vectors)
+        if not np.isfinite(squared).all():
+            refuse_not_finite(self, vectors)  # and where all are finite, D² overflowed and is infinite
+        if self.constant_items == "infinite" and not self.varying_.all():
+            for part, departed in self._departures(vectors):
+                squared[part][departed.any(axis=1)] = math.inf
+        return squared
+
+    def contributions(self, X: ArrayLike) -> Floats:
+        """What each item brings to D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D².
+
+        zᵢ·(Az)ᵢ/k, where A is the inverse of R (of MTA: its adjugate). It is the Shapley value of the item in
+        D² if items that are left out stand at their mean (Mayrhofer and Filzmoser 2022, arXiv:2210.10063).
+        It can be **negative**: the item's value then agrees with what the other items make one expect better
+        than the mean would, and takes from the distance.
+
+        Raises:
+            InputError: see `squared_distance`.
+        """
+        check_is_fitted(self)
+        vectors = checked_items(self, X)
+        shares = self.form_.contributions(vectors)
+        if not np.isfinite(shares).all():
+            refuse_not_finite(self, vectors)
+        if self.constant_items == "infinite" and not self.varying_.all():
+            constant = np.flatnonzero(~self.varying_)
+            for part, departed in self._departures(vectors):
+                rows, columns = np.nonzero(departed)
+                shares[part][rows, constant[columns]] = math.inf
+        return shares
+
+    def _departures(self, vectors: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
+        """Whether the items that are constant in the unit space have another value, a block of rows at a time."""
+        constant = ~self.varying_
+        centre = self.mean_[constant]
+        for part in blocks(len(vectors), vectors.shape[1]):
+            value = vectors[part][:, constant].astype(np.float64)
+            yield part, np.abs(value - centre) > self._noise[constant]
+
+    def _fit_moments(self, X: ArrayLike) -> tuple[NDArray[Any], Moments]:
+        """Check the settings and the unit space; learn its mean and which items vary."""
+        self._check_threshold()
+        if self.constant_items not in CONSTANT_ITEMS:
+            raise not_known("constant_items", self.constant_items, CONSTANT_ITEMS)
+        vectors = checked_items(self, X, fit=True)
+        moments = unit_moments(self, vectors)
+        self.n_samples_ = len(vectors)
+        self.varying_ = moments.varying
+        self._noise = moments.noise
+        if not moments.varying.any():
+            raise InputError(
+                f"X: all {len(vectors)} vectors of the unit space are equal, so there is no scale to measure "
+                "a distance by; give good parts that differ as good parts do"
+            )
+        if not moments.varying.all():
+            told = "they are left out of the distance"
+            if self.constant_items == "infinite":
+                told = "a vector that differs there lies infinitely far"
+            names = item_names(self)[~moments.varying]
+            warnings.warn(
+                f"{len(names)} of {len(moments.varying)} items are constant in the unit space "
+                f"({', '.join(map(str, names[:5]))}{', …' if len(names) > 5 else ''}): {told}",
+                DataWarning,
+                stacklevel=3,
+            )
+        return vectors, moments
+
+
+class MT(_Standardised):
+    """The Mahalanobis–Taguchi method: how far a vector lies from the unit space.
+
+    z = (x − m)/s with s of n − 1 degrees of freedom, R the correlation of z, and D² = zᵀR⁻¹z/k. Over the unit
+    space the mean of D² is (n − 1)/n, whatever k is (Taguchi and Jugulum 2002, *The Mahalanobis–Taguchi
+    Strategy*). This holds for `"empirical"` and `"pseudo-inverse"`; shrunk and robust estimates keep about to it.
+
+    Args:
+        covariance: how R is estimated.
+            `"empirical"`: as it is; refused where R is singular.
+            `"ledoit-wolf"`: R pulled towards no correlation by the share that Ledoit and Wolf (2004,
+            doi 10.1016/S0047-259X(03)00096-4) find for z; works with fewer parts than items.
+            `"robust"`: mean, scale and R from the half of the unit space that scatters least (minimum covariance
+            determinant, scikit-learn's `MinCovDet`), for a unit space that holds some bad parts.
+            `"pseudo-inverse"`: Moore–Penrose; k becomes the rank of R, and a departure in a direction in which the
+            unit space does not vary at all is **not seen**.
+            `"auto"`: Ledoit–Wolf with fewer than three parts an item or a singular R, else empirical.
+        threshold: D² up to which `predict` says +1. The default is the customary 4. It promises **no rate of
+            false rejects**; `mekiki.judging.conformal` finds a threshold that does.
+        constant_items: what to do with items that have one value in the whole unit space, which gives them no
+            scale. `"leave-out"`: they bring nothing to D, and k counts the other items. `"infinite"`: a vector with
+            another value there has D = ∞. `fit` warns about them either way.
+        random_state: seed of the subsets that `"robust"` draws.
+
+    Attributes:
+        covariance_: the estimate used; never `"auto"`.
+        reason_: why, in a sentence.
+        mean_: m, float64 `[k]`.
+        scale_: s, float64 `[k]`; 0 for constant items.
+        varying_: whether each item varies in the unit space, bool `[k]`.
+        correlation_: R as used, of the items that vary.
+        shrinkage_: how far R was pulled towards no correlation, 0 to 1.
+        rank_: directions in which distance is measured.
+        form_: the `QuadraticForm` that D² is: mean and whitening matrix.
+        n_samples_: n.
+        n_features_in_: k.
+        offset_: −threshold.
+
+    Vectors are standardised and multiplied a block at a time. Where they are float32 and R is well-conditioned, so
+    is the arithmetic; the result agrees with float64 to 1e-5.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> flowers = load_iris().data
+        >>> mt = MT().fit(flowers[60:100])
+        >>> mt.distance(flowers[[60, 0, 100]]).round(3)
+        array([1.351, 5.061, 3.375])
+        >>> mt.predict(flowers[[60, 0, 100]])
+        array([ 1, -1, -1])
+        >>> mt.contributions(flowers[[0]]).round(2)
+        array([[-1.46,  5.89, 10.15, 11.02]])
+        >>> mt.reason_
+        'R as it is: 40 parts for 4 items, at least three an item, and R has an inverse'
+    """
+
+    def __init__(
+        self,
+        covariance: str = "auto",
+        *,
+        threshold: float = 4.0,
+        constant_items: str = "leave-out",
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.covariance = covariance
+        self.threshold = threshold
+        self.constant_items = constant_items
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn the unit space.
+
+        Args:
+            X: the vectors of good parts, `[n, k]`, n ≥ 2.
+            y: not used.
+
+        Raises:
+            InputError: settings or vectors cannot be used, or R is singular and `covariance` cannot do with that.
+        """
+        if self.covariance not in COVARIANCES:
+            raise not_known("covariance", self.covariance, COVARIANCES)
+        vectors, moments = self._fit_moments(X)
+        if self.covariance == "robust":
+            moments = self._robust(vectors, moments)
+        self.covariance_, self.reason_ = self._choose(moments)
+        self.mean_, self.scale_ = moments.mean, moments.scale
+        self.shrinkage_ = ledoit_wolf(vectors, moments) if self.covariance_ == "ledoit-wolf" else 0.0
+        self.correlation_ = (1 - self.shrinkage_) * moments.correlation
+        self.correlation_[np.diag_indices_from(self.correlation_)] = 1.0
+        values, directions = np.linalg.eigh(self.correlation_)
+        kept = values > SINGULAR * values[-1]
+        self.rank_ = int(kept.sum())
+        if self.rank_ < len(values) and self.covariance_ != "pseudo-inverse":
+            raise InputError(
+                f"X: R of {moments.n} parts and {len(values)} items is singular (rank {self.rank_}), so "
+                f'{self.covariance_} covariance has no inverse; use covariance="ledoit-wolf" or "pseudo-inverse", '
+                "or leave out items that follow from others"
+            )
+        self.form_ = QuadraticForm.of(moments, directions[:, kept], 1 / values[kept] / self.rank_)
+        return self
+
+    def _choose(self, moments: Moments) -> tuple[str, str]:
+        parts, items = moments.n, len(moments.correlation)
+        if self.covariance != "auto":
+            return self.covariance, f"{self.covariance}, as asked for"
+        if parts <= items:
+            return "ledoit-wolf", (
+                f"shrunk (Ledoit–Wolf): {parts} parts for {items} items, so R as it is has no inverse"
+            )
+        if parts < SAMPLES_PER_ITEM * items:
+            # E D² of a new part over (n − 1)/n of the old ones, if items are normally distributed.
+            left = parts - items - 2
+            times = f"{(parts + 1) / left:.1f} times" if left > 0 else "many times"
+            return "ledoit-wolf", (
+                f"shrunk (Ledoit–Wolf): {parts} parts for {items} items, fewer than three an item; with R as it is, "
+                f"D² of new good parts would be about {times} that of the unit space"
+            )
+        values = np.linalg.eigvalsh(moments.correlation)
+        if values[0] <= SINGULAR * values[-1]:
+            return "ledoit-wolf", (
+                f"shrunk (Ledoit–Wolf): some of the {items} items follow from others, so R as it is has no inverse"
+            )
+        return "empirical", (
+            f"R as it is: {parts} parts for {items} items, at least three an item, and R has an inverse"
+        )
+
+    def _robust(self, vectors: NDArray[Any], moments: Moments) -> Moments:
+        """Mean, scale and correlation of the half that scatters least, by the items that vary."""
+        varying = moments.varying
+        if moments.n < 2 * (int(varying.sum()) + 1):
+            raise InputError(
+                f"X: {moments.n} parts for {int(varying.sum())} items are too few for robust covariance, which needs "
+                'more than two an item; give more parts, or use covariance="ledoit-wolf"'
+            )
+        z = moments.standardised(vectors)
+        with warnings.catch_warnings():  # a singular subset is told below, in this module's words
+            warnings.simplefilter("ignore")
+            found = MinCovDet(random_state=self.random_state).fit(z)
+        variance = np.diag(found.covariance_)
+        if not variance.min() > 0:
+            raise InputError(
+                "X: robust covariance found a half of the parts that does not vary in some item; use "
+                'covariance="ledoit-wolf"'
+            )
+        mean, scale = moments.mean.copy(), moments.scale.copy()
+        mean[varying] += found.location_ * scale[varying]
+        scale[varying] *= np.sqrt(variance)
+        correlation = found.covariance_ / np.sqrt(np.outer(variance, variance))
+        return Moments(moments.n, mean, scale, varying, moments.noise, correlation)
+
+
+class MTA(_Standardised):
+    """The Mahalanobis–Taguchi adjoint method: the adjugate of R in the place of its inverse.
+
+    D² = zᵀ·adj(R)·z/k, with z as in `MT` (Taguchi and Jugulum 2002). For a regular R that is det(R) times D² of
+    MT; for one of rank k − 1, which has no inverse, it still measures, though only along the one direction in
+    which the unit space does not vary. For a smaller rank the adjugate is zero, and `fit` refuses; `MT` with
+    `covariance="ledoit-wolf"` is then the better choice. Because of det(R), D is not about 1 on the unit space, and a
+    threshold that suits one unit space means nothing for another.
+
+    Args:
+        threshold: D² up to which `predict` says +1. The customary 4 is far too high where items are strongly
+            correlated; `mekiki.judging.conformal` finds one that promises a rate of false rejects.
+        constant_items: `"leave-out"` or `"infinite"`, see `MT`.
+
+    Attributes:
+        adjugate_: adj(R) of the items that vary.
+        mean_, scale_, varying_, correlation_, form_, n_samples_, n_features_in_, offset_: see `MT`.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> flowers = load_iris().data[:, [0, 1, 2, 3, 0]]  # the last item repeats the first: R has no inverse
+        >>> MTA().fit(flowers[60:100]).distance(flowers[[60, 0]]).round(6)
+        array([0., 0.])
+        >>> flowers[0, 4] += 0.1
+        >>> bool(MTA().fit(flowers[60:100]).distance(flowers[[0]])[0] > 0.01)
+        True
+    """
+
+    def __init__(self, *, threshold: float = 4.0, constant_items: str = "leave-out") -> None:
+        self.threshold = threshold
+        self.constant_items = constant_items
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn the unit space.
+
+        Args:
+            X: the vectors of good parts, `[n, k]`, n ≥ 2.
+            y: not used.
+
+        Raises:
+            InputError: settings or vectors cannot be used, or the adjugate is zero.
+        """
+        _, moments = self._fit_moments(X)
+        self.mean_, self.scale_, self.correlation_ = moments.mean, moments.scale, moments.correlation
+        values, directions = np.linalg.eigh(self.correlation_)
+        values[values <= SINGULAR * values[-1]] = 0.0
+        weights = _products_of_the_others(values)
+        if not weights.max() > 0:
+            rank = np.count_nonzero(values)
+            why = f"has rank {rank}" if rank < len(values) - 1 else "has a determinant too small for a number"
+            raise InputError(
+                f"X: R of {moments.n} parts and {len(values)} items {why}: its adjugate is zero, and so is every "
+                'distance; use MT(covariance="ledoit-wolf"), or fewer items'
+            )
+        self.adjugate_ = (directions * weights) @ directions.T
+        kept = weights > 0
+        self.form_ = QuadraticForm.of(moments, directions[:, kept], weights[kept] / len(values))
+        return self
+
+
+def adjugate(matrix: ArrayLike) -> Floats:
+    """The adjugate (transposed cofactor matrix) of a symmetric matrix, singular or not.
+
+    With the eigenvalues λ and vectors V, adj = V·diag(∏ⱼ≠ᵢ λⱼ)·Vᵀ: no minors, no division by the determinant.
+
+    Args:
+        matrix: symmetric, `[k, k]`.
+
+    Returns:
+        float64 `[k, k]` with `matrix @ adjugate(matrix) = det(matrix)·1`.
+
+    Raises:
+        InputError: the matrix is not square or not symmetric.
+
+    Example:
+        >>> adjugate([[2.0, 1.0], [1.0, 3.0]]).round(6)
+        array([[ 3., -1.],
+               [-1.,  2.]])
+    """
+    array = np.asarray(matrix, np.float64)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not np.allclose(array, array.T):
+        raise InputError(f"matrix: need a symmetric matrix [k, k], not one of shape {list(array.shape)}")
+    values, directions = np.linalg.eigh(array)
+    adjugated: Floats = (directions * _products_of_the_others(values)) @ directions.T
+    return adjugated
+
+
+def _products_of_the_others(values: Floats) -> Floats:
+    """∏ⱼ≠ᵢ λⱼ for every i, without dividing."""
+    before = np.concatenate([[1.0], np.cumprod(values[:-1])])
+    after = np.concatenate([np.cumprod(values[:0:-1])[::-1], [1.0]])
+    products: Floats = before * after
+    return products
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticForm:
+    """D² = ‖(x − m)W‖², a block of vectors at a time.
+
+    Attributes:
+        mean: m, float64 `[k]`.
+        whitening: W, float64 `[k, r]`, zero above its diagonal.
+        float32_will_do: whether vectors of float32 may be multiplied as such.
+    """
+
+    mean: Floats
+    whitening: Floats
+    float32_will_do: bool
+
+    @classmethod
+    def of(cls, moments: Moments, directions: Floats, weights: Floats) -> QuadraticForm:
+        """zᵀ·(V·diag(w)·Vᵀ)·z for the standardised z of the items that vary.
+
+        Args:
+            moments: mean and scale.
+            directions: V, float64 `[k, r]`, orthonormal columns.
+            weights: w, float64 `[r]`, above 0.
+        """
+        # Any W with WWᵀ = Vdiag(w)Vᵀ gives the same length. The triangular one costs half the multiplications.
+        upper: Floats = np.asarray(np.linalg.qr((directions * np.sqrt(weights)).T, mode="r"))
+        root = upper.T
+        whitening = np.zeros((len(moments.mean), len(weights)))
+        varying = np.flatnonzero(moments.varying)
+        whitening[varying] = root / moments.scale[varying, None]
+        condition = math.sqrt(weights.max() / weights.min()) if len(weights) == len(varying) else math.inf
+        sizes = np.concatenate([moments.scale[varying], [np.abs(root).max()]])
+        squares_fit = float(sizes.min()) > 1e-15 and float(sizes.max()) < 1e15 > np.abs(moments.mean).max()
+        return cls(moments.mean, whitening, bool(squares_fit and condition <= _FLOAT32_CONDITION))
+
+    def squared(self, vectors: NDArray[Any]) -> Floats:
+        """D² `[N]` of vectors `[N, k]`; what is not finite stays so."""
+        result = np.empty(len(vectors))
+        narrow = vectors.dtype == np.float32 and self.float32_will_do
+        dtype: type[np.float32 | np.float64] = np.float32 if narrow else np.float64
+        mean, whitening = self.mean.astype(dtype), self.whitening.astype(dtype)
+        rest = (np.subtract(self.mean, mean, dtype=np.float64) @ self.whitening).astype(
+            dtype
+        )  # of the mean, which float32 does not hold
+        directions = whitening.shape[1]
+        panels = []
+        for left in range(0, directions, _PANEL):
+            columns = slice(left, left + _PANEL)
+            # Above the diagonal W is zero. The first panel takes all rows, so that no NaN is passed over.
+            rows_from = int(np.argmax(whitening[:, columns].any(axis=1))) if left else 0
+            panels.append((rows_from, columns))
+        rows = _rows(len(mean), dtype().itemsize)
+        centred, turned = np.empty((rows, len(mean)), dtype), np.empty((rows, directions), dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, len(vectors), rows):
+                block = vectors[start : start + rows]
+                z, y = centred[: len(block)], turned[: len(block)]
+                np.subtract(block, mean, out=z)
+                for first, columns in panels:
+                    np.matmul(z[:, first:], whitening[first:, columns], out=y[:, columns])
+                if narrow:
+                    y -= rest
+                found = np.einsum("nr,nr->n", y, y)
+                if narrow and not np.isfinite(found).all():  # beyond float32, perhaps not beyond float64
+                    y64 = (block.astype(np.float64) - self.mean) @ self.whitening
+                    found = np.einsum("nr,nr->n", y64, y64)
+                result[start : start + rows] = found
+        return result
+
+    def contributions(self, vectors: NDArray[Any]) -> Floats:
+        """(x − m)ᵢ·(WWᵀ(x − m))ᵢ: float64 `[N, k]`, whose rows sum to D²."""
+        result = np.empty(vectors.shape)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in blocks(len(vectors), vectors.shape[1]):
+                z = np.subtract(vectors[part], self.mean, dtype=np.float64)
+                np.matmul(z @ self.whitening, self.whitening.T, out=result[part])
+                result[part] *= z
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the unit space is like.
+
+    Attributes:
+        n: vectors in it.
+        mean: float64 `[k]`.
+        scale: standard deviation with n − 1, float64 `[k]`; 0 where constant.
+        varying: bool `[k]`.
+        noise: difference from the mean up to which an item is as it was, float64 `[k]`.
+        correlation: of the items that vary.
+    """
+
+    n: int
+    mean: Floats
+    scale: Floats
+    varying: NDArray[np.bool_]
+    noise: Floats
+    correlation: Floats
+
+    def standardised(self, vectors: NDArray[Any]) -> Floats:
+        """The z of the items that vary, float64 `[N, v]`."""
+        z = vectors[:, self.varying].astype(np.float64)
+        z -= self.mean[self.varying]
+        z /= self.scale[self.varying]
+        return z
+
+
+def unit_moments(estimator: BaseEstimator, vectors: NDArray[Any]) -> Moments:
+    """Mean, scale and correlation in two passes over blocks, in float64.
+
+    Raises:
+        InputError: NaN or infinite numbers, or numbers so large that their squares are.
+    """
+    number, items = vectors.shape
+    mean = np.zeros(items)
+    scatter = np.zeros((items, items))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for part in blocks(number, items):
+            mean += vectors[part].sum(axis=0, dtype=np.float64)
+        mean /= number
+        for part in blocks(number, items):
+            gap = np.subtract(vectors[part], mean, dtype=np.float64)
+            scatter += gap.T @ gap
+    if not np.isfinite(scatter).all():
+        refuse_not_finite(estimator, vectors)
+        raise InputError("X: the numbers are too large to be squared; divide them by their size first")
+    kind = vectors.dtype if vectors.dtype.kind == "f" else np.dtype(np.float64)
+    noise = _ROUNDING * float(np.finfo(kind).eps) * np.abs(mean)
+    scale = np.sqrt(np.diag(scatter) / (number - 1))
+    varying = scale > noise
+    scale[~varying] = 0.0
+    among = scatter[np.ix_(varying, varying)] / (number - 1)
+    correlation = among / scale[varying] / scale[varying, None]
+    correlation = (correlation + correlation.T) / 2
+    correlation[np.diag_indices_from(correlation)] = 1.0
+    return Moments(number, mean, scale, varying, noise, correlation)
+
+
+def ledoit_wolf(vectors: NDArray[Any], moments: Moments) -> float:
+    """How far to pull R towards no correlation, 0 to 1: Ledoit and Wolf (2004) for the standardised items.
+
+    The same number as scikit-learn's `ledoit_wolf_shrinkage(z, assume_centered=True)`, which needs all z at once,
+    except that it is 1/n at least. For normal items it always is; for others it can be 0, which leaves R singular.
+    """
+    number, items = moments.n, len(moments.correlation)
+    fourth = 0.0
+    for part in blocks(number, len(moments.mean)):
+        z = moments.standardised(vectors[part])
+        fourth += float((np.einsum("nk,nk->n", z, z) ** 2).sum())
+    share = (number - 1) / number
+    squares = share**2 * float((moments.correlation**2).sum())
+    noise = (fourth / number - squares) / number
+    spread = squares - share**2 * items
+    return 1.0 if noise >= spread else max(noise / spread, 1 / number)
+
+
+def checked_items(estimator: BaseEstimator, X: ArrayLike, *, fit: bool = False) -> NDArray[Any]:
+    """Vectors as an array `[N, k]` of numbers, not copied and of the type they have where that is one of numbers.
+
+    Whether they are finite is not looked at here: see `refuse_not_finite`.
+
+    Raises:
+        InputError: of another shape than `[N, k]`, none, no numbers, or at `fit` fewer than two.
+    """
+    try:
+        vectors: NDArray[Any] = validate_data(
+            estimator,
+            X,
+            reset=fit,
+            dtype="numeric",
+            ensure_all_finite=False,
+            ensure_min_samples=2 if fit else 1,
+        )
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        if "numeric" in said:
+            said = "these are words; give numbers"
+        raise InputError(f"X: {said}") from None
+    return vectors
+
+
+def refuse_not_finite(estimator: BaseEstimator, vectors: NDArray[Any]) -> None:
+    """Raise the error that says where NaN or infinite numbers are, if there are any.
+
+    Raises:
+        InputError: there are.
+    """
+    bad, first = 0, ""
+    for part in blocks(*vectors.shape):
+        wrong = ~np.isfinite(vectors[part].astype(np.float64, copy=False))
+        rows = np.flatnonzero(wrong.any(axis=1))
+        if len(rows) and not bad:
+            name = item_names(estimator)[int(np.argmax(wrong[rows[0]]))]
+            first = f"row {part.start + rows[0]}, item {name}"
+        bad += len(rows)
+    if bad:
+        raise InputError(
+            f"X: {bad} of {len(vectors)} vectors hold NaN or infinity, first in {first}; leave them out or fill them"
+        )
+
+
+def item_names(estimator: BaseEstimator) -> NDArray[Any]:
+    """The names of the items, as scikit-learn has them: the columns of a data frame, or x0, x1 and so on."""
+    names: NDArray[Any] = _check_feature_names_in(estimator)
+    return names
+
+
+def blocks(number: int, items: int) -> Iterator[slice]:
+    """Slices over `number` vectors, each of a size that stays in the cache."""
+    rows = _rows(items, 8)
+    for start in range(0, number, rows):
+        yield slice(start, start + rows)
+
+
+def _rows(items: int, size: int) -> int:
+    return max(16, _BLOCK_BYTES // (items * size))

@@ -1,0 +1,176 @@
+"""Teaching a judge: one photograph and what a person says of it, in force at the next judgement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mekiki.console import Progress, silent
+from mekiki.data.photo import content_of, photographs
+from mekiki.errors import InputError
+from mekiki.judging.calibrate import Terms, calibrated
+from mekiki.judging.corrections import Entry, LessonBook, parse_label
+from mekiki.judging.features import Eye
+from mekiki.judging.inspector import Inspector, Verdict, make_eye
+
+HELD_OUT = 3
+"""One in so many of the parts that set the old threshold is held out of the new judge, to compare the two."""
+
+
+def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdict]:
+    """Write down what a person says of a photograph.
+
+    Args:
+        folder: the run folder.
+        image: the photograph.
+        label: `OK`, `NG` or `NG:KIND`.
+
+    Returns:
+        The lesson, and the verdicts before and after it.
+
+    Raises:
+        InputError: the photograph cannot be read, the label is none, or the photograph is one of those that set the
+            threshold and is said to be NG.
+    """
+    return teach_judge(Inspector.open(folder), image, label)
+
+
+def teach_judge(
+    inspector: Inspector, image: Path, label: str, *, name: str | None = None, where: bool = False
+) -> tuple[Entry, Verdict, Verdict]:
+    """The same for a judge that is open.
+
+    Args:
+        inspector: the judge; the lesson is in force in it afterwards.
+        image: the photograph.
+        label: `OK`, `NG` or `NG:KIND`.
+        name: what the photograph is called in the book, where `image` is a copy that will go.
+        where: also say where it departs, in the verdict after.
+    """
+    ng, kind = parse_label(label)
+    before = inspector.judge_one(image)
+    if before.pixels is None:
+        raise InputError(f"{name or image}: {before.problem}")
+    if ng and any(os.path.realpath(known) == os.path.realpath(image) for known in inspector.facts["ok"]):
+        raise InputError(
+            f"{image}: was given to calibrate as OK; take it out of the OK photographs and calibrate again"
+        )
+    entry = inspector.lessons.add(
+        ng=ng,
+        kind=kind,
+        file=image if name is None else Path(name),
+        content=content_of(before.pixels),
+        before=before.verdict,
+        pixels=before.pixels,
+        views=before.views,
+        eye=inspector.eye.fingerprint,
+    )
+    inspector.reload_lessons()
+    return entry, before, inspector.judge_one(image, where=where)
+
+
+def undo(folder: Path, number: int | None = None) -> Entry:
+    """Take a lesson back, the last one if none is named.
+
+    Raises:
+        InputError: there is no such folder or lesson, or it was taken back before.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
+    return LessonBook(folder).undo(number)
+
+
+def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) -> dict[str, Any]:
+    """Fold the lessons in: parts taught to be OK join the OK parts, those taught to be NG the NG examples.
+
+    The new judge is made beside the old one, and both judge OK parts that neither learnt from: a third of those that
+    set the old threshold, kept out of the new judge altogether. Only then, and only if it passes no more bad parts and
+    rejects no more good ones, or `accept` is given, does it take the old one's place. Lessons stay in the book and in
+    force.
+
+    Args:
+        folder: the run folder.
+        accept: replace the old judge even if the new one is worse.
+        progress: told during long steps.
+
+    Returns:
+        `before` and `after`, each with `false_rejects` of held-out OK parts and `missed` NG parts, as shares;
+        `replaced`, `held_out_ok`, `ng` and `lessons`.
+
+    Raises:
+        InputError: nothing was taught, or photographs of the calibration are gone.
+    """
+    old = Inspector.open(folder)
+    # Of several lessons on one photograph the last.
+    entries = list({entry.content: entry for entry in old.lessons.entries() if not entry.undone}.values())
+    if not entries:
+        raise InputError(
+            f"{folder}: nothing was taught, so there is nothing to fold in; `mekiki teach` does it"
+        )
+    facts, lessons = old.facts, old.lessons.kept.absolute()
+    # The old judge learnt from the first and set its threshold with the others; lessons folded in before come anew.
+    learnt = facts["learnt_from"] if facts["method"] == "split" else 0
+    every = [Path(name) for name in facts["ok"]]
+    own = [path for path in every[learnt:] if path.parent != lessons]
+    names = [path for path in every[:learnt] if path.parent != lessons] + own
+    kinds = {Path(name): kind for name, kind in facts["ng"].items() if Path(name).parent != lessons}
+    gone = [path for path in [*names, *kinds] if not path.is_file()]
+    if gone:
+        raise InputError(
+            f"{gone[0]}: is gone, with {len(gone) - 1} more of the calibration; calibrate again with --ok"
+        )
+    held = own[-max(1, len(own) // HELD_OUT) :]
+    eye = make_eye(folder, facts["eye"]["name"])
+    ok = _without([path for path in names if path not in set(held)], entries, True, eye)
+    left = set(_without(list(kinds), entries, False, eye))
+    kinds = {path: kind for path, kind in kinds.items() if path in left}
+    for entry in entries:
+        kept = old.lessons.photograph(entry).absolute()
+        if entry.ng:
+            kinds[kept] = entry.kind
+        else:
+            ok.append(kept)
+    # Both are compared with the lessons in force, as they judge on the line and would.
+    terms = Terms(facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1)
+    new, calibration = calibrated(folder, eye, ok, kinds, terms, progress)
+    compared = {
+        name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, list(kinds), "OK")}
+        for name, judge in (("before", old), ("after", new))
+    }
+    better_or_equal = not any(
+        compared["after"][name] > compared["before"][name] for name in compared["after"]
+    )
+    if accept or better_or_equal:
+        calibration.facts["ok"] += [str(path) for path in held]  # known, so that they are not taught as NG
+        calibration.facts["places"] = facts["places"]
+        new.write(calibration)
+    return {
+        **compared,
+        "replaced": accept or better_or_equal,
+        "held_out_ok": len(held),
+        "ng": len(kinds),
+        "lessons": len(entries),
+    }
+
+
+def _without(paths: list[Path], entries: Sequence[Entry], ng: bool, eye: Eye) -> list[Path]:
+    """Those photographs that no lesson says the other of."""
+    other = {entry.content for entry in entries if entry.ng == ng}
+    if not other:  # nothing to look for in the photographs
+        return paths
+    return [
+        one.path
+        for block in photographs(paths, eye.frame, eye.channels)
+        for one in block
+        if one.content not in other
+    ]
+
+
+def _share(inspector: Inspector, paths: list[Path], verdict: str) -> float:
+    if not paths:
+        return float("nan")
+    return float(np.mean([one.verdict == verdict for one in inspector.judge_files(paths)]))

@@ -1,0 +1,1 @@
+"""Networks, losses, miners, samplers, pretrained backbones."""
