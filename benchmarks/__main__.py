@@ -27,9 +27,9 @@ from benchmarks import (
     post_protocol,
     precision,
     quality,
+    run_parallel,
     scaling,
     serve,
-    side_by_side,
     streaming,
     to_quality,
 )
@@ -39,7 +39,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "post_protocol": post_protocol.main,
     "to_quality": to_quality.main,
     "against_pml": against_pml.main,
-    "side_by_side": side_by_side.main,
+    "side_by_side": run_parallel.main,
     "embedding": embedding.main,
     "evaluation": evaluation.main,
     "growth": growth.main,
@@ -340,9 +340,12 @@ def _exported(r: dict[str, Any]) -> Cells:
 
 
 def _parity(r: dict[str, Any]) -> Cells:
-    eyes = [r[name] for name in ("backbone", "filters", "conv")]
-    flips, apart = sum(eye["verdicts_differ"] for eye in eyes), max(eye["score_differs"] for eye in eyes)
-    images = sum(eye["images"] for eye in eyes)
+    extractors = [r[name] for name in ("backbone", "filters", "conv")]
+    flips, apart = (
+        sum(extractor["verdicts_differ"] for extractor in extractors),
+        max(extractor["score_differs"] for extractor in extractors),
+    )
+    images = sum(extractor["images"] for extractor in extractors)
     return Cells("", f"{flips} of {images:,} verdicts, scores by {apart:.0e}", flips == 0 and apart <= 1e-4)
 
 

@@ -89,8 +89,8 @@ def _nothing(folder: Path) -> None:
 
 
 def _look_at_training(folder: Path, said: list[Any]) -> str:
-    from mekiki.storage.check import check_run
     from mekiki.embedder import Embedder
+    from mekiki.storage.check import check_run
     from mekiki.storage.run_folder import Run
     from mekiki.training.checkpoints import read_checkpoint
 
@@ -123,8 +123,8 @@ def _resume(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_resumed(folder: Path, said: list[Any]) -> str:
-    from mekiki.storage.check import check_run
     from mekiki.embedder import Embedder
+    from mekiki.storage.check import check_run
     from mekiki.storage.run_folder import Run
 
     run = Run(folder / "run").open()
@@ -189,9 +189,9 @@ def _teach(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_lessons(folder: Path, said: list[Any]) -> str:
-    from mekiki.judging.corrections import lessons_of
+    from mekiki.judging.corrections import read_corrections
 
-    kept = {entry.number: entry for entry in lessons_of(folder / "run")}
+    kept = {entry.number: entry for entry in read_corrections(folder / "run")}
     assert sorted(kept) == list(range(1, len(kept) + 1))
     for number, kind, undone in said:
         assert kept[number].kind == kind, f"lesson {number} is lost"
@@ -215,12 +215,12 @@ def _remember(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_cases(folder: Path, said: list[Any]) -> str:
-    from mekiki.cases.run_memory import Room
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import search
 
     there = 0
     if said or (folder / "run" / "memory.json").exists():
-        room = Room(folder / "run")
+        room = RunMemory(folder / "run")
         store = room.store("images", room.view.encoder)
         there = store.count()
         assert there % 8 == 0, f"{there} cases: a part of what was remembered in one go"

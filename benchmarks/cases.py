@@ -413,7 +413,7 @@ for step in range(100_000):
 
 def kill_figures(kills: int = 50) -> dict[str, Any]:
     """Killing, at random moments, a process that remembers, gives feedback and puts adapters in force."""
-    from mekiki.cases.adapter import Shelf
+    from mekiki.cases.adapter import AdapterStore
     from mekiki.cases.feedback import FeedbackLog
     from mekiki.cases.lance import LanceStore
 
@@ -450,7 +450,7 @@ def kill_figures(kills: int = 50) -> dict[str, Any]:
             halves += (
                 (len(there) % 4 != 0) + (len(there) != len(set(there))) + (len(asked) != 4 * len(set(asked)))
             )
-            current = Shelf(folder, "images", "bench").current()
+            current = AdapterStore(folder, "images", "bench").current()
             lost += taught > 0 and current is None
     return {
         "kills": kills,
@@ -475,7 +475,7 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
     if not (place / "magnetic_tile").is_dir() or not weights.is_dir():
         return None
     from mekiki.cases.encoders import JudgeView
-    from mekiki.data.photo import gather
+    from mekiki.data.photo import list_photos
     from mekiki.judging.calibrate import Terms, calibrate_run
 
     kinds = sorted(path.name for path in (place / "magnetic_tile").iterdir() if path.is_dir())
@@ -483,7 +483,7 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
     with _folder() as folder:
         good, bad = [[p for p in folders if (p.name == "free") == ok] for ok in (True, False)]
         inspector, _ = calibrate_run(folder / "run", good, bad, encoder=f"hf:{weights}", terms=Terms(0.05))
-        seen = [one for one in JudgeView(inspector).see(gather(bad)) if one.vector is not None]
+        seen = [one for one in JudgeView(inspector).extract(list_photos(bad)) if one.vector is not None]
     vectors = np.stack([one.vector for one in seen if one.vector is not None])
     return vectors, np.array([one.path.parent.name for one in seen])
 

@@ -178,10 +178,10 @@ def main() -> dict[str, Any] | None:
             for name, apart in (("tiles", False), ("tiles, parts apart", True)):
                 found[name] = described(folder / "line", tile_reports(folder, apart=apart), EPOCHS["tiles"])
                 print(name, json.dumps(found[name], indent=1), flush=True)
-        eye = learnt_eye(folder / "eye")
+        extractor = learnt_eye(folder / "eye")
         sharp = sharpened(folder / "eye", folder)
         write_reports(folder / "reports", count=REPORTS, seed=1)
-        found["surfaces"] = {"eye": eye, "sharp": sharp} | described(
+        found["surfaces"] = {"eye": extractor, "sharp": sharp} | described(
             folder / "eye", folder / "reports" / "texts.csv", EPOCHS["surfaces"]
         )
         print(json.dumps(found["surfaces"], indent=1))

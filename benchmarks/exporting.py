@@ -78,7 +78,7 @@ def _of_one_size(paths: list[Path], folder: Path) -> Path:
 def _measured(inspector: Inspector, run: Path) -> dict[str, Any]:
     told = export_run(run, with_judge=True)
     graph = Runtime((run / "export.onnx").read_bytes(), torch.get_num_threads())
-    program = Program(inspector.eye, list(told["views"]), inspector)
+    program = Program(inspector.extractor, list(told["views"]), inspector)
     channels = 1 if told["mode"] == "L" else 3
     photographs = [decode(Path(path), None, channels).pixels for path in inspector.facts["ok"][:TIMED]]
     spent: dict[str, list[float]] = {"program": [], "onnxruntime": []}

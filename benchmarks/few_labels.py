@@ -1,4 +1,4 @@
-"""Naming the defect from a few labelled photographs: `NearestClass` against scikit-learn's logistic regression.
+"""Naming the defect from a few labelled photographs: `DefectTypeClassifier` against scikit-learn's logistic regression.
 
 The magnetic tiles, six classes (five defects and free), on the same features of the same frozen backbone. Photographs
 are split, never views of them: for each seed 20 (5) of each class are drawn to learn from. `OK_PARTS` more free ones
@@ -97,7 +97,7 @@ def split(labels: np.ndarray, number: int, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def wherever(views: np.ndarray, layers: int = 2) -> np.ndarray:
-    """Mean and spread over the quarters of what `quartered` gives: where on the part a defect lies is no kind of it."""
+    """Mean and spread over the quarters of `pool_quadrants`: the place of a defect is not its type."""
     quarters = views.reshape(len(views), layers, 2, 4, -1)
     return np.concatenate([quarters.mean(axis=3), quarters.std(axis=3)], axis=2).reshape(len(views), -1)
 
@@ -170,14 +170,14 @@ class _Whitened:
 
 
 def _ours(anchor: str):
-    from mekiki.judging.defect_types import NearestClass
+    from mekiki.judging.defect_types import DefectTypeClassifier
 
-    return NearestClass(anchor)
+    return DefectTypeClassifier(anchor)
 
 
 def _none_of_these(views, labels, seeds, asked: float = 0.1) -> dict[str, float]:
     """How many of known kinds, and of each defect in turn that was never shown, are called none of these."""
-    from mekiki.judging.defect_types import NONE, NearestClass
+    from mekiki.judging.defect_types import NONE, DefectTypeClassifier
 
     known, unknown = [], []
     for seed in range(seeds):
@@ -185,7 +185,7 @@ def _none_of_these(views, labels, seeds, asked: float = 0.1) -> dict[str, float]
         shown = np.concatenate([learn, aside])
         for hidden in CLASSES[1:]:
             some = shown[labels[shown] != hidden]
-            nearest = NearestClass(none_of_these=asked).fit(views[some], labels[some])
+            nearest = DefectTypeClassifier(none_of_these=asked).fit(views[some], labels[some])
             none = nearest.predict(views[test]) == NONE
             known.append(
                 np.mean([none[labels[test] == label].mean() for label in CLASSES if label != hidden])
@@ -207,19 +207,21 @@ def _milliseconds(views, labels) -> float:
 
 def _features(data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the judge sees of each photograph (two layers by quarters), and plain means of layers."""
-    from mekiki.judging.features import BackboneEye, quartered
+    from mekiki.judging.features import BackboneExtractor, pool_quadrants
     from mekiki.models.backbone import Backbone
 
     backbone = Backbone.load(f"hf:{data / 'weights' / 'mobilenet_v1_0.75_224'}")
     files = [
         (label, path) for label in CLASSES for path in sorted((data / "magnetic_tile" / label).glob("*.jpg"))
     ]
-    layers = BackboneEye(backbone).layers
+    layers = BackboneExtractor(backbone).layers
     wanted = sorted({*layers, *POOLED})
     pixels = (np.asarray(Image.open(path).convert("L")) for _, path in files)
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("views", *(f"layer {one}" for one in POOLED))}
     for seen in backbone.look(pixels, wanted):
-        found["views"].append(np.concatenate([quartered(seen.patches[layer]) for layer in layers], axis=1))
+        found["views"].append(
+            np.concatenate([pool_quadrants(seen.patches[layer]) for layer in layers], axis=1)
+        )
         for layer in POOLED:
             found[f"layer {layer}"].append(seen.vectors(layer))
     labels = np.array([label for label, _ in files])

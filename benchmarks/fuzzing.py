@@ -346,26 +346,26 @@ def manifest() -> Kind:
 
 def settings() -> Kind:
     """How a run remembers."""
-    from mekiki.cases.run_memory import Room, Settings
+    from mekiki.cases.run_memory import RunMemory, Settings
 
     run = folder() / "made"
     run.mkdir(exist_ok=True)
-    Room(run, Settings("cases", "model", 3)).keep_settings()
+    RunMemory(run, Settings("cases", "model", 3)).keep_settings()
     seeds = [(run / "memory.json").read_bytes(), b'{"store": null, "text": null, "dimensions": 3}']
-    return Kind(seeds, of_run("memory.json", Room))
+    return Kind(seeds, of_run("memory.json", RunMemory))
 
 
 def lessons() -> Kind:
     """The book of lessons."""
-    from mekiki.judging.corrections import lessons_of
+    from mekiki.judging.corrections import read_corrections
 
-    return Kind([(sample() / "lessons.jsonl").read_bytes()], of_run("lessons.jsonl", lessons_of))
+    return Kind([(sample() / "lessons.jsonl").read_bytes()], of_run("lessons.jsonl", read_corrections))
 
 
 def feedback() -> Kind:
     """The log of feedback."""
     from mekiki.cases.feedback import FeedbackLog
-    from mekiki.storage.events import add_row
+    from mekiki.storage.events import append_event
 
     said = [{"case": "a", "vector": [0.0, 1.0], "good": True, "reach": [0.0, 1.0]}]
     facts = {
@@ -381,8 +381,8 @@ def feedback() -> Kind:
     }
     path = folder() / "made.jsonl"
     path.unlink(missing_ok=True)
-    add_row(path, facts)
-    add_row(path, {"undo": 1})
+    append_event(path, facts)
+    append_event(path, {"undo": 1})
     plain = json.dumps(facts).encode() + b"\n"
     return Kind(
         [path.read_bytes(), plain], of_run("feedback.jsonl", lambda run: FeedbackLog(run).judgements())

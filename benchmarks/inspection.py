@@ -23,11 +23,11 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.measuring import median
 from mekiki.data.decoding import decode_mask
-from mekiki.data.photo import photographs
+from mekiki.data.photo import iter_photos
 from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
 from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.features import Sight
-from mekiki.judging.inspector import Inspector, make_eye
+from mekiki.judging.features import Features
+from mekiki.judging.inspector import Inspector, make_extractor
 from mekiki.judging.judge import Judge
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
@@ -51,15 +51,18 @@ class Tiles:
     """All tiles as an eye sees them."""
 
     def __init__(self, encoder: str) -> None:
-        self.eye = make_eye(Path("nowhere"), encoder)
+        self.extractor = make_extractor(Path("nowhere"), encoder)
         self.paths = [path for kind in sorted(TILES.iterdir()) for path in sorted(kind.iterdir())]
         self.kinds = np.array([path.parent.name for path in self.paths])
-        blocks = list(photographs(self.paths, self.eye.frame, self.eye.channels))
+        blocks = list(iter_photos(self.paths, self.extractor.frame, self.extractor.channels))
         self.images = [one.pixels for block in blocks for one in block if one.pixels is not None]
         assert len(self.images) == len(self.paths)
         ok = self.kinds == "free"
-        self.eye.learn([[image for image, good in zip(self.images, ok, strict=True) if good]])
-        sights = [self.eye.see(self.images[start : start + 16]) for start in range(0, len(self.images), 16)]
+        self.extractor.learn([[image for image, good in zip(self.images, ok, strict=True) if good]])
+        sights = [
+            self.extractor.extract(self.images[start : start + 16])
+            for start in range(0, len(self.images), 16)
+        ]
         self.views = {name: np.concatenate([s.views[name] for s in sights]) for name in sights[0].views}
         self.patches = {name: [p for s in sights for p in s.patches[name]] for name in sights[0].patches}
         self.ok, self.ng = np.flatnonzero(ok), np.flatnonzero(~ok)
@@ -68,9 +71,9 @@ class Tiles:
         """Views of these tiles."""
         return {name: view[rows] for name, view in self.views.items()}
 
-    def sight(self, rows: np.ndarray) -> Sight:
+    def sight(self, rows: np.ndarray) -> Features:
         """The same with patches."""
-        return Sight(
+        return Features(
             self.seen(rows), {name: [grids[row] for row in rows] for name, grids in self.patches.items()}
         )
 
@@ -91,7 +94,7 @@ def told_apart(tiles: Tiles) -> dict[str, Any]:
         }
         maps = {}
         for name, rows in (("bad", tiles.ng), ("good", others)):
-            places = tiles.eye.where([tiles.images[row] for row in rows], tiles.sight(rows), judge)
+            places = tiles.extractor.where([tiles.images[row] for row in rows], tiles.sight(rows), judge)
             maps[name] = [_enlarged(each) for each in places]
         nowhere = [np.zeros((MAP_SIDE, MAP_SIDE), bool)] * len(others)
         figures["pixel AUROC"] = pixel_auroc(maps["bad"] + maps["good"], masks + nowhere)
@@ -200,14 +203,14 @@ def main() -> dict[str, Any] | None:
         print("inspection: needs MEKIKI_DATA with magnetic_tile")
         return None
     result: dict[str, Any] = {}
-    for eye, encoder in EYES.items():
+    for extractor, encoder in EYES.items():
         tiles = Tiles(encoder)
-        print(eye)
-        result[eye] = {"told_apart": told_apart(tiles), "coverage": coverage(tiles)}
-        result[eye]["told_apart"]["image AUROC, scenes apart"] = scenes_apart(tiles)
-        for name, (mean, deviation) in result[eye]["told_apart"].items():
+        print(extractor)
+        result[extractor] = {"told_apart": told_apart(tiles), "coverage": coverage(tiles)}
+        result[extractor]["told_apart"]["image AUROC, scenes apart"] = scenes_apart(tiles)
+        for name, (mean, deviation) in result[extractor]["told_apart"].items():
             print(f"{name:>28} {mean:.4f} ± {deviation:.4f}")
-        for rate, row in result[eye]["coverage"].items():
+        for rate, row in result[extractor]["coverage"].items():
             print(
                 f"stated {rate}: promised ≤ {row['promised']:.4f}, realised {row['mean']:.4f} ± "
                 f"{row['standard_error']:.4f} (95 % of splits {row['from']:.4f}…{row['to']:.4f}), "

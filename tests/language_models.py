@@ -126,7 +126,7 @@ def model_of(kind: str, tokenizer: transformers.PreTrainedTokenizerFast) -> torc
             transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, **told)
         )
     if kind == "qwen-vl":
-        eyes = {
+        extractors = {
             "depth": 1,
             "hidden_size": 32,
             "intermediate_size": 32,
@@ -137,11 +137,11 @@ def model_of(kind: str, tokenizer: transformers.PreTrainedTokenizerFast) -> torc
         }
         return transformers.Qwen2_5_VLForConditionalGeneration(
             transformers.Qwen2_5_VLConfig(
-                text_config={**_SHAPE, **told, **rope}, vision_config=eyes, **vision, **told
+                text_config={**_SHAPE, **told, **rope}, vision_config=extractors, **vision, **told
             )
         )
     if kind == "qwen2-vl":
-        eyes = {
+        extractors = {
             "depth": 1,
             "embed_dim": 32,
             "hidden_size": 32,
@@ -151,11 +151,11 @@ def model_of(kind: str, tokenizer: transformers.PreTrainedTokenizerFast) -> torc
         }
         return transformers.Qwen2VLForConditionalGeneration(
             transformers.Qwen2VLConfig(
-                text_config={**_SHAPE, **told, **rope}, vision_config=eyes, **vision, **told
+                text_config={**_SHAPE, **told, **rope}, vision_config=extractors, **vision, **told
             )
         )
     text = transformers.LlamaConfig(**_SHAPE, **told)
-    eyes = transformers.CLIPVisionConfig(
+    extractors = transformers.CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=32,
         num_hidden_layers=2,
@@ -166,7 +166,10 @@ def model_of(kind: str, tokenizer: transformers.PreTrainedTokenizerFast) -> torc
     )
     return transformers.LlavaForConditionalGeneration(
         transformers.LlavaConfig(
-            vision_config=eyes, text_config=text, image_token_index=ids("<image>"), vision_feature_layer=-1
+            vision_config=extractors,
+            text_config=text,
+            image_token_index=ids("<image>"),
+            vision_feature_layer=-1,
         )
     )
 

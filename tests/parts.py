@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-QUARTERS = ((16, 16), (16, 48), (48, 16), (48, 48))
+QUADRANTS = ((16, 16), (16, 48), (48, 16), (48, 48))
 """Row and column of the middle of each quarter of a part of 64×64 pixels: where blots lie."""
 
 
@@ -54,7 +54,7 @@ def ok_folder(folder, count, seed=0, **changes):
 def ng_folder(folder, count, seed=0):
     """A folder of blots and scratches in turn around the quarters, by kind; its path."""
     for number in range(count):
-        place, kind = QUARTERS[number // 2 % 4], ("blot", "scratch")[number % 2]
+        place, kind = QUADRANTS[number // 2 % 4], ("blot", "scratch")[number % 2]
         save(folder / kind / f"{number:03}.png", part(seed + number, **{kind: place}))
     return folder
 

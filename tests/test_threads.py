@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mekiki import threads
-from mekiki.threads import considerate_threads, free_processors
+from mekiki.threads import adaptive_threads, free_processors
 
 LINUX = sys.platform == "linux"
 
@@ -54,7 +54,7 @@ def test_threads_give_way_and_come_back(looks):
     looks += [(0.0, 0.0, 0.0)] * 2  # whether there is anything to see, and the first look
     looks += [(1.0, 2.0, 1.0), (2.0, 4.0, 2.0), (3.0, 5.0, 3.0), (4.0, 6.0, 4.0)]
     seen = []
-    with considerate_threads() as consider:
+    with adaptive_threads() as consider:
         for _ in range(4):
             consider()
             seen.append(torch.get_num_threads())
@@ -64,7 +64,7 @@ def test_threads_give_way_and_come_back(looks):
 
 def test_the_number_is_put_back_after_an_error(looks):
     looks += [(0.0, 0.0, 0.0)] * 2 + [(1.0, 2.0, 1.0)]
-    with pytest.raises(KeyboardInterrupt), considerate_threads() as consider:
+    with pytest.raises(KeyboardInterrupt), adaptive_threads() as consider:
         consider()
         assert torch.get_num_threads() == 1
         raise KeyboardInterrupt
@@ -73,7 +73,7 @@ def test_the_number_is_put_back_after_an_error(looks):
 
 def test_an_old_look_says_nothing(looks):
     looks += [(0.0, 0.0, 0.0)] * 2 + [(100.0, 200.0, 0.0), (101.0, 201.0, 1.0)]
-    with considerate_threads() as consider:
+    with adaptive_threads() as consider:
         consider()
         assert torch.get_num_threads() == 2
 
@@ -81,7 +81,7 @@ def test_an_old_look_says_nothing(looks):
 def test_a_number_set_by_the_user_stays(monkeypatch, looks):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     looks += [(0.0, 0.0, 0.0), (1.0, 2.0, 0.0)]
-    with considerate_threads() as consider:
+    with adaptive_threads() as consider:
         consider()
         assert torch.get_num_threads() == 2
 
@@ -92,7 +92,7 @@ def test_real_neighbours_are_seen(monkeypatch, two_threads):
     torch.set_num_threads(processors)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processors)]
     try:
-        with considerate_threads() as consider:
+        with adaptive_threads() as consider:
             end = time.monotonic() + 3
             while time.monotonic() < end and torch.get_num_threads() == processors:
                 consider()

@@ -31,8 +31,8 @@ from mekiki.models.backbone import PREFIX, Backbone, Size, fingerprint_of, split
 from mekiki.models.networks import ENCODERS, build_encoder, embed
 from mekiki.models.sampling import SingletonClassError
 from mekiki.models.tuned_backbone import TunedBackbone
-from mekiki.storage.atomic import settle_folder, write_text
-from mekiki.storage.manifest import NAME, Manifest, sealed_folder, steady
+from mekiki.storage.atomic import recover_folder, write_text
+from mekiki.storage.manifest import NAME, Manifest, read_consistently, replace_folder_with_manifest
 from mekiki.storage.run_folder import EMBEDDER_FORMAT, read_config
 from mekiki.training.augment import augmentation
 from mekiki.training.collapse import Finding, diagnose
@@ -238,7 +238,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
         fabric = fabric or self._fabric()
         ranks = Ranks.of(fabric)
-        seed = self.seed_ = ranks.told(self._draw_seed)
+        seed = self.seed_ = ranks.to_dict(self._draw_seed)
         self.backbone_: Backbone | None = None
         if self.encoder.startswith(PREFIX):
             self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)
@@ -281,9 +281,16 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 # A head that knows nothing yet would send the network before it astray (Kumar and others, "Fine-Tuning
                 # can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
                 # Its length is fixed, so that a longer training goes on from where a shorter one stopped.
-                steady = TrainingSettings(HEAD_EPOCHS, settings.lr, "step", seed)
+                read_consistently = TrainingSettings(HEAD_EPOCHS, settings.lr, "step", seed)
                 head_first = _head_first(progress)
-                train(objective, network, examples, settings=steady, fabric=fabric, progress=head_first)
+                train(
+                    objective,
+                    network,
+                    examples,
+                    settings=read_consistently,
+                    fabric=fabric,
+                    progress=head_first,
+                )
             network[0].awaken(torch.from_numpy(np.array(stored[:1])).to(fabric.device))
             examples = replace(examples, stored=stored)
             settings = replace(settings, lr=FINE_TUNE_RATE * settings.lr)
@@ -393,7 +400,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         folder = Path(folder)
         if folder.exists() and not _holds_embedder_only(folder):
             raise InputError(f"{folder}: holds something else than an embedder; give a new folder")
-        with sealed_folder(folder) as new:
+        with replace_folder_with_manifest(folder) as new:
             self.write_into(new, about)
 
     def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -437,8 +444,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             InputError: there is no trained embedder in the folder, or its files do not fit together.
         """
         folder = Path(folder)
-        settle_folder(folder)
-        return steady(folder, lambda: cls._loaded(folder))
+        recover_folder(folder)
+        return read_consistently(folder, lambda: cls._loaded(folder))
 
     @classmethod
     def _loaded(cls, folder: Path) -> Embedder:

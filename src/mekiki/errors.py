@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -84,3 +84,26 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+def name_some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first of many.
+
+    Example:
+        >>> name_some(["a.png", "b.png", "c.png", "d.png", "e.png"])
+        'a.png, b.png, c.png and 2 more'
+        >>> name_some(["a.png"])
+        'a.png'
+    """
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def count_noun(number: int, one: str, many: str | None = None) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count_noun(1, "image"), count_noun(1200, "image"), count_noun(2, "class", "classes")
+        ('1 image', '1,200 images', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -43,6 +43,7 @@ Root = Annotated[Path | None, typer.Option(help="folder that holds the idx files
 
 
 def read_size(size: str | None) -> tuple[int, int] | None:
+    """Height and width of `--size`, given as `64` or `48x96`."""
     if size is None:
         return None
     parts = size.lower().replace("×", "x").split("x")
@@ -52,4 +53,5 @@ def read_size(size: str | None) -> tuple[int, int] | None:
 
 
 def command_line() -> str:
+    """The command as it was typed, for the record in the run."""
     return shlex.join(["mekiki", *sys.argv[1:]])

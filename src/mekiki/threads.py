@@ -34,14 +34,14 @@ _last: _Look | None = None
 
 
 @contextmanager
-def considerate_threads() -> Iterator[Callable[[], None]]:
+def adaptive_threads() -> Iterator[Callable[[], None]]:
     """Gives a function to call every now and then: it sets torch's threads to the processors that others leave free.
 
     At most as many as torch had on entry, and that number is put back on leaving. Where the number is set by
     `OMP_NUM_THREADS`, or the system does not tell what its processors do (it is not Linux), nothing is changed.
 
     Example:
-        >>> with considerate_threads() as consider:
+        >>> with adaptive_threads() as consider:
         ...     consider()
         >>> free_processors(2, busy=1.9, own=1.0)
         1
@@ -76,7 +76,7 @@ def considerate_threads() -> Iterator[Callable[[], None]]:
             torch.set_num_threads(most)
 
 
-def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
+def run_parallel(work: Sequence[Callable[[], Result]]) -> list[Result]:
     """Do pieces of work at once, each with a single computing thread; their results in order.
 
     For small pieces, such as one photograph through a small network: there OpenMP's threads wait for each other longer
@@ -84,7 +84,7 @@ def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
     at once as torch has threads (`OMP_NUM_THREADS`).
 
     Example:
-        >>> side_by_side([lambda: torch.get_num_threads(), lambda: 7])
+        >>> run_parallel([lambda: torch.get_num_threads(), lambda: 7])
         [1, 7]
     """
     # Never by setting the number here and back: each change throws away what oneDNN has prepared for the layers.

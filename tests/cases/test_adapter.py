@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from mekiki.cases.adapter import Adapter, Lesson, Schooling, Shelf, dealt, load_adapter, right, train_adapter
+from mekiki.cases.adapter import (
+    Adapter,
+    AdapterStore,
+    Lesson,
+    Schooling,
+    dealt,
+    load_adapter,
+    right,
+    train_adapter,
+)
 from mekiki.cases.case import Cases, Encoder
 from mekiki.cases.feedback import FeedbackLog
 from mekiki.cases.memory import Memory
@@ -112,24 +121,24 @@ def test_nothing_to_learn_is_no_better():
 
 
 def test_only_one_with_a_better_figure_takes_the_place_and_it_can_be_taken_back(tmp_path):
-    shelf = Shelf(tmp_path, "images", "f" * 32)
-    assert shelf.current() is None
+    adapter_store = AdapterStore(tmp_path, "images", "f" * 32)
+    assert adapter_store.current() is None
     with pytest.raises(InputError, match="none to take back"):
-        shelf.revert()
+        adapter_store.revert()
     x = matter()[0]
     lesson = Lesson(0.5, 0.6, 0.5, 10, 5, 3)
     adapters = [train_adapter(judged(seed), schooling=FEW)[0] for seed in range(2)]
     for adapter in adapters:
-        shelf.put(adapter, lesson)
-    np.testing.assert_array_equal(shelf.current()(x), adapters[1](x))
-    shelf.revert()
-    np.testing.assert_array_equal(shelf.current()(x), adapters[0](x))
-    shelf.put(adapters[1], lesson)
-    np.testing.assert_array_equal(shelf.current()(x), adapters[1](x))
-    shelf.revert()
-    shelf.revert()
-    assert shelf.current() is None
-    assert Shelf(tmp_path, "images", "e" * 32).current() is None
+        adapter_store.put(adapter, lesson)
+    np.testing.assert_array_equal(adapter_store.current()(x), adapters[1](x))
+    adapter_store.revert()
+    np.testing.assert_array_equal(adapter_store.current()(x), adapters[0](x))
+    adapter_store.put(adapters[1], lesson)
+    np.testing.assert_array_equal(adapter_store.current()(x), adapters[1](x))
+    adapter_store.revert()
+    adapter_store.revert()
+    assert adapter_store.current() is None
+    assert AdapterStore(tmp_path, "images", "e" * 32).current() is None
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="untrain"):
         load_adapter(tmp_path / "bad.safetensors")

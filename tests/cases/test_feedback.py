@@ -161,7 +161,7 @@ def test_the_last_word_counts(store, log):
     log.add(store, "images", QUERY, [], ["0001"])
     log.add(store, "images", QUERY, ["0001"], [])
     assert ranking(store, log, QUERY) == once
-    told = log.judgements()[0].told()
+    told = log.judgements()[0].to_dict()
     assert (told["who"], told["asked"], told["case"], told["good"]) == ("sato", "part.png", "0001", True)
     json.dumps(told)
 
@@ -223,7 +223,7 @@ def test_all_ways_of_searching_agree_with_the_formula(store, log, monkeypatch, w
     for query in (QUERY, QUERY + np.float32(0.1), VECTORS[9], VECTORS[500]):
         expected = distances_to(VECTORS, query) + shifts(force(log), query, VECTORS)
         for where in (None, parse_where("label = 'kind 1'")):
-            meant = np.array([where is None or matches(where, c.told() | {"time": 0}) for c in cases])
+            meant = np.array([where is None or matches(where, c.to_dict() | {"time": 0}) for c in cases])
             rows = np.flatnonzero(meant)
             rows = rows[np.lexsort((rows, expected[rows]))]
             found = memory.search(query, 15, where)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mekiki.cases.note_files import Note, matched, read_notes
 from mekiki.cases.remember import remember
-from mekiki.cases.run_memory import Room
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.store import open_store
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
@@ -426,7 +426,7 @@ def test_what_was_remembered_and_judged_survives_a_kill(made, run):
         assert open_store(run / "cases").count() >= done[-1]
     remember(run, [photos])
     assert open_store(run / "cases").count() == sum(1 for _ in photos.rglob("*.png"))
-    log = Room(run).log
+    log = RunMemory(run).log
     acknowledged = killed(FEEDBACK, rng.uniform(1, 2), run)
     said = log.judgements()
     goes = {each.go for each in said}

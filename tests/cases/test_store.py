@@ -100,7 +100,7 @@ def test_what_is_kept_comes_back_to_the_bit(place):
     same(place.open().get(["a", "b"]), kept)
     same(place.open(None).get(["b", "nobody", "a"]), kept.rows([1, 0]))
     assert place.open(None).encoder == ENCODER
-    assert place.open().get(["a"])[0].told()["time"] == "2026-11-25T12:00:00.123456+00:00"
+    assert place.open().get(["a"])[0].to_dict()["time"] == "2026-11-25T12:00:00.123456+00:00"
 
 
 def test_adding_twice_keeps_one_and_the_last_word_counts(place):
@@ -227,7 +227,7 @@ def escaped(text):
     return "".join("\\" + letter if letter in "%_\\" else letter for letter in text)
 
 
-def listed(values):
+def name_some(values):
     return ", ".join(map(quoted, values))
 
 
@@ -238,12 +238,12 @@ LEAF = st.one_of(
     st.builds(lambda f, s, v: f"{f} {s} {quoted(v)}", FIELD, SIGN, TEXT),
     st.builds(lambda s, v: f"time {s} '{v}'", SIGN, TIME),
     st.builds(
-        lambda f, n, v: f"{f} {n} ({listed(v)})",
+        lambda f, n, v: f"{f} {n} ({name_some(v)})",
         FIELD,
         st.sampled_from(["in", "not IN"]),
         st.lists(TEXT, min_size=1, max_size=3),
     ),
-    st.builds(lambda v: f"time in ({listed(v)})", st.lists(TIME, min_size=1, max_size=2)),
+    st.builds(lambda v: f"time in ({name_some(v)})", st.lists(TIME, min_size=1, max_size=2)),
     st.builds(lambda f, n, v: f"{f} {n} {quoted(v)}", FIELD, st.sampled_from(["like", "not like"]), PATTERN),
 )
 WHERE = st.recursive(
@@ -275,7 +275,9 @@ def both(tmp_path_factory):
     ]
     for store in stores:
         store.add(Cases.of(rows))
-    told = [row.told() | {"time": int(since)} for row, since in zip(rows, Cases.of(rows).times, strict=True)]
+    told = [
+        row.to_dict() | {"time": int(since)} for row, since in zip(rows, Cases.of(rows).times, strict=True)
+    ]
     return stores, told
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mekiki.remember import remember
-from mekiki.search import feedback_of, give_feedback, search
 
-from mekiki.cases.run_memory import Room, Settings
+from mekiki.cases.remember import remember
+from mekiki.cases.run_memory import RunMemory, Settings
+from mekiki.cases.search import feedback_of, give_feedback, search
 from mekiki.cases.text_model import Tuning, tune
 from mekiki.errors import InputError
 from parts import process, wait_until
@@ -41,7 +41,7 @@ def memo_once(tmp_path_factory):
             for done in (*GOOD, *BAD):
                 writer.writerow(["", f"{fault}: {done}"])
     remember(run, [table], settings=Settings(text=str(MODEL)))
-    kept = {case.note: case.id for part in Room(run).store("notes").read() for case in part}
+    kept = {case.note: case.id for part in RunMemory(run).store("notes").read() for case in part}
     for fault in FAULTS:
         good = [kept[f"{fault}: {done}"] for done in GOOD]
         bad = [kept[f"{fault}: {done}"] for done in BAD]
@@ -71,10 +71,10 @@ def test_a_tuned_model_is_put_in_force_with_notes_and_feedback_and_taken_back_ex
     assert told["after"] > told["before"]
     assert set(told["nested"]) == {"384", "64"}
     assert told["notes"] == len(FAULTS) * 4
-    room = Room(memo)
-    assert room.store("notes").encoder.dimension == 64
-    assert room.store("notes").count() == len(FAULTS) * 4
-    assert len(room.memory("notes").judgements) == said, "what people said still holds"
+    run_memory = RunMemory(memo)
+    assert run_memory.store("notes").encoder.dimension == 64
+    assert run_memory.store("notes").count() == len(FAULTS) * 4
+    assert len(run_memory.memory("notes").judgements) == said, "what people said still holds"
     assert ranking(memo) != before
     moved = memo.rename(memo.with_name("moved"))
     assert len(ranking(moved)) == 20, "a run folder that was moved finds its model"

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki.data import pixel_cache
-from mekiki.data import decoding
+from mekiki.data import decoding, pixel_cache
 from mekiki.data.decoding import decode, read_header
 from mekiki.data.image_set import content_hashes
 from mekiki.data.load import load_images, load_one

@@ -329,9 +329,9 @@ def test_a_page_shows_each_photograph_beside_its_description(mekiki, speaking, d
 def test_patches_and_whole_vectors_do_not_depend_on_what_they_are_seen_with(run, described_parts):
     look = look_of(run)
     files = [path for path in images(described_parts) if path.suffix == ".png"][:5]
-    together = list(look.see(files))
+    together = list(look.extract(files))
     for one in together:
-        (alone,) = look.see([one.path])
+        (alone,) = look.extract([one.path])
         assert np.array_equal(alone.whole, one.whole)
         assert np.array_equal(alone.places, one.places)
 

@@ -107,7 +107,7 @@ def test_it_learns_where_and_how_large(sharp_once):
 def test_its_marks_lie_where_the_defect_is(sharp_once, spots):
     sharp = sharpened(sharp_once[0], eye_of(view_of(sharp_once[0])))
     pixels, mask = spot("lower left", 3.6, 1, np.random.default_rng(7))
-    (places,) = sharp.see([pixels])[1]
+    (places,) = sharp.extract([pixels])[1]
     cells = 4  # of a patch, and for each nothing, blot, pit
     marks = places[..., -3 * cells :].reshape(*places.shape[:2], 3, cells)
     covered = marks[:, :, 1:].sum(axis=(2, 3)) / cells
@@ -121,18 +121,18 @@ def test_a_photograph_reads_the_same_alone_and_among_others(sharp_once):
     sharp = sharpened(sharp_once[0], eye_of(view_of(sharp_once[0])))
     rng = np.random.default_rng(3)
     images = [spot(place, 3, 0, rng)[0] for place in PLACES]
-    together, places = sharp.see(images)
-    alone, place = sharp.see(images[4:5])
+    together, places = sharp.extract(images)
+    alone, place = sharp.extract(images[4:5])
     assert np.array_equal(together[4], alone[0])
     assert np.array_equal(places[4], place[0])
 
 
 def test_the_run_itself_stays_as_it_is(sharp_once, run_once, spots):
     photograph = spots / "photos" / "000.png"
-    (before,) = view_of(run_once).see([photograph])
-    (after,) = view_of(sharp_once[0]).see([photograph])
+    (before,) = view_of(run_once).extract([photograph])
+    (after,) = view_of(sharp_once[0]).extract([photograph])
     assert np.array_equal(before.vector, after.vector)
-    (looked,) = look_of(sharp_once[0]).see([photograph])
+    (looked,) = look_of(sharp_once[0]).extract([photograph])
     assert np.array_equal(looked.whole[:8], before.vector)
     assert len(looked.whole) == 8 + 2 + 9 + 2
 

@@ -18,10 +18,10 @@ from mekiki.export.export_run import export_run
 from mekiki.export.graph import OPSET, PREFIX, Runtime, Whole
 from mekiki.export.parity import TOLERANCE, Program, compared, neighbours, odd
 from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.features import BackboneEye, EmbedderEye
+from mekiki.judging.features import BackboneExtractor, EmbedderExtractor
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
-from parts import QUARTERS, contents, images, ok_folder, part, save
+from parts import QUADRANTS, contents, images, ok_folder, part, save
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -50,17 +50,17 @@ def looked_at(channels, size, seed=50):
     return [colours(image) if channels == 3 else image for image in parts] + odd(shape)
 
 
-def beside(eye, inspector, size, channels=None):
+def beside(extractor, inspector, size, channels=None):
     """The module beside the program, on what it looks at."""
-    whole = Whole(eye, size, inspector, channels).eval()
-    program = Program(eye, list(whole.views), inspector)
+    whole = Whole(extractor, size, inspector, channels).eval()
+    program = Program(extractor, list(whole.views), inspector)
 
     def graph(block):
         with torch.no_grad():
             said = whole(torch.from_numpy(block))
         return {name: output.numpy() for name, output in zip(whole.names, said, strict=True)}
 
-    channels = channels or eye.channels
+    channels = channels or extractor.channels
     return compared("parts", graph, program, whole.views, whole.kinds, looked_at(channels, size))
 
 
@@ -100,21 +100,21 @@ def small_backbone(folder, kind, resample=2):
 def test_a_backbone_sees_the_same_at_any_size_twice_too(tmp_path, kind, resample, size):
     from mekiki.models.backbone import Backbone
 
-    eye = BackboneEye(Backbone.load(small_backbone(tmp_path / "net", kind, resample)))
-    eye.learn([[part(0, *size)]])
-    assert eye.twice == (size != (SIDE, SIDE))
-    row = beside(eye, None, size)
+    extractor = BackboneExtractor(Backbone.load(small_backbone(tmp_path / "net", kind, resample)))
+    extractor.learn([[part(0, *size)]])
+    assert extractor.twice == (size != (SIDE, SIDE))
+    row = beside(extractor, None, size)
     assert row.images > 15
     assert row.vector < 1e-5
-    assert beside(eye, None, size, channels=1).vector < 1e-5
+    assert beside(extractor, None, size, channels=1).vector < 1e-5
 
 
 @pytest.mark.parametrize("size", [(64, 64), (150, 170), (700, 90)])
 def test_filters_see_the_same_at_any_size_in_colour_and_in_grey(size):
-    from mekiki.judging.features import FilterEye
+    from mekiki.judging.features import ScatteringExtractor
 
-    assert beside(FilterEye(), None, size).vector < 5e-5
-    assert beside(FilterEye(), None, size, channels=1).vector < 5e-5
+    assert beside(ScatteringExtractor(), None, size).vector < 5e-5
+    assert beside(ScatteringExtractor(), None, size, channels=1).vector < 5e-5
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -125,9 +125,9 @@ def test_an_embedder_gives_the_same_vectors(encoder, dim, colour):
     embedder = Embedder(
         "softmax", dim, encoder=encoder, normalise=dim == 3, epochs=1, batch_size=8, device="cpu"
     )
-    eye = EmbedderEye(embedder.fit(pixels, np.arange(32) % 2))
+    extractor = EmbedderExtractor(embedder.fit(pixels, np.arange(32) % 2))
     for size in ((SIDE, SIDE), (45, 170)):
-        assert beside(eye, None, size).vector < 1e-5
+        assert beside(extractor, None, size).vector < 1e-5
 
 
 @pytest.mark.parametrize("side", [SIDE, 20])
@@ -144,8 +144,8 @@ def test_an_embedder_on_a_backbone_gives_the_same_vectors(tmp_path, monkeypatch,
         batch_size=8,
         device="cpu",
     )
-    eye = EmbedderEye(embedder.fit(pixels, np.arange(16) % 2))
-    assert beside(eye, None, (50, 60)).vector < 1e-5
+    extractor = EmbedderExtractor(embedder.fit(pixels, np.arange(16) % 2))
+    assert beside(extractor, None, (50, 60)).vector < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -156,24 +156,24 @@ def test_an_embedder_on_a_backbone_gives_the_same_vectors(tmp_path, monkeypatch,
 def test_every_kind_of_calibration_judges_the_same(tmp_path, net, ok, ng, terms):
     inspector, calibration = calibrate_run(tmp_path / "run", [ok], [ng], encoder=net, terms=terms)
     assert calibration.facts["method"] == ("cross" if terms.false_reject < 0.02 else "split")
-    row = beside(inspector.eye, inspector, (64, 64))
+    row = beside(inspector.extractor, inspector, (64, 64))
     assert row.equal
     assert row.p == 0
 
 
 def test_lessons_are_in_force_in_the_graph_too(run, tmp_path):
-    before = Whole(Inspector.open(run).eye, (64, 64), Inspector.open(run))
+    before = Whole(Inspector.open(run).extractor, (64, 64), Inspector.open(run))
     faint = save(tmp_path / "faint.png", part(700, blot=(16, 16), lift=25))
     strange = save(tmp_path / "strange.png", part(701, blot=(48, 48), size=10, lift=60))
     teach(run, faint, "NG:dent")
     teach(run, strange, "OK")
     inspector = Inspector.open(run)
-    whole = Whole(inspector.eye, (64, 64), inspector).eval()
+    whole = Whole(inspector.extractor, (64, 64), inspector).eval()
     assert "dent" in whole.kinds
     assert "dent" not in before.kinds
-    assert beside(inspector.eye, inspector, (64, 64)).equal
+    assert beside(inspector.extractor, inspector, (64, 64)).equal
     alike = [colours(part(710 + number, blot=(16, 16), lift=25)) for number in range(6)]
-    program = Program(inspector.eye, list(whole.views), inspector)
+    program = Program(inspector.extractor, list(whole.views), inspector)
     with torch.no_grad():
         said = dict(zip(whole.names, whole(torch.from_numpy(np.stack(alike))), strict=True))
     theirs = program(alike)
@@ -187,15 +187,15 @@ def test_a_taught_photograph_itself_is_counted_and_left_out(run, tmp_path):
     pixels = np.repeat(part(1000)[..., None], 3, axis=2)
     teach(run, save(tmp_path / "one.png", pixels), "NG:dull")
     inspector = Inspector.open(run)
-    whole = Whole(inspector.eye, (64, 64), inspector)
-    (said,) = Program(inspector.eye, list(whole.views), inspector)([pixels])
+    whole = Whole(inspector.extractor, (64, 64), inspector)
+    (said,) = Program(inspector.extractor, list(whole.views), inspector)([pixels])
     assert said.taught
     assert said.ng
 
 
 def test_neighbours_lie_on_both_sides_and_close(run):
     inspector = Inspector.open(run)
-    program = Program(inspector.eye, list(inspector.judge.names), inspector)
+    program = Program(inspector.extractor, list(inspector.judge.names), inspector)
     parts = [part(50 + number, blot=(16, 16) if number % 2 else None) for number in range(8)]
     parts = [np.repeat(image[..., None], 3, axis=2) for image in parts]
     made = neighbours(program, parts)
@@ -211,8 +211,8 @@ def test_neighbours_lie_on_both_sides_and_close(run):
 def test_a_differing_score_a_differing_verdict_and_a_step_are_told_apart(run):
     inspector = Inspector.open(run)
     size = (64, 64)
-    whole = Whole(inspector.eye, size, inspector).eval()
-    program = Program(inspector.eye, list(whole.views), inspector)
+    whole = Whole(inspector.extractor, size, inspector).eval()
+    program = Program(inspector.extractor, list(whole.views), inspector)
 
     def graph(block, **changes):
         with torch.no_grad():
@@ -243,7 +243,7 @@ def line(tmp_path_factory, net):
     for number in range(60):
         save(place / "ok" / f"{number}.png", colours(part(number, 72, 80)))
     for number in range(12):
-        blot = QUARTERS[number % 4]
+        blot = QUADRANTS[number % 4]
         save(place / "ng" / "blot" / f"{number}.png", colours(part(400 + number, 72, 80, blot=blot)))
     calibrate_run(place / "run", [place / "ok"], [place / "ng"], encoder=net, terms=Terms(0.1))
     told = export_run(place / "run", with_judge=True)
@@ -304,7 +304,7 @@ def test_the_graph_says_what_its_user_must_know_and_nothing_of_this_machine(line
 def test_the_example_judges_without_torch_as_mekiki_does(line, tmp_path):
     run, _ = line
     for number in range(6):
-        blot = QUARTERS[number % 4] if number % 2 else None
+        blot = QUADRANTS[number % 4] if number % 2 else None
         save(tmp_path / "new" / f"{number}.png", colours(part(800 + number, 72, 80, blot=blot)))
     (tmp_path / "bare").mkdir()
     for library in ("torch", "mekiki", "transformers", "onnx"):
@@ -354,7 +354,7 @@ def test_a_trained_run_gives_vectors_of_grey_images_with_no_judge(tmp_path):
     assert told["mode"] == "L"
     graph = Runtime((tmp_path / "there" / "eye.onnx").read_bytes())
     large = np.stack([part(number, 40, 50) for number in range(3)])
-    theirs = Program(EmbedderEye(embedder), ["embedding"], None)(list(large))
+    theirs = Program(EmbedderExtractor(embedder), ["embedding"], None)(list(large))
     assert graph(large)["vector"] == pytest.approx(
         np.stack([one.vector for one in theirs]), rel=1e-4, abs=1e-4
     )
@@ -454,7 +454,7 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
     )
     told = export_run(tmp_path / "run", with_judge=True)
     graph = Runtime((tmp_path / "run" / "export.onnx").read_bytes())
-    program = Program(inspector.eye, list(told["views"]), inspector)
+    program = Program(inspector.extractor, list(told["views"]), inspector)
     rng = np.random.default_rng(0)
     photographs = [
         decode(path, None, 1).pixels for path in [*images(tmp_path / "ok"), *images(tmp_path / "ng")]

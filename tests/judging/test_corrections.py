@@ -11,10 +11,10 @@ import pytest
 
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.corrections import LessonBook, lessons_of, parse_label
+from mekiki.judging.corrections import CorrectionLog, parse_label, read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import retrain, teach, undo
-from parts import QUARTERS, contents, images, make_backbone, ng_folder, part, same, save
+from parts import QUADRANTS, contents, images, make_backbone, ng_folder, part, same, save
 
 LIFT = 6
 """Grey levels of a spot too faint for the judge."""
@@ -82,7 +82,7 @@ def test_an_overkill_taught_as_ok_is_ok_at_once_and_parts_like_it_come_nearer(ru
 
 def test_a_copy_under_another_name_is_the_same_photograph(run, dull, tmp_path):
     teach(run, passed(run, dull)[0], "NG:spot")
-    copy = shutil.copy(lessons_of(run)[0].file, tmp_path / "copy.png")
+    copy = shutil.copy(read_corrections(run)[0].file, tmp_path / "copy.png")
     assert Inspector.open(run).judge_one(Path(copy)).why.startswith("taught: spot")
 
 
@@ -112,7 +112,7 @@ def test_a_lesson_in_the_middle_can_be_taken_back_and_only_once(run, dull):
     for path in dull[:3]:
         teach(run, path, "NG:spot")
     assert undo(run, 2).file == str(dull[1])
-    assert [entry.undone for entry in lessons_of(run)] == [False, True, False]
+    assert [entry.undone for entry in read_corrections(run)] == [False, True, False]
     with pytest.raises(InputError, match="lesson 2: was taken back before"):
         undo(run, 2)
     with pytest.raises(InputError, match="lesson 4: there is none"):
@@ -121,7 +121,7 @@ def test_a_lesson_in_the_middle_can_be_taken_back_and_only_once(run, dull):
     undo(run)
     with pytest.raises(InputError, match="no lesson is in force, so there is none to undo"):
         undo(run)
-    assert [entry.undone for entry in lessons_of(run)] == [True] * 3
+    assert [entry.undone for entry in read_corrections(run)] == [True] * 3
 
 
 def test_a_lesson_outlives_the_photograph_and_a_new_calibration(run, dull, ok, net, tmp_path):
@@ -141,7 +141,7 @@ def test_a_part_that_set_the_threshold_cannot_be_taught_as_ng_by_any_of_its_name
     for name in (own, Path(own.name), Path("..") / own.parent.name / own.name):
         with pytest.raises(InputError, match="was given to calibrate as OK; take it out"):
             teach(run, name, "NG:spot")
-    assert lessons_of(run) == []
+    assert read_corrections(run) == []
     teach(run, own, "OK")  # which it is
 
 
@@ -193,7 +193,7 @@ def test_the_log_has_who_when_and_what_and_only_grows(run, dull, monkeypatch):
     ]
     for line in lines:
         assert begun <= datetime.fromisoformat(line["when"]) <= datetime.now(UTC)
-    first, second, third = lessons_of(run)
+    first, second, third = read_corrections(run)
     assert (first.number, first.ng, first.file, first.undone) == (1, True, str(dull[0]), True)
     assert (second.ng, second.undone, third.number, third.undone) == (False, False, 3, False)
     assert first.content == third.content != second.content
@@ -204,7 +204,7 @@ def test_a_torn_last_line_counts_for_nothing_and_is_mended_by_the_next(run, dull
     log = run / "lessons.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + whole[: len(whole) // 2])
-    assert [entry.number for entry in lessons_of(run)] == [1]
+    assert [entry.number for entry in read_corrections(run)] == [1]
     assert Inspector.open(run).judge_one(dull[0]).verdict == "NG"
     assert teach(run, dull[1], "NG:spot")[0].number == 2
     lines = log.read_bytes().splitlines(keepends=True)
@@ -218,14 +218,14 @@ def test_a_line_torn_in_the_middle_of_a_character_counts_for_nothing_either(run,
     log = run / "lessons.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + whole[: whole.index("傷".encode()) + 1])
-    assert [entry.kind for entry in lessons_of(run)] == ["傷"]
+    assert [entry.kind for entry in read_corrections(run)] == ["傷"]
     assert teach(run, dull[1], "NG:傷")[0].number == 2
-    assert [entry.kind for entry in lessons_of(run)] == ["傷", "傷"]
+    assert [entry.kind for entry in read_corrections(run)] == ["傷", "傷"]
 
 
 def test_a_first_line_that_was_torn_leaves_an_empty_book(run, dull):
     (run / "lessons.jsonl").write_bytes(b'{"number": 1, "ng"')
-    assert lessons_of(run) == []
+    assert read_corrections(run) == []
     assert teach(run, dull[0], "NG")[0].number == 1
     assert len((run / "lessons.jsonl").read_bytes().splitlines()) == 1
 
@@ -253,17 +253,17 @@ def test_a_lesson_whose_vectors_are_gone_is_named_and_can_be_taken_back(run, dul
 def test_a_file_name_of_any_bytes_can_be_taught(run, dull, tmp_path):
     odd = dull[0].rename(tmp_path / "bad\udcff\n傷.png")
     teach(run, odd, "NG:spot")
-    assert [entry.ng for entry in lessons_of(run)] == [True]
+    assert [entry.ng for entry in read_corrections(run)] == [True]
     assert Inspector.open(run).judge_one(odd).verdict == "NG"
 
 
 def test_lessons_taught_at_the_same_time_are_all_there(run):
-    book = LessonBook(run)
+    book = CorrectionLog(run)
     pixels = part(0)
 
     def add(number):
         book.add(ng=True, kind=f"k{number}", file=Path(f"{number}.png"), content=str(number), before="OK",
-                 pixels=pixels, views={"layer 16": np.ones(1024, np.float32)}, eye="")  # fmt: skip
+                 pixels=pixels, views={"layer 16": np.ones(1024, np.float32)}, extractor="")  # fmt: skip
 
     for number in range(3):
         add(number)
@@ -272,7 +272,7 @@ def test_lessons_taught_at_the_same_time_are_all_there(run):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [entry.undone for entry in lessons_of(run)] == [True] * 3
+    assert [entry.undone for entry in read_corrections(run)] == [True] * 3
 
 
 @pytest.mark.parametrize("width", [0.25, 0.5])
@@ -312,7 +312,7 @@ def test_retraining_shows_before_and_after_and_replaces_what_is_no_worse(taught,
         facts = Inspector.open(taught).facts
         assert len(facts["ok"]) == 60
         assert "spot" in facts["missed_by_kind"]
-    assert [entry.undone for entry in lessons_of(taught)] == [False] * 4
+    assert [entry.undone for entry in read_corrections(taught)] == [False] * 4
 
 
 def test_what_is_held_out_taught_neither_judge(taught):
@@ -391,9 +391,9 @@ def test_retraining_with_nothing_taught_or_photographs_gone_is_refused(tmp_path,
 
 
 def test_every_quarter_can_be_taught_and_each_lesson_finds_its_own(run, tmp_path):
-    for number, place in enumerate(QUARTERS):
+    for number, place in enumerate(QUADRANTS):
         path = save(tmp_path / f"{number}.png", part(4200 + number, blot=place, lift=LIFT))
         teach(run, path, f"NG:quarter{number}")
-    for number, place in enumerate(QUARTERS):
+    for number, place in enumerate(QUADRANTS):
         strong = save(tmp_path / "strong.png", part(4300 + number, blot=place, lift=3 * LIFT))
         assert Inspector.open(run).judge_one(strong).kind in (f"quarter{number}", "blot", "")

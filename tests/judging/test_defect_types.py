@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging import defect_types as module
-from mekiki.judging.defect_types import NONE, NearestClass
+from mekiki.judging.defect_types import NONE, DefectTypeClassifier
 
 
 def blobs(counts, items=6, apart=3.0, seed=0, draw=0):
@@ -32,7 +32,12 @@ def balanced(truth, found):
 
 
 @parametrize_with_checks(
-    [NearestClass(), NearestClass("each"), NearestClass("knn"), NearestClass(metric="euclidean")]
+    [
+        DefectTypeClassifier(),
+        DefectTypeClassifier("each"),
+        DefectTypeClassifier("knn"),
+        DefectTypeClassifier(metric="euclidean"),
+    ]
 )
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
@@ -46,19 +51,19 @@ NAMES = ["dent", "dent", "scratch", "scratch"]
 
 
 def test_mean_anchor_by_hand():
-    nearest = NearestClass(metric="euclidean").fit(CROSS, NAMES)
+    nearest = DefectTypeClassifier(metric="euclidean").fit(CROSS, NAMES)
     assert nearest.distances([[3, 5], [4.5, 1]]).tolist() == [[5, np.sqrt(36 + 16)], [4.5, 4.5]]
     assert nearest.predict([[3, 5]]).tolist() == ["dent"]
 
 
 def test_each_example_is_an_anchor_by_hand():
-    nearest = NearestClass("each", metric="euclidean").fit(CROSS, NAMES)
+    nearest = DefectTypeClassifier("each", metric="euclidean").fit(CROSS, NAMES)
     assert nearest.distances([[3, 6], [9, 2]]).tolist() == [[5, np.sqrt(36 + 16)], [9, 0]]
 
 
 def test_neighbours_vote_by_hand():
     line = [[0.0], [3], [4], [10]]
-    nearest = NearestClass("knn", neighbours=3, metric="euclidean").fit(line, ["a", "b", "b", "a"])
+    nearest = DefectTypeClassifier("knn", neighbours=3, metric="euclidean").fit(line, ["a", "b", "b", "a"])
     assert nearest.predict([[1.0]]).tolist() == ["b"]  # a is nearest, but two of three are b
     assert clone(nearest).set_params(neighbours=2).fit(line, ["a", "b", "b", "a"]).predict([[1.0]])[0] == "a"
 
@@ -67,14 +72,14 @@ def test_neighbours_vote_by_hand():
 def test_ties_go_to_the_first_class_whatever_the_order_of_examples(anchor):
     X, y = np.array([[0.0], [2], [8], [10]]), np.array(["b", "b", "a", "a"])
     for order in ([0, 1, 2, 3], [3, 1, 2, 0], [2, 0, 3, 1]):
-        nearest = NearestClass(anchor, neighbours=4, metric="euclidean").fit(X[order], y[order])
+        nearest = DefectTypeClassifier(anchor, neighbours=4, metric="euclidean").fit(X[order], y[order])
         assert nearest.predict([[5.0]]).tolist() == ["a"]
 
 
 def test_p_values_by_hand():
     # Left out, the parts of a lie 1.5 · |x − 1| = 1.5, 0, 1.5 from the mean of the other two.
     X, y = [[0.0], [1], [2], [20], [21], [22]], list("aaabbb")
-    nearest = NearestClass(metric="euclidean").fit(X, y)
+    nearest = DefectTypeClassifier(metric="euclidean").fit(X, y)
     assert nearest.p_values([[1.0], [2.4], [2.6]])[:, 0].tolist() == [1, 3 / 4, 1 / 4]
 
 
@@ -84,7 +89,8 @@ def test_p_values_by_hand():
 def test_euclidean_means_are_scikit_learns_nearest_centroid():
     (X, y), (new, _) = blobs([9, 4, 6]), blobs([50] * 3, draw=1)
     assert (
-        NearestClass(metric="euclidean").fit(X, y).predict(new) == NearestCentroid().fit(X, y).predict(new)
+        DefectTypeClassifier(metric="euclidean").fit(X, y).predict(new)
+        == NearestCentroid().fit(X, y).predict(new)
     ).all()
 
 
@@ -96,26 +102,27 @@ def test_euclidean_votes_are_scikit_learns(neighbours):
     )  # two classes: no tied votes
     theirs = KNeighborsClassifier(neighbours).fit(X, y).predict(new)
     assert (
-        NearestClass("knn", neighbours=neighbours, metric="euclidean").fit(X, y).predict(new) == theirs
+        DefectTypeClassifier("knn", neighbours=neighbours, metric="euclidean").fit(X, y).predict(new)
+        == theirs
     ).all()
 
 
 def test_one_neighbour_is_the_nearest_example():
     (X, y), (new, _) = blobs([9, 14, 3], apart=1), blobs([100] * 3, apart=1, draw=1)
-    vote, each = NearestClass("knn", neighbours=1).fit(X, y), NearestClass("each").fit(X, y)
+    vote, each = DefectTypeClassifier("knn", neighbours=1).fit(X, y), DefectTypeClassifier("each").fit(X, y)
     assert (vote.predict(new) == each.predict(new)).all()
 
 
 def test_mean_anchors_are_shrunk_linear_discriminant_analysis():
     (X, y), (new, truth) = blobs([400] * 4, apart=1), blobs([500] * 4, apart=1, draw=1)
-    ours = NearestClass().fit(X, y)
+    ours = DefectTypeClassifier().fit(X, y)
     scale, shrinkage = ours._metric.scale, ours.shrinkage_
     fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(X / scale, y)
     theirs = fisher.predict(new / scale)
     assert (ours.distances(new).argmin(axis=1) == theirs).all()
     # `predict` also weighs that classes of hundreds have spreads of their own, which here are equal but for chance.
     assert balanced(truth, ours.predict(new)) == pytest.approx(balanced(truth, theirs), abs=0.015)
-    plain = NearestClass(metric="euclidean").fit(X, y)
+    plain = DefectTypeClassifier(metric="euclidean").fit(X, y)
     assert balanced(truth, ours.predict(new)) > balanced(truth, plain.predict(new)) + 0.1
 
 
@@ -123,7 +130,7 @@ def test_mean_anchors_are_shrunk_linear_discriminant_analysis():
 @pytest.mark.parametrize("anchor", ["mean", "each"])
 def test_distances_are_those_of_the_shrunk_covariance_written_out(counts, items, anchor):
     X, y = blobs(counts, items)
-    nearest = NearestClass(anchor).fit(X, y)
+    nearest = DefectTypeClassifier(anchor).fit(X, y)
     means = np.stack([X[y == c].mean(axis=0) for c in range(len(counts))])
     weight = (np.minimum(counts, np.median(counts)) / counts)[y]
     freedom = sum(np.minimum(counts, np.median(counts)) / counts * (np.array(counts) - 1))
@@ -155,13 +162,13 @@ def test_distances_are_those_of_the_shrunk_covariance_written_out(counts, items,
 
 def test_two_examples_a_class_are_enough():
     (X, y), (new, truth) = blobs([2] * 5, items=300), blobs([40] * 5, items=300, draw=1)
-    assert balanced(truth, NearestClass().fit(X, y).predict(new)) > 0.95
+    assert balanced(truth, DefectTypeClassifier().fit(X, y).predict(new)) > 0.95
 
 
 @pytest.mark.parametrize("anchor", module.ANCHORS)
 def test_one_example_a_class_is_enough(anchor):
     X, y = blobs([1] * 5, items=20)
-    nearest = NearestClass(anchor, neighbours=1).fit(X, y)
+    nearest = DefectTypeClassifier(anchor, neighbours=1).fit(X, y)
     assert (nearest.predict(X) == y).all()
     assert np.isfinite(nearest.distances(X)).all()
     with pytest.raises(InputError, match="two examples of at least one class"):
@@ -173,9 +180,9 @@ def test_a_class_a_hundred_times_as_large_does_not_swallow_the_others():
         blobs([1000, 10, 10], items=40, apart=1.2),
         blobs([300] * 3, items=40, apart=1.2, draw=1),
     )
-    found = NearestClass().fit(X, y).predict(new)
+    found = DefectTypeClassifier().fit(X, y).predict(new)
     even, _ = blobs([10] * 3, items=40, apart=1.2)
-    fair = NearestClass().fit(even, np.repeat(range(3), 10)).predict(new)
+    fair = DefectTypeClassifier().fit(even, np.repeat(range(3), 10)).predict(new)
     each = [np.mean(found[truth == label] == label) for label in range(3)]
     assert min(each) > 0.75
     assert balanced(truth, found) >= balanced(truth, fair) - 0.02
@@ -185,7 +192,7 @@ def test_a_class_a_hundred_times_as_large_does_not_swallow_the_others():
 def test_a_new_class_leaves_the_others_as_they_were(anchor):
     (X, y), (new, truth) = blobs([8] * 4, items=30), blobs([60] * 4, items=30, draw=1)
     names = np.array(["a", "b", "c", "a longer name"])
-    nearest = NearestClass(anchor).fit(X[y < 3], names[y[y < 3]])
+    nearest = DefectTypeClassifier(anchor).fit(X[y < 3], names[y[y < 3]])
     before = nearest.distances(new)
     assert nearest.add(X[y == 3], "a longer name") is nearest
     assert nearest.classes_.tolist() == names.tolist()
@@ -195,7 +202,7 @@ def test_a_new_class_leaves_the_others_as_they_were(anchor):
 
 
 def test_examples_added_to_a_class_move_its_anchor_alone():
-    nearest = NearestClass(metric="euclidean").fit(CROSS, NAMES)
+    nearest = DefectTypeClassifier(metric="euclidean").fit(CROSS, NAMES)
     nearest.add([[0, 7]], "dent")
     assert nearest.distances([[0, 3], [9, 1]])[:, 0].tolist() == [0, np.sqrt(85)]
     assert nearest.counts_.tolist() == [3, 2]
@@ -203,7 +210,7 @@ def test_examples_added_to_a_class_move_its_anchor_alone():
 
 
 def test_fitting_again_forgets_what_was_added():
-    nearest = NearestClass().fit(CROSS, NAMES).add([[4, 90]], "stain").fit(CROSS, NAMES)
+    nearest = DefectTypeClassifier().fit(CROSS, NAMES).add([[4, 90]], "stain").fit(CROSS, NAMES)
     assert nearest.classes_.tolist() == ["dent", "scratch"]
 
 
@@ -217,7 +224,7 @@ def test_parts_of_known_classes_are_called_none_of_these_at_the_stated_rate(anch
     for seed in range(20):
         X, y = blobs([30] * 3, items, apart=6, seed=seed)
         new, _ = blobs([100] * 3, items, apart=6, seed=seed, draw=1)
-        rates.append(np.mean(NearestClass(anchor, none_of_these=0.1).fit(X, y).predict(new) == -1))
+        rates.append(np.mean(DefectTypeClassifier(anchor, none_of_these=0.1).fit(X, y).predict(new) == -1))
     assert 0.05 <= np.mean(rates) <= 0.11  # means of fewer parts lie farther off, so rather below than above
 
 
@@ -226,23 +233,23 @@ def test_with_five_examples_a_class_the_rate_holds_for_all_classes_together():
     for seed in range(40):
         X, y = blobs([5] * 4, 20, apart=6, seed=seed)
         new, _ = blobs([50] * 4, 20, apart=6, seed=seed, draw=1)
-        rates.append(np.mean(NearestClass(none_of_these=0.1).fit(X, y).predict(new) == -1))
+        rates.append(np.mean(DefectTypeClassifier(none_of_these=0.1).fit(X, y).predict(new) == -1))
     assert np.mean(rates) <= 0.1 + 3 * np.std(rates) / np.sqrt(40)
 
 
 def test_a_part_like_no_class_is_none_of_these():
     X, y = blobs([30] * 3)
     names = np.array(["dent", "scratch", "ok"])[y]
-    nearest = NearestClass(none_of_these=0.05).fit(X, names)
+    nearest = DefectTypeClassifier(none_of_these=0.05).fit(X, names)
     assert nearest.predict(X.mean(axis=0, keepdims=True) + 100).tolist() == [NONE]
     assert nearest.none_label_ == NONE
-    assert NearestClass(none_of_these=0.05).fit(X, y).predict(np.full((1, 6), 1e3)).tolist() == [-1]
+    assert DefectTypeClassifier(none_of_these=0.05).fit(X, y).predict(np.full((1, 6), 1e3)).tolist() == [-1]
 
 
 def test_a_rate_that_cannot_be_kept_is_refused():
     with pytest.raises(InputError, match=r"4 examples .* none_of_these=0.05: it takes at least 19;"):
-        NearestClass(none_of_these=0.05).fit(CROSS, NAMES)
-    assert NearestClass(none_of_these=0.2).fit(CROSS, NAMES).predict([[900, 900]]).tolist() == [NONE]
+        DefectTypeClassifier(none_of_these=0.05).fit(CROSS, NAMES)
+    assert DefectTypeClassifier(none_of_these=0.2).fit(CROSS, NAMES).predict([[900, 900]]).tolist() == [NONE]
 
 
 def test_small_classes_are_compared_with_each_other_and_not_with_the_many():
@@ -251,7 +258,7 @@ def test_small_classes_are_compared_with_each_other_and_not_with_the_many():
         X, y = blobs(counts, 10, apart=6, seed=seed)
         X[y == 0] *= 0.1  # parts so close together that beside them all others would be none of these
         new, _ = blobs([0] + [50] * 4, 10, apart=6, seed=seed, draw=1)
-        found = NearestClass(none_of_these=0.1, metric="euclidean").fit(X, y).predict(new)
+        found = DefectTypeClassifier(none_of_these=0.1, metric="euclidean").fit(X, y).predict(new)
         rates.append(np.mean(found == -1))
     assert np.mean(rates) <= 0.1 + 3 * np.std(rates) / np.sqrt(len(rates))
 
@@ -260,8 +267,8 @@ def test_where_even_these_are_too_few_it_is_said():
     X, y = blobs([60, 60, 3], apart=6)
     names = np.array(["ok", "dent", "scratch"])[y]
     with pytest.warns(DataWarning, match="^scratch: fewer than 19 examples, so more of their parts than 5 %"):
-        NearestClass(none_of_these=0.05).fit(X, names)
-    nearest = NearestClass(none_of_these=0.05).fit(X[y < 2], names[y < 2])
+        DefectTypeClassifier(none_of_these=0.05).fit(X, names)
+    nearest = DefectTypeClassifier(none_of_these=0.05).fit(X[y < 2], names[y < 2])
     with pytest.warns(DataWarning, match="^scratch: fewer than 19"):
         nearest.add(X[y == 2], "scratch")
 
@@ -269,8 +276,8 @@ def test_where_even_these_are_too_few_it_is_said():
 def test_a_rate_changes_no_name_of_those_that_get_one():
     (X, y), (new, _) = blobs([30] * 3, apart=1), blobs([200] * 3, apart=1, draw=1)
     plain, told = (
-        NearestClass().fit(X, y).predict(new),
-        NearestClass(none_of_these=0.1).fit(X, y).predict(new),
+        DefectTypeClassifier().fit(X, y).predict(new),
+        DefectTypeClassifier(none_of_these=0.1).fit(X, y).predict(new),
     )
     assert (plain == told)[told != -1].all()
 
@@ -284,9 +291,11 @@ def test_order_of_examples_and_place_and_unit_of_the_items_do_not_matter(seed, c
     X, y = blobs(counts, items, seed=seed)
     new, _ = blobs([4] * len(counts), items, seed=seed, draw=1)
     order = np.random.default_rng(seed).permutation(len(X))
-    wanted = NearestClass().fit(X, y).distances(new)
-    assert NearestClass().fit(X[order], y[order]).distances(new) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
-    moved = NearestClass().fit(4 * X + 8, y).distances(4 * new + 8)
+    wanted = DefectTypeClassifier().fit(X, y).distances(new)
+    assert DefectTypeClassifier().fit(X[order], y[order]).distances(new) == pytest.approx(
+        wanted, rel=1e-6, abs=1e-9
+    )
+    moved = DefectTypeClassifier().fit(4 * X + 8, y).distances(4 * new + 8)
     assert moved == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
@@ -298,7 +307,7 @@ def test_distances_are_finite_and_not_negative_whatever_the_examples(seed, ancho
     y = rng.integers(0, 3, len(X))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        nearest = NearestClass(anchor, metric=metric).fit(X, y)
+        nearest = DefectTypeClassifier(anchor, metric=metric).fit(X, y)
         distances = nearest.distances(X)
         assert np.isfinite(distances).all()
         assert (distances >= 0).all()
@@ -307,7 +316,7 @@ def test_distances_are_finite_and_not_negative_whatever_the_examples(seed, ancho
 
 def test_float32_is_as_good():
     (X, y), (new, _) = blobs([8] * 3), blobs([20] * 3, draw=1)
-    wide, narrow = NearestClass().fit(X, y), NearestClass().fit(X.astype(np.float32), y)
+    wide, narrow = DefectTypeClassifier().fit(X, y), DefectTypeClassifier().fit(X.astype(np.float32), y)
     assert narrow.distances(new.astype(np.float32)) == pytest.approx(wide.distances(new), rel=1e-4)
 
 
@@ -315,10 +324,10 @@ def test_float32_is_as_good():
 
 
 def test_nan_is_refused_in_one_line():
-    nearest = NearestClass().fit(CROSS, NAMES)
+    nearest = DefectTypeClassifier().fit(CROSS, NAMES)
     hole = [[1.0, 2.0], [np.nan, 0.0]]
     for asked in (nearest.predict, nearest.distances, nearest.p_values, lambda X: nearest.add(X, "x"),
-                  lambda X: NearestClass().fit(X, ["a", "b"])):  # fmt: skip
+                  lambda X: DefectTypeClassifier().fit(X, ["a", "b"])):  # fmt: skip
         with pytest.raises(
             InputError, match="1 of 2 vectors hold NaN or infinity, first in row 1, item x0"
         ) as told:
@@ -337,13 +346,13 @@ def test_nan_is_refused_in_one_line():
 )
 def test_settings_that_make_no_sense(settings_, words):
     with pytest.raises(InputError, match=words):
-        NearestClass(**settings_).fit(CROSS, NAMES)
+        DefectTypeClassifier(**settings_).fit(CROSS, NAMES)
 
 
 def test_labels_that_cannot_be_told_apart_from_none_of_these():
     with pytest.raises(InputError, match="rename that class"):
-        NearestClass(none_of_these=0.3).fit(CROSS, [NONE, NONE, "a", "a"])
-    nearest = NearestClass(none_of_these=0.3).fit(CROSS, [0, 0, 1, 1])
+        DefectTypeClassifier(none_of_these=0.3).fit(CROSS, [NONE, NONE, "a", "a"])
+    nearest = DefectTypeClassifier(none_of_these=0.3).fit(CROSS, [0, 0, 1, 1])
     with pytest.raises(InputError, match="choose another name"):
         nearest.add([[5, 5]], -1)
     with pytest.raises(InputError, match="of another kind"):
@@ -355,7 +364,7 @@ def test_labels_that_cannot_be_told_apart_from_none_of_these():
 
 def test_the_class_named_weighs_distance_against_spread_as_said():
     (X, y), (new, _) = blobs([600, 8, 8], 20, apart=1), blobs([100] * 3, 20, apart=1, draw=1)
-    nearest = NearestClass().fit(X, y)
+    nearest = DefectTypeClassifier().fit(X, y)
     u, n, squared = nearest.spread_, nearest.counts_, nearest.distances(new) ** 2
     assert (nearest.predict(new) == ((squared - u / n) / u + np.log(u)).argmin(axis=1)).all()
     assert abs(u[1] - u[2]) < abs(u[0] - u[1])  # few examples share one spread

@@ -12,16 +12,16 @@ from mekiki.errors import InputError
 from mekiki.judging.calibrate import Terms, calibrate_run
 from mekiki.judging.features import (
     NARROWEST,
-    BackboneEye,
-    EmbedderEye,
+    BackboneExtractor,
+    EmbedderExtractor,
     attributed,
+    pool_quadrants,
     proportioned,
-    quartered,
     smoothed,
 )
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.judge import Judge, Slopes
-from parts import QUARTERS, images, ok_folder, part, save
+from parts import QUADRANTS, images, ok_folder, part, save
 
 SIDE = 32
 MIDDLES = ((8, 8), (8, 24), (24, 8), (24, 24))
@@ -42,7 +42,7 @@ def test_what_all_places_bring_sums_to_slope_times_departure(grid, scale, flat):
     patches = (scale * rng.normal(size=(number, height, width, channels))).astype(np.float32)
     if flat:
         patches[..., 0] = 3.0  # a channel that is alike everywhere has no spread
-    view = quartered(patches).astype(np.float64)
+    view = pool_quadrants(patches).astype(np.float64)
     slopes = Slopes(scale * rng.normal(size=view.shape[1]), rng.normal(size=view.shape))
     expected = (slopes.values * (view - slopes.centre)).sum(axis=1)
     size = (np.abs(slopes.values) * (np.abs(view) + np.abs(slopes.centre))).sum(axis=1)
@@ -53,9 +53,9 @@ def test_what_all_places_bring_sums_to_slope_times_departure(grid, scale, flat):
 def test_the_sum_over_all_places_is_the_squared_distance_of_the_judge():
     rng = np.random.default_rng(0)
     good = rng.normal(size=(300, 4, 6, 2)).astype(np.float32)
-    judge = Judge().fit({"view": quartered(good)})
+    judge = Judge().fit({"view": pool_quadrants(good)})
     new = rng.normal(size=(5, 4, 6, 2)).astype(np.float32) + np.float32(0.4)
-    view = {"view": quartered(new)}
+    view = {"view": pool_quadrants(new)}
     squared = judge.contributions(view, "view").sum(axis=1)
     brought = attributed(new, judge.slopes(view)["view"]).sum(axis=(1, 2))
     ratio = brought / squared
@@ -65,9 +65,9 @@ def test_the_sum_over_all_places_is_the_squared_distance_of_the_judge():
 def test_the_items_of_a_quarter_are_its_mean_and_spread_by_hand():
     patches = np.zeros((1, 2, 4, 1), np.float32)
     patches[0, :, :, 0] = [[1, 3, 5, 5], [10, 10, 0, 8]]
-    assert quartered(patches).tolist() == [[2, 5, 10, 4, 1, 0, 0, 4]]
+    assert pool_quadrants(patches).tolist() == [[2, 5, 10, 4, 1, 0, 0, 4]]
     row = np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1)
-    assert quartered(row).tolist() == [[0.5, 2.5, 0.5, 0.5]]
+    assert pool_quadrants(row).tolist() == [[0.5, 2.5, 0.5, 0.5]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -111,8 +111,8 @@ def in_place(places, blot, side):
 
 def test_a_backbone_says_where_a_blot_lies(run, tmp_path):
     inspector = Inspector.open(run)
-    assert isinstance(inspector.eye, BackboneEye)
-    for number, blot in enumerate(QUARTERS * 2):
+    assert isinstance(inspector.extractor, BackboneExtractor)
+    for number, blot in enumerate(QUADRANTS * 2):
         verdict = inspector.judge_one(
             save(tmp_path / f"{number}.png", part(300 + number, blot=blot)), where=True
         )
@@ -187,7 +187,7 @@ def test_photographs_that_the_run_learnt_from_are_left_out_and_said(trained):
 
 def test_an_embedder_says_where_a_blot_lies_by_covering_it(trained, tmp_path):
     inspector = trained[0]
-    assert isinstance(inspector.eye, EmbedderEye)
+    assert isinstance(inspector.extractor, EmbedderExtractor)
     for number, blot in enumerate(MIDDLES):
         pixels = part(800 + number, SIDE, SIDE, blot=blot, size=8)
         verdict = inspector.judge_one(save(tmp_path / f"{number}.png", pixels), where=True)
@@ -205,7 +205,7 @@ def test_a_run_of_ones_own_network_opens_again_and_looks_at_any_size(trained, tm
         assert one.row() == other.row()
         assert one.pixels.shape == (SIDE, SIDE)
     assert opened.judge_one(tmp_path / "large.png").note.startswith("90×200 pixels")
-    assert np.array_equal(opened.eye.arrays()["mean"], inspector.eye.arrays()["mean"])
+    assert np.array_equal(opened.extractor.arrays()["mean"], inspector.extractor.arrays()["mean"])
 
 
 def test_a_network_trained_anew_is_refused_until_it_is_calibrated_again(trained, tmp_path):
@@ -226,4 +226,4 @@ def test_a_run_that_learnt_from_rows_of_features_cannot_look_at_photographs(tmp_
     rng = np.random.default_rng(0)
     rows = Embedder("softmax", 2, epochs=1, device="cpu").fit(rng.normal(size=(40, 5)), np.arange(40) % 2)
     with pytest.raises(InputError, match="learnt from 5 features; give a run that learnt from images"):
-        EmbedderEye(rows)
+        EmbedderExtractor(rows)

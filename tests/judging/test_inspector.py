@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import Costs, Terms, calibrate_run
 from mekiki.judging.inspector import Inspector
-from mekiki.storage.manifest import seal_folder
+from mekiki.storage.manifest import write_manifest
 from parts import images, make_backbone, ng_folder, ok_folder, part, same, save
 
 
@@ -32,7 +32,7 @@ def damaged(run, change):
     facts = json.loads(path.read_text(encoding="utf-8"))
     change(facts)
     path.write_text(json.dumps(facts), encoding="utf-8")
-    seal_folder(path.parent)
+    write_manifest(path.parent)
 
 
 # ---- what is saved ----

@@ -109,9 +109,9 @@ def test_every_readable_file_is_judged_and_every_bad_one_named_with_its_reason(r
 def test_a_picture_too_large_is_refused_by_its_header_and_never_decoded(run, tmp_path, monkeypatch):
     huge_png(tmp_path / "huge.png")
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
-    from mekiki.data.photo import photographs
+    from mekiki.data.photo import iter_photos
 
-    (one,) = next(photographs([tmp_path / "huge.png"], lambda height, width: (64, 64), 3))
+    (one,) = next(iter_photos([tmp_path / "huge.png"], lambda height, width: (64, 64), 3))
     assert one.pixels is None
     assert one.problem == "more than 100 megapixels; scale it down"
 

@@ -111,7 +111,7 @@ def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
 
 
-def photographs(n=3, height=40, width=52, colour=True, seed=0):
+def iter_photos(n=3, height=40, width=52, colour=True, seed=0):
     shape = (n, height, width, 3) if colour else (n, height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -144,7 +144,7 @@ def plain_grid(kind, state):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layer_equals_a_plain_call_with_hand_made_preprocessing(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
-    image = photographs(1)[0]
+    image = iter_photos(1)[0]
     states = plain_states(model_folder(kind), by_hand(image))
     assert backbone.layers == len(states)
     seen = next(backbone.look([image], range(backbone.layers)))
@@ -162,17 +162,17 @@ def test_the_pass_ends_behind_the_last_layer_asked_for(model_folder, kind):
     ran = []
     for name, module in backbone.model.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    backbone.vectors(photographs(1), 1)
+    backbone.vectors(iter_photos(1), 1)
     early = len(ran)
     ran.clear()
-    backbone.vectors(photographs(1), -1)
+    backbone.vectors(iter_photos(1), -1)
     assert early < 0.8 * len(ran)
 
 
 @pytest.mark.parametrize("kind", ["mobilenet", "registers"])
 def test_several_layers_at_once_equal_one_at_a_time(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
-    images = photographs(4)
+    images = iter_photos(4)
     together = list(backbone.look(images, [2, 0, -1]))
     for number in (2, 0, backbone.layers - 1):
         alone = backbone.vectors(images, number)
@@ -182,7 +182,7 @@ def test_several_layers_at_once_equal_one_at_a_time(model_folder, kind):
 @pytest.mark.parametrize("kind", ["mobilenet", "resnet", "vit"])
 def test_an_image_has_the_same_bits_alone_and_among_others(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
-    images = photographs(7)
+    images = iter_photos(7)
     for batch_size in (None, 4):
         together = backbone.vectors(images, batch_size=batch_size)
         alone = backbone.vectors(images[5:6], batch_size=batch_size)
@@ -191,7 +191,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(model_folder, kind):
 
 def test_batches_of_several_images_give_the_same_features(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('mobilenet')}")
-    images = photographs(7)
+    images = iter_photos(7)
     one, four = backbone.vectors(images), backbone.vectors(images, batch_size=4)
     np.testing.assert_allclose(one, four, atol=1e-5)
     starts = [(seen.start, len(seen)) for seen in backbone.look(images, batch_size=4)]
@@ -201,7 +201,7 @@ def test_batches_of_several_images_give_the_same_features(model_folder):
 @pytest.mark.parametrize("kind", ["mobilenet", "vit", "dinov2", "swin"])
 def test_images_of_unequal_sizes_at_their_own_size(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
-    tall, wide = photographs(1, 64, 32)[0], photographs(1, 32, 48)[0]
+    tall, wide = iter_photos(1, 64, 32)[0], iter_photos(1, 32, 48)[0]
     seen = list(backbone.look([tall, wide, wide], [1], size="native", batch_size=2))
     assert [(block.start, len(block)) for block in seen] == [(0, 1), (1, 2)]
     for block, image in zip(seen, (tall, wide), strict=True):
@@ -213,7 +213,7 @@ def test_images_of_unequal_sizes_at_their_own_size(model_folder, kind):
 
 def test_a_transformer_at_another_size_equals_a_plain_call_with_interpolated_positions(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('vit')}")
-    image = photographs(1, 64, 64)[0]
+    image = iter_photos(1, 64, 64)[0]
     state = plain_states(model_folder("vit"), by_hand(image, (64, 64)), interpolate_pos_encoding=True)[2]
     patches, grid = backbone.patches([image], 2, size=(64, 64))
     assert grid == (8, 8)
@@ -225,7 +225,7 @@ def test_a_transformer_at_another_size_equals_a_plain_call_with_interpolated_pos
 
 def test_grey_is_rgb_of_equal_channels(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('resnet')}")
-    grey = photographs(3, colour=False)
+    grey = iter_photos(3, colour=False)
     colour = np.repeat(grey[..., None], 3, axis=3)
     assert np.array_equal(backbone.vectors(grey), backbone.vectors(colour))
     mixed = backbone.vectors([grey[0], colour[1], grey[2][..., None]])
@@ -234,7 +234,7 @@ def test_grey_is_rgb_of_equal_channels(model_folder):
 
 def test_channels_are_told_apart_and_flipped_where_the_settings_say_so(model_folder, tmp_path):
     backbone = Backbone.load(f"hf:{model_folder('resnet')}")
-    images = photographs(2)
+    images = iter_photos(2)
     assert not np.allclose(backbone.vectors(images), backbone.vectors(images[..., ::-1]), atol=1e-4)
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"size": 8, "do_normalize": False, "do_flip_channel_order": True})
@@ -265,7 +265,7 @@ def test_the_input_size_is_read_from_all_ways_of_saying_it(tmp_path, settings, s
 
 def test_preparing_a_batch_for_training_equals_one_image_at_a_time(model_folder):
     prepare = Preparation.read(model_folder("vit"), {})
-    images = photographs(3)
+    images = iter_photos(3)
     batch = prepare.batch(torch.from_numpy(images), (SIDE, SIDE))
     alone = torch.stack([prepare(image, (SIDE, SIDE)) for image in images])
     # Pillow rounds to whole grey levels after resizing, and once between its two directions.
@@ -284,7 +284,7 @@ def test_the_whole_image_is_squeezed_and_nothing_is_cut_away(model_folder):
 
 def test_poolings_by_hand(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('resnet')}")
-    images = photographs(2)
+    images = iter_photos(2)
     patches, (height, width) = backbone.patches(images, 1)
     grids = patches.reshape(2, height * width, -1).astype(np.float64)
     np.testing.assert_allclose(backbone.vectors(images, 1), grids.mean(1), atol=1e-6)
@@ -298,16 +298,16 @@ def test_poolings_by_hand(model_folder):
 def test_input_that_cannot_be_used_is_one_line(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('vit')}")
     for call, said in (
-        (lambda: backbone.vectors(photographs(2).astype(np.float32)), "image 0: float32"),
-        (lambda: backbone.vectors([photographs(1)[0], np.zeros((4, 4, 2), np.uint8)]), "image 1: uint8"),
+        (lambda: backbone.vectors(iter_photos(2).astype(np.float32)), "image 0: float32"),
+        (lambda: backbone.vectors([iter_photos(1)[0], np.zeros((4, 4, 2), np.uint8)]), "image 1: uint8"),
         (lambda: backbone.vectors(np.zeros((5, 5), np.uint8)), r"\[N, H, W\]"),
-        (lambda: backbone.vectors(photographs(1), 4), "layers 0 … 3"),
-        (lambda: backbone.vectors(photographs(1), size="whole"), "size must be"),
-        (lambda: backbone.vectors(photographs(1), size=0), "size must be"),
-        (lambda: backbone.vectors(photographs(1), batch_size=0), "batch_size"),
-        (lambda: list(backbone.look(photographs(1), [])), "layers is empty"),
+        (lambda: backbone.vectors(iter_photos(1), 4), "layers 0 … 3"),
+        (lambda: backbone.vectors(iter_photos(1), size="whole"), "size must be"),
+        (lambda: backbone.vectors(iter_photos(1), size=0), "size must be"),
+        (lambda: backbone.vectors(iter_photos(1), batch_size=0), "batch_size"),
+        (lambda: list(backbone.look(iter_photos(1), [])), "layers is empty"),
         (
-            lambda: backbone.patches([photographs(1, 64, 32)[0], photographs(1)[0]], size="native"),
+            lambda: backbone.patches([iter_photos(1, 64, 32)[0], iter_photos(1)[0]], size="native"),
             "several sizes",
         ),
         (lambda: backbone.patches([]), "0 were given"),
@@ -321,7 +321,7 @@ def test_input_that_cannot_be_used_is_one_line(model_folder):
 
 def test_two_threads_may_look_at_once(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('mobilenet')}")
-    images = photographs(12)
+    images = iter_photos(12)
     wanted = {layer: backbone.vectors(images, layer) for layer in (3, 20)}
     found = {}
 
@@ -339,7 +339,7 @@ def test_two_threads_may_look_at_once(model_folder):
 def test_a_pickled_backbone_sees_the_same(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('dinov2')}#1")
     again = pickle.loads(pickle.dumps(backbone))
-    assert np.array_equal(again.vectors(photographs()), backbone.vectors(photographs()))
+    assert np.array_equal(again.vectors(iter_photos()), backbone.vectors(iter_photos()))
     assert (again.fingerprint, again.default_layer) == (backbone.fingerprint, 1)
 
 
@@ -348,7 +348,7 @@ def test_a_saved_backbone_is_loaded_to_the_bit(model_folder, tmp_path):
     (tmp_path / "copy").mkdir()
     backbone.save(tmp_path / "copy")
     again = Backbone.load(tmp_path / "copy")
-    assert np.array_equal(again.vectors(photographs()), backbone.vectors(photographs()))
+    assert np.array_equal(again.vectors(iter_photos()), backbone.vectors(iter_photos()))
     assert oct((tmp_path / "copy" / "model.safetensors").stat().st_mode & 0o444) == oct(
         (tmp_path / "copy" / "config.json").stat().st_mode & 0o444
     )
@@ -482,7 +482,7 @@ def counted(backbone, monkeypatch):
 
 def test_kept_features_are_the_same_bits_and_cost_no_pass(model_folder, monkeypatch):
     backbone = Backbone.load(model_folder("mobilenet"))
-    images = photographs(70)
+    images = iter_photos(70)
     images[69] = images[3]  # a copy need not be seen twice
     uncached = backbone.vectors(images)
     passes = counted(backbone, monkeypatch)
@@ -501,7 +501,7 @@ def test_kept_features_are_the_same_bits_and_cost_no_pass(model_folder, monkeypa
 )
 def test_features_made_another_way_are_kept_apart(model_folder, monkeypatch, other):
     backbone = Backbone.load(model_folder("mobilenet"))
-    images = photographs(2)
+    images = iter_photos(2)
     backbone.vectors(images, cached=True)
     passes = counted(backbone, monkeypatch)
     again = backbone.vectors(images, cached=True, **other)
@@ -510,7 +510,7 @@ def test_features_made_another_way_are_kept_apart(model_folder, monkeypatch, oth
 
 
 def test_another_backbone_and_another_shape_of_the_same_pixels_are_kept_apart(model_folder, monkeypatch):
-    square, flat = photographs(1, 32, 32), photographs(1, 32, 32).reshape(1, 16, 64, 3)
+    square, flat = iter_photos(1, 32, 32), iter_photos(1, 32, 32).reshape(1, 16, 64, 3)
     for kind in ("vit", "dinov2"):
         backbone = Backbone.load(model_folder(kind))
         for images in (square, flat):
@@ -519,7 +519,7 @@ def test_another_backbone_and_another_shape_of_the_same_pixels_are_kept_apart(mo
 
 def test_a_broken_file_is_said_and_made_anew(model_folder, tmp_path, monkeypatch):
     backbone = Backbone.load(model_folder("mobilenet"))
-    images = photographs(5)
+    images = iter_photos(5)
     wanted = backbone.vectors(images, cached=True)
     (file,) = (tmp_path / "cache" / "features").glob("*.sqlite")
     whole = file.read_bytes()
@@ -537,7 +537,7 @@ def test_a_broken_file_is_said_and_made_anew(model_folder, tmp_path, monkeypatch
 
 def test_a_single_damaged_vector_is_noticed(model_folder, tmp_path, monkeypatch):
     backbone = Backbone.load(model_folder("mobilenet"))
-    images = photographs(5)
+    images = iter_photos(5)
     wanted = backbone.vectors(images, cached=True)
     (file,) = (tmp_path / "cache" / "features").glob("*.sqlite")
     with sqlite3.connect(file) as connection:
@@ -555,7 +555,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(model_folder, t
     (tmp_path / "taken").write_text("a file, not a folder")
     monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "taken"))
     backbone = Backbone.load(model_folder("mobilenet"))
-    images = photographs(3)
+    images = iter_photos(3)
     with pytest.warns(DataWarning, match="cannot be kept there"):
         kept = backbone.vectors(images, cached=True)
     assert np.array_equal(kept, backbone.vectors(images))

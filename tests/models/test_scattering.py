@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mekiki.errors import InputError
-from mekiki.judging.features import FilterEye, quartered
+from mekiki.judging.features import ScatteringExtractor, pool_quadrants
 from mekiki.judging.judge import Judge
 from mekiki.models.scattering import (
     CHANNELS,
@@ -101,8 +101,8 @@ def test_an_image_gives_the_same_bits_alone_and_among_others():
     together = seen(*images)
     assert (seen(images[3])[0] == together[3]).all()
     assert (seen(*images[::-1])[1] == together[3]).all()
-    eye = FilterEye()
-    alone, among = eye.see(images[3:4]), eye.see(list(images))
+    extractor = ScatteringExtractor()
+    alone, among = extractor.extract(images[3:4]), extractor.extract(list(images))
     assert (alone.views["filters"][0] == among.views["filters"][3]).all()
 
 
@@ -155,9 +155,9 @@ def test_the_eye_shows_where():
     rng = np.random.default_rng(0)
     images = list(rng.integers(90, 166, (41, SIDE, SIDE), dtype=np.uint8))
     images[40][100:104, 20:60] = 30
-    eye = FilterEye()
-    good, bad = eye.see(images[:40]), eye.see(images[40:])
-    (places,) = eye.where(images[40:], bad, Judge().fit(good.views))
+    extractor = ScatteringExtractor()
+    good, bad = extractor.extract(images[:40]), extractor.extract(images[40:])
+    (places,) = extractor.where(images[40:], bad, Judge().fit(good.views))
     row, column = np.unravel_index(places.argmax(), places.shape)
     assert (row, column) in [(6, column) for column in range(1, 4)]
 
@@ -167,23 +167,23 @@ def test_a_small_defect_on_noise_is_told_from_noise():
     images = rng.integers(90, 166, (160, 97, 97), dtype=np.uint8)
     for number in range(140, 160):
         images[number, 30:32, 10 + number % 40 : 40 + number % 40] = 60
-    view = FilterEye().see(images).views
+    view = ScatteringExtractor().extract(images).views
     judge = Judge().fit({name: vectors[:100] for name, vectors in view.items()})
     scores = judge.score({name: vectors[100:] for name, vectors in view.items()})
     assert roc_auc_score(np.arange(60) >= 40, scores) > 0.97
 
 
 def test_real_tiles_are_told_apart_without_any_weights(real_data):
-    def photographs(kind, number):
+    def iter_photos(kind, number):
         paths = [p for p in sorted((real_data / "magnetic_tile" / kind).iterdir()) if p.suffix == ".jpg"]
         chosen = np.random.default_rng(0).permutation(len(paths))[:number]
         for place in chosen:
             with Image.open(paths[place]) as image:
                 yield np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
-    ok = np.concatenate([quartered(found[None]) for found in look(photographs("free", 300))])
+    ok = np.concatenate([pool_quadrants(found[None]) for found in look(iter_photos("free", 300))])
     kinds = ("blowhole", "break", "crack", "fray", "uneven")
-    ng = np.concatenate([quartered(f[None]) for kind in kinds for f in look(photographs(kind, 20))])
+    ng = np.concatenate([pool_quadrants(f[None]) for kind in kinds for f in look(iter_photos(kind, 20))])
     judge = Judge().fit({"filters": ok[:200]})
     scores = np.concatenate((judge.score({"filters": ok[200:]}), judge.score({"filters": ng})))
     assert roc_auc_score(np.arange(200) >= 100, scores) > FLOOR

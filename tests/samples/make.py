@@ -24,7 +24,7 @@ from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 
 
-def photographs(folder):
+def iter_photos(folder):
     """Noughts and eights as files: good ones, bad ones, and some that no judge has seen."""
     found = load_digits()
     pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
@@ -81,7 +81,7 @@ def fill_memory(run, photos):
     """Remember eights and noughts, judge what is found, relabel, take some back, and learn an adapter."""
     from mekiki.cases.relabel import changes_of, relabel, undo_relabel
     from mekiki.cases.remember import remember
-    from mekiki.cases.run_memory import Room
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import give_feedback, search, undo_feedback
 
     kept = [*sorted((photos / "ng").glob("*.png")), *sorted((photos / "ok").glob("*.png"))[:12]]
@@ -94,16 +94,16 @@ def fill_memory(run, photos):
         bad = [id_ for id_, of in zip(ids, digit, strict=True) if of != photo.name[0]]
         give_feedback(run, photo, good=good[2:5], bad=bad[:3])
     undo_feedback(run)
-    relabel(Room(run), ids[:2], "round")
-    relabel(Room(run), ids[2:3], "oval")
-    undo_relabel(Room(run), 2)
+    relabel(RunMemory(run), ids[:2], "round")
+    relabel(RunMemory(run), ids[2:3], "oval")
+    undo_relabel(RunMemory(run), 2)
     assert [change.undone for change in changes_of(run)] == [False, True]
-    put_adapter(Room(run))
+    put_adapter(RunMemory(run))
 
 
 def main(target):
     platform.platform = lambda **_: "some machine"
-    photos = photographs(target.parent / "photos")
+    photos = iter_photos(target.parent / "photos")
     run = target / "run"
     request = DataRequest("digits", test_fraction=0.8)
     train_run(
@@ -119,13 +119,13 @@ def main(target):
     for drawn in (run / "judge").glob("*.png"):
         drawn.unlink()
     try:
-        from mekiki.storage.manifest import seal_folder
+        from mekiki.storage.manifest import write_manifest
     except ImportError:  # of version 0, which had none
         pass
     else:
-        seal_folder(run / "judge")
+        write_manifest(run / "judge")
         names = [entry.name for entry in run.iterdir() if entry.is_file() and entry.name != "manifest.json"]
-        seal_folder(run, names)
+        write_manifest(run, names)
     fresh = sorted((photos / "fresh").glob("*.png"))
     teach(run, fresh[0], "NG:thin")
     teach(run, fresh[-1], "OK")

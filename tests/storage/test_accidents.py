@@ -20,27 +20,27 @@ from benchmarks import accidents
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.corrections import LessonBook
+from mekiki.judging.corrections import CorrectionLog
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
 from mekiki.storage.atomic import (
     append_line,
     disk_error,
-    replaced_file,
-    replaced_folder,
-    settle_folder,
+    recover_folder,
+    replace_file,
+    replace_folder,
     write_text,
 )
 from mekiki.storage.check import check_run
-from mekiki.storage.events import add_row, rows
-from mekiki.storage.lock import locked
+from mekiki.storage.events import append_event, rows
+from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import (
     Manifest,
-    read_sealed,
+    read_checked_json,
+    read_consistently,
     read_tensors,
-    seal_folder,
-    steady,
-    write_sealed,
+    write_checked_json,
+    write_manifest,
     write_tensors,
 )
 from mekiki.storage.run_folder import Run
@@ -140,7 +140,7 @@ READERS = {
     "judge/manifest.json": Inspector.open,
     "lessons.jsonl": Inspector.open,
     "lessons/1.safetensors": Inspector.open,
-    "lessons/2.png": lambda run: LessonBook(run).photograph(LessonBook(run).entries()[1]),
+    "lessons/2.png": lambda run: CorrectionLog(run).photograph(CorrectionLog(run).entries()[1]),
     "checkpoint.safetensors": None,
     "memory.json": None,
 }
@@ -156,15 +156,15 @@ def flipped(path, rng):
 @pytest.mark.parametrize("file", READERS)
 def test_a_flipped_byte_is_named_or_changes_nothing(run, file):
     """Spaces between the words of a JSON file may flip and mean the same; all else is found, with the file's name."""
-    from mekiki.cases.run_memory import Room, Settings
+    from mekiki.cases.run_memory import RunMemory, Settings
     from mekiki.training.checkpoints import read_checkpoint
 
-    Room(run, Settings("cases", "model", 3)).keep_settings()
+    RunMemory(run, Settings("cases", "model", 3)).keep_settings()
     read = (
         READERS[file]
         or {
             "checkpoint.safetensors": lambda run: read_checkpoint(run / file),
-            "memory.json": Room,
+            "memory.json": RunMemory,
         }[file]
     )
     rng = random.Random(file)
@@ -219,15 +219,15 @@ def test_a_damaged_judge_is_one_line_at_the_command_line(run, line, mekiki):
 
 def test_the_end_of_a_log_that_was_flipped_is_no_torn_line(tmp_path):
     path = tmp_path / "log.jsonl"
-    add_row(path, {"said": "good"})
-    add_row(path, {"said": "bad"})
+    append_event(path, {"said": "good"})
+    append_event(path, {"said": "bad"})
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\x0b")
     with pytest.raises(InputError, match=r"log.jsonl, line 2: cannot be read"):
         rows(path)
     path.write_bytes(whole[:-20])  # cut short, as by a crash: it never held
     assert rows(path) == [{"said": "good"}]
-    add_row(path, {"said": "again"})
+    append_event(path, {"said": "again"})
     assert rows(path) == [{"said": "good"}, {"said": "again"}]
 
 
@@ -241,11 +241,11 @@ def test_tensors_and_settings_carry_their_own_checksum(tmp_path):
     assert all((load(kept)[name] == value).all() for name, value in load(content).items())
     (tmp_path / "older.safetensors").write_bytes(content)
     assert read_tensors(tmp_path / "older.safetensors") == (content, {"who": "me"})
-    write_sealed(tmp_path / "s.json", {"format": "x/1", "a": 1.5})
-    assert read_sealed(tmp_path / "s.json") == {"format": "x/1", "a": 1.5}
+    write_checked_json(tmp_path / "s.json", {"format": "x/1", "a": 1.5})
+    assert read_checked_json(tmp_path / "s.json") == {"format": "x/1", "a": 1.5}
     (tmp_path / "s.json").write_text((tmp_path / "s.json").read_text().replace("1.5", "1.6"))
     with pytest.raises(InputError, match=r"s.json: is damaged"):
-        read_sealed(tmp_path / "s.json")
+        read_checked_json(tmp_path / "s.json")
 
 
 # ---- disks that are full, or cannot be written ----
@@ -285,14 +285,14 @@ def _file(run):
 
 
 def _folder(run):
-    with replaced_folder(run / "judge") as new:
+    with replace_folder(run / "judge") as new:
         (new / "judge.json").write_text("x" * 5000)
 
 
 def _tensors(run):
     from safetensors.numpy import save_file
 
-    with replaced_file(run / "model.safetensors") as temporary:
+    with replace_file(run / "model.safetensors") as temporary:
         save_file({"a": np.zeros(5000)}, temporary)
 
 
@@ -308,8 +308,8 @@ def test_a_full_disk_is_one_line_and_the_old_state(run, work):
     said = limited(lambda: work(run))
     assert said.startswith(f"{errno.EFBIG} {run}"), said
     assert said.endswith("what was there is as it was: make room and try again")
-    settle_folder(run / "judge")
-    settle_folder(run)
+    recover_folder(run / "judge")
+    recover_folder(run)
     after = contents(run)
     if work is _log:  # whole lines that were seen on disk are kept
         log = after.pop("lessons.jsonl")
@@ -405,7 +405,7 @@ def test_a_second_training_of_one_run_is_told_at_once(run, mekiki):
     began = threading.Event()
 
     def first():
-        with locked(run, "training", role="training"):
+        with hold_lock(run, "training", role="training"):
             began.set()
             done.wait(30)
 
@@ -427,7 +427,7 @@ def test_a_second_writer_waits_for_the_first(tmp_path):
     told = []
 
     def write(name):
-        with locked(tmp_path / "run"):
+        with hold_lock(tmp_path / "run"):
             told.append(("in", name))
             time.sleep(0.05)
             told.append(("out", name))
@@ -446,19 +446,19 @@ def test_a_second_writer_waits_for_the_first(tmp_path):
 def test_a_lock_goes_with_its_process(tmp_path):
     pid = os.fork()
     if pid == 0:
-        with locked(tmp_path / "run"):
+        with hold_lock(tmp_path / "run"):
             (tmp_path / "held").touch()
             time.sleep(60)
     while not (tmp_path / "held").exists():
         time.sleep(0.005)
     with (
         pytest.raises(InputError, match=rf"another process \({pid} is writing\)"),
-        locked(tmp_path / "run", patience=0),
+        hold_lock(tmp_path / "run", patience=0),
     ):
         pass
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    with locked(tmp_path / "run", patience=0):
+    with hold_lock(tmp_path / "run", patience=0):
         pass
 
 
@@ -475,7 +475,7 @@ def test_lessons_of_two_processes_are_all_kept_each_by_its_number(run, line, tmp
             for number, place in enumerate(said)
         ]
         assert [one.wait().code for one in both] == [0, 0]
-    kinds = [entry.kind for entry in LessonBook(run).entries()]
+    kinds = [entry.kind for entry in CorrectionLog(run).entries()]
     assert len(kinds) == 10
     assert sorted(kinds[2:]) == ["one"] * 4 + ["two"] * 4
     assert all(each.state == "whole" for each in check_run(run) if each.file.startswith("lessons"))
@@ -485,10 +485,10 @@ def test_a_folder_replaced_while_it_is_opened_is_read_from_one_state(tmp_path):
     folder = tmp_path / "judge"
 
     def write(what):
-        with replaced_folder(folder) as new:
+        with replace_folder(folder) as new:
             for name in ("a", "b"):
                 write_text(new / name, what)
-            seal_folder(new)
+            write_manifest(new)
 
     write("0")
     stop = threading.Event()
@@ -501,7 +501,7 @@ def test_a_folder_replaced_while_it_is_opened_is_read_from_one_state(tmp_path):
             time.sleep(0.02)
 
     def read():
-        settle_folder(folder)
+        recover_folder(folder)
         manifest = Manifest.of(folder, quiet=True)
         first = manifest.read("a")
         time.sleep(0.002)
@@ -511,7 +511,7 @@ def test_a_folder_replaced_while_it_is_opened_is_read_from_one_state(tmp_path):
     writer.start()
     try:
         for _ in range(60):
-            one, other = steady(folder, read)
+            one, other = read_consistently(folder, read)
             assert one == other
     finally:
         stop.set()
@@ -520,7 +520,7 @@ def test_a_folder_replaced_while_it_is_opened_is_read_from_one_state(tmp_path):
 
 def test_a_lesson_taught_while_a_training_ends_is_not_lost(run):
     """The old files are copied before the new folder takes its place; who writes in between waits."""
-    taught = threading.Thread(target=lambda: LessonBook(run).undo(1))
+    taught = threading.Thread(target=lambda: CorrectionLog(run).undo(1))
     with Run(run).finished(["metrics.json"]) as new:
         (new / "metrics.json").write_text("{}")
     real = shutil.copytree
@@ -539,12 +539,12 @@ def test_a_lesson_taught_while_a_training_ends_is_not_lost(run):
     finally:
         shutil.copytree = real
         taught.join()
-    assert LessonBook(run).entries()[0].undone
+    assert CorrectionLog(run).entries()[0].undone
 
 
 @forks
 def test_two_watchers_of_one_file_of_results_are_told(run, line, tmp_path):
     (tmp_path / "said").mkdir()
-    with locked(run / "watched.csv", "watching", role="watching"):
+    with hold_lock(run / "watched.csv", "watching", role="watching"):
         said = Forked(tmp_path / "said", "watch", run, line / "ok", "--once").wait()
     assert f"({os.getpid()} is watching) is at work there" in said.error

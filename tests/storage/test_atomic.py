@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from mekiki.storage.atomic import replaced_file, replaced_folder, settle_folder, write_text
+from mekiki.storage.atomic import recover_folder, replace_file, replace_folder, write_text
 
 CRASH = """
 import os, pathlib, shutil, sys
@@ -58,11 +58,11 @@ def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
     for at in range(1, steps + 1):
         target = old_folder(tmp_path / str(at))
         assert crash(target, at).returncode == 9
-        settle_folder(target)
+        recover_folder(target)
         content = state(target)
         assert len(content) == 1, f"half written when killed at step {at}"
         seen |= content
-        with replaced_folder(target) as new:  # and it can be written again
+        with replace_folder(target) as new:  # and it can be written again
             (new / "a").write_text("third")
             (new / "b").write_text("third")
         assert state(target) == {"third"}
@@ -72,10 +72,10 @@ def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
 
 def test_a_block_that_fails_leaves_everything_as_it_was(tmp_path):
     target = old_folder(tmp_path)
-    with pytest.raises(RuntimeError), replaced_folder(target) as new:
+    with pytest.raises(RuntimeError), replace_folder(target) as new:
         (new / "a").write_text("half")
         raise RuntimeError
-    with pytest.raises(RuntimeError), replaced_file(target / "a") as temporary:
+    with pytest.raises(RuntimeError), replace_file(target / "a") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert state(target) == {"old"}

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from mekiki.cases.relabel import changes_of
-from mekiki.cases.run_memory import Room
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.search import feedback_of
 from mekiki.embedder import Embedder
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.corrections import lessons_of
+from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.storage.check import check_run, upgrade
-from mekiki.storage.manifest import read_sealed, write_sealed
+from mekiki.storage.manifest import read_checked_json, write_checked_json
 from mekiki.storage.run_folder import Run
 from samples import make
 
@@ -63,7 +63,7 @@ def test_a_run_of_this_version_says_what_it_said_then(sample, photos, version):
     for ours, then in zip(make.vectors(run), said["vectors"], strict=True):
         assert ours == pytest.approx(then, rel=1e-4, abs=1e-5)
     assert Run(run).open().metrics()["epochs"] == 2
-    assert [each.undone for each in lessons_of(run)] == [False, False, True]
+    assert [each.undone for each in read_corrections(run)] == [False, False, True]
     assert newest(run) == before, "opening a run changes nothing in it"
 
 
@@ -78,7 +78,7 @@ def test_a_memory_finds_what_it_found_then(sample, photos):
     spoken = feedback_of(run)
     assert {each.undone for each in spoken[:-6]} == {False}
     assert {each.undone for each in spoken[-6:]} == {True}, "the last word was taken back"
-    assert Room(run).shelf("images", Room(run).store("images").encoder).current() is not None
+    assert RunMemory(run).shelf("images", RunMemory(run).store("images").encoder).current() is not None
 
 
 def test_a_run_without_checksums_opens_with_a_note_and_gets_them_by_upgrading(sample, photos):
@@ -104,9 +104,9 @@ def test_a_log_of_both_versions_is_one_log(sample, photos):
     fresh = sorted((photos / "fresh").glob("*.png"))
     teach(run, fresh[2], "NG:late")
     assert (run / "lessons.jsonl").read_bytes().startswith(old), "what was written stays as it was"
-    assert [each.number for each in lessons_of(run)] == [1, 2, 3, 4]
+    assert [each.number for each in read_corrections(run)] == [1, 2, 3, 4]
     undo(run, 1)
-    assert [each.undone for each in lessons_of(run)] == [True, False, True, False]
+    assert [each.undone for each in read_corrections(run)] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_log_of_both_versions_is_one_log(sample, photos):
 )
 def test_a_run_of_a_newer_version_says_so_in_one_line(sample, file, open_it):
     run, _ = sample(1)
-    facts = read_sealed(run / file)
-    write_sealed(run / file, facts | {"format": "mekiki-run/2", "written_by": "mekiki 9.1"})
+    facts = read_checked_json(run / file)
+    write_checked_json(run / file, facts | {"format": "mekiki-run/2", "written_by": "mekiki 9.1"})
     wanted = re.escape(f"{run / file}: was written by a newer mekiki (mekiki 9.1, format mekiki-run/2)")
     with pytest.raises(InputError, match=wanted + r".*; update mekiki$"):
         open_it(run)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pages import calling, column, events, photo_of, told, until
-from parts import QUARTERS, held_elsewhere, part, save
+from parts import QUADRANTS, held_elsewhere, part, save
 
 pytest.importorskip("fastapi")
 pytest.importorskip("lancedb")
@@ -50,7 +50,7 @@ def client(remembering, tmp_path):
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
     """A photograph of a part with a blot, which nobody remembers."""
-    return save(tmp_path_factory.mktemp("bad") / "bad.png", part(5000, blot=QUARTERS[0]))
+    return save(tmp_path_factory.mktemp("bad") / "bad.png", part(5000, blot=QUADRANTS[0]))
 
 
 def uploaded(client, path):
@@ -491,7 +491,7 @@ def test_words_stream_from_a_describer_in_the_language_asked_for(remembering, tm
     run = shutil.copytree(remembering, tmp_path / "speaking")
     rows = []
     for number in range(96):
-        corner, kind = QUARTERS[number // 2 % 4], ("blot", "scratch")[number % 2]
+        corner, kind = QUADRANTS[number // 2 % 4], ("blot", "scratch")[number % 2]
         place = ("upper left", "upper right", "lower left", "lower right")[number // 2 % 4]
         save(tmp_path / "described" / f"{number:03}.png", part(5000 + number, **{kind: corner}))
         said = f"There is a {kind} in the {place}."

@@ -14,7 +14,7 @@ import pytest
 
 import mekiki
 from pages import serving
-from parts import QUARTERS, ng_folder, part, save
+from parts import QUADRANTS, ng_folder, part, save
 
 pytest.importorskip("fastapi")
 pytest.importorskip("lancedb")
@@ -179,7 +179,7 @@ def whole_of(page, inset=3):
 
 def test_dropped_photo_is_judged_taught_and_undone(address, visit, tmp_path):
     page = visit(address, "judge")
-    drop(page, save(tmp_path / "bad.png", part(5000, blot=QUARTERS[0])))
+    drop(page, save(tmp_path / "bad.png", part(5000, blot=QUADRANTS[0])))
     verdict = page.locator("article .verdict")
     verdict.wait_for()
     assert verdict.inner_text().startswith("NG")
@@ -199,7 +199,7 @@ def test_dropped_photo_is_judged_taught_and_undone(address, visit, tmp_path):
 
 def test_the_heat_map_is_laid_over_the_photograph_as_far_as_the_slider_says(address, visit, tmp_path):
     page = visit(address, "judge")
-    drop(page, save(tmp_path / "bad.png", part(5001, scratch=QUARTERS[3])))
+    drop(page, save(tmp_path / "bad.png", part(5001, scratch=QUADRANTS[3])))
     slider = page.locator("article input[type=range]")
     slider.wait_for()
 
@@ -222,7 +222,7 @@ def test_a_folder_is_judged_and_the_good_ones_are_hidden(address, visit, fresh, 
     for path in sorted(fresh.iterdir())[:11]:
         folder.mkdir(exist_ok=True)
         shutil.copy(path, folder / path.name)
-    save(folder / "bad.png", part(5002, blot=QUARTERS[1]))
+    save(folder / "bad.png", part(5002, blot=QUADRANTS[1]))
     (folder / "notes.txt").write_text("not a photograph")
     page.locator("main input[webkitdirectory]").set_input_files(folder)
     page.locator("article").nth(11).wait_for()
@@ -254,7 +254,7 @@ def test_a_verdict_is_kept_as_a_case(address, visit, served_run, tmp_path):
 
     page = visit(address, "judge")
     before = case_stats(served_run)["images"]["cases"]
-    drop(page, save(tmp_path / "kept.png", part(5003, blot=QUARTERS[2])))
+    drop(page, save(tmp_path / "kept.png", part(5003, blot=QUADRANTS[2])))
     page.locator("article .keep").click()
     hold(lambda: "1 cases, 1 new" in page.locator("#said").inner_text())
     assert case_stats(served_run)["images"]["cases"] == before + 1
@@ -347,7 +347,7 @@ def test_a_group_is_sent_to_the_cases(calibrated_once, visit, tmp_path):
 
 def test_thumb_moves_the_ranking_and_undo_restores_it(address, visit, tmp_path):
     page = visit(address, "cases")
-    drop(page, save(tmp_path / "ask.png", part(6000, blot=QUARTERS[1])))
+    drop(page, save(tmp_path / "ask.png", part(6000, blot=QUADRANTS[1])))
     rows = page.locator("ol.found li")
     rows.first.wait_for()
 
@@ -377,12 +377,12 @@ def test_thumb_moves_the_ranking_and_undo_restores_it(address, visit, tmp_path):
 def test_a_photograph_is_described_with_the_cases_cited(address, visit, tmp_path):
     page = visit(address, "describe")
     assert "template" in page.locator("main p.card").inner_text()
-    drop(page, save(tmp_path / "what.png", part(6001, scratch=QUARTERS[1])))
+    drop(page, save(tmp_path / "what.png", part(6001, scratch=QUADRANTS[1])))
     page.locator("ol.found li").nth(2).wait_for()
     assert "Template answer" in page.locator(".text").inner_text()
     page.locator("#language").click()
     assert "定型文" in page.locator("main p.card").inner_text()
-    drop(page, save(tmp_path / "what.png", part(6002, scratch=QUARTERS[1])))
+    drop(page, save(tmp_path / "what.png", part(6002, scratch=QUADRANTS[1])))
     hold(lambda: "定型文による回答" in page.locator(".text").inner_text())
 
 
@@ -392,10 +392,10 @@ def test_a_description_that_is_a_guess_is_marked_as_one(address, visit, monkeypa
     warned = {"en": "a guess: it does not read the vector", "ja": "推測です。"}
     monkeypatch.setattr(Explainer, "warning", property(lambda self: warned[self.language]))
     page = visit(address, "describe")
-    drop(page, save(tmp_path / "what.png", part(6003, scratch=QUARTERS[1])))
+    drop(page, save(tmp_path / "what.png", part(6003, scratch=QUADRANTS[1])))
     hold(lambda: page.locator(".guess[role=status]").inner_text() == f"⚠ {warned['en']}")
     page.locator("#language").click()
-    drop(page, save(tmp_path / "what.png", part(6004, scratch=QUARTERS[1])))
+    drop(page, save(tmp_path / "what.png", part(6004, scratch=QUADRANTS[1])))
     hold(lambda: page.locator(".guess[role=status]").inner_text() == f"⚠ {warned['ja']}")
 
 
@@ -457,7 +457,7 @@ def test_language_switch_changes_the_page_at_once_and_is_remembered(address, vis
 
 def test_what_is_shown_already_is_translated_too(address, visit, tmp_path):
     page = visit(address, "judge")
-    drop(page, save(tmp_path / "bad.png", part(5004, blot=QUARTERS[0])))
+    drop(page, save(tmp_path / "bad.png", part(5004, blot=QUADRANTS[0])))
     page.locator("article svg text", has_text="threshold").wait_for()
     page.locator("#language").click()
     said = page.locator("main").inner_text()
@@ -493,7 +493,7 @@ def test_the_page_is_worked_by_keys_alone(address, visit, tmp_path):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
-    drop(page, save(tmp_path / "bad.png", part(5005, blot=QUARTERS[0])))
+    drop(page, save(tmp_path / "bad.png", part(5005, blot=QUADRANTS[0])))
     page.locator("article .verdict").wait_for()
     for _ in range(30):
         page.keyboard.press("Tab")
@@ -535,7 +535,7 @@ def test_dark_and_light_follow_the_system_and_the_button(address, visit):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (820, 1180)])
 def test_views_do_not_scroll_sideways(address, visit, width, height, tmp_path):
-    photo = save(tmp_path / "bad.png", part(5006, blot=QUARTERS[0]))
+    photo = save(tmp_path / "bad.png", part(5006, blot=QUADRANTS[0]))
     page = visit(address, "map", width=width, height=height)
     for view in VIEWS:
         page.locator(f"#tabs a[data-view={view}]").click()
@@ -616,7 +616,7 @@ def test_no_serious_accessibility_finding(address, visit, axe, view, scheme, tmp
         shown(page, "judge")
         page.get_by_role("button", name="Select what is in view").click()
     if view in ("judge", "cases", "describe"):
-        drop(page, save(tmp_path / "bad.png", part(5007, blot=QUARTERS[0])))
+        drop(page, save(tmp_path / "bad.png", part(5007, blot=QUADRANTS[0])))
         page.locator("article .verdict, ol.found li").first.wait_for()
     page.wait_for_timeout(600)
     page.evaluate(axe)

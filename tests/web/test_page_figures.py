@@ -64,7 +64,7 @@ def a_run(real_data, folder):
     return run, {kind: paths for (side, kind), paths in found.items() if side == "new"}
 
 
-def photographs(browser, address, new, keep, data="digits"):
+def iter_photos(browser, address, new, keep, data="digits"):
     """Go through the views as an engineer would; `keep` is told of each that is worth a picture."""
     context = browser.new_context(viewport=OPENED, locale="en-GB")
     page = context.new_page()
@@ -149,5 +149,5 @@ def test_every_view_shows_a_real_run(browser, real_data, tmp_path):
         assert page.locator("#problem").inner_text() == ""
 
     with serving(run) as address:
-        photographs(browser, address, new, keep)
+        iter_photos(browser, address, new, keep)
     assert len(seen) == 6

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pages import calling, photo_of
-from parts import QUARTERS, part, save
+from parts import QUADRANTS, part, save
 
 pytest.importorskip("fastapi")
 pytest.importorskip("lancedb")
@@ -26,7 +26,7 @@ def page(calibrated_once, ng, tmp_path_factory):
     run = shutil.copytree(calibrated_once, folder / "run")
     remember(run, [ng])
     with calling(run) as client:
-        photo = save(folder / "bad.png", part(5000, blot=QUARTERS[0]))
+        photo = save(folder / "bad.png", part(5000, blot=QUADRANTS[0]))
         client.post("/api/photos", files=[photo_of(photo)])
         yield client
 

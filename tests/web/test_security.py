@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pages import calling, events, photo_of, serving, told
-from parts import QUARTERS, part, process, save
+from parts import QUADRANTS, part, process, save
 
 pytest.importorskip("fastapi")
 
@@ -37,7 +37,7 @@ def client(calibrated_once, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory):
+def hold_lock(tmp_path_factory):
     """A page on an address that others can reach."""
     from fastapi.testclient import TestClient
 
@@ -51,7 +51,7 @@ def locked(tmp_path_factory):
 
 @pytest.fixture
 def bad(tmp_path):
-    return save(tmp_path / "bad.png", part(5000, blot=QUARTERS[0]))
+    return save(tmp_path / "bad.png", part(5000, blot=QUADRANTS[0]))
 
 
 def test_it_listens_on_loopback_alone_unless_told_otherwise():

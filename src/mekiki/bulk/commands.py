@@ -22,6 +22,7 @@ PartLength = Annotated[int, typer.Option("--part", min=1, help="images a file, w
 
 
 def is_ray(engine: str) -> bool:
+    """Whether `--engine` names Ray."""
     if engine not in ("here", "ray"):
         raise not_known("engine", engine, ("here", "ray"))
     return engine == "ray"

@@ -20,7 +20,7 @@ from mekiki.errors import InputError
 from mekiki.extras import require
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.results import COLUMNS
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 from mekiki.storage.run_folder import Run
 
 Work = Literal["embed", "judge"]
@@ -66,7 +66,7 @@ def do_part(folder: str, part: int, run: str, work: Work, known_as: str) -> dict
     else:
         rows = _embedded(names, run, known_as) if work == "embed" else _judged(names, run, known_as)
         table = arrow.Table.from_pylist(list(rows), schema=_schema(arrow, work, run, known_as))
-        with replaced_file(path) as temporary:
+        with replace_file(path) as temporary:
             parquet.write_table(table, temporary)
     if table.num_rows != len(names):
         raise InputError(f"{path}: has {table.num_rows} rows and not {len(names)}; delete it")

@@ -9,7 +9,7 @@ from mekiki.extras import lazy_names
 if TYPE_CHECKING:
     from mekiki.cases.case import Case, Cases, Encoder
     from mekiki.cases.feedback import FeedbackLog, Judgement
-    from mekiki.cases.memory import Memory, Recalled, steered
+    from mekiki.cases.memory import Memory, SearchResult, steered
     from mekiki.cases.parquet import encoder_of, export_cases, import_cases
     from mekiki.cases.store import Found, Store, open_store, stats
     from mekiki.cases.triplets import Triplets, read_triplets, triplets_of
@@ -24,7 +24,7 @@ _HOMES = {
     "Found": "store",
     "Judgement": "feedback",
     "Memory": "memory",
-    "Recalled": "memory",
+    "SearchResult": "memory",
     "Store": "store",
     "Triplets": "triplets",
     "encoder_of": "parquet",
@@ -48,7 +48,7 @@ __all__ = [
     "Found",
     "Judgement",
     "Memory",
-    "Recalled",
+    "SearchResult",
     "Store",
     "Triplets",
     "encoder_of",

@@ -32,7 +32,7 @@ from mekiki.cases.triplets import Triplets
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError, first_line, not_known
 from mekiki.models.losses import TripletLoss
-from mekiki.storage.lock import locked
+from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import read_tensors, write_tensors
 
 Floats = NDArray[np.float32]
@@ -356,7 +356,7 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-class Shelf:
+class AdapterStore:
     """The adapter in force, and those before it, of one encoder: files in a folder.
 
     Args:
@@ -384,7 +384,7 @@ class Shelf:
 
     def put(self, adapter: Adapter, lesson: Lesson) -> Path:
         """Put an adapter in force, in one step; those before it stay."""
-        with locked(self.folder.parent, "writing what was learnt"):
+        with hold_lock(self.folder.parent, "writing what was learnt"):
             return self._put(adapter, lesson)
 
     def _put(self, adapter: Adapter, lesson: Lesson) -> Path:

@@ -73,7 +73,7 @@ class Case:
         """Length of the vector."""
         return len(self.vector)
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What there is to say of it in JSON: everything but vector and thumbnail."""
         return {name: getattr(self, name) for name in TEXTS} | {"time": self.time.isoformat()}
 

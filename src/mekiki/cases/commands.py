@@ -196,14 +196,14 @@ def feedback(
         _train_memory(run, train, triplets, adapter, space, store, json)
         return
     if show:
-        said = [each.told() for each in feedback_of(run)]
+        said = [each.to_dict() for each in feedback_of(run)]
         if json:
             console.print_json({"feedback": said})
             return
         feedback_table(said)
         return
     if undo:
-        taken = [each.told() for each in undo_feedback(run, go)]
+        taken = [each.to_dict() for each in undo_feedback(run, go)]
         if json:
             console.print_json({"undone": taken})
             return
@@ -211,7 +211,7 @@ def feedback(
         return
     added = give_feedback(run, query, text, good=good or (), bad=bad or (), settings=Settings(store))
     if json:
-        console.print_json({"feedback": [each.told() for each in added]})
+        console.print_json({"feedback": [each.to_dict() for each in added]})
         return
     console.out().print(f"feedback {added[0].go}: {len(added)} judgement(s), in force from now on")
     console.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
@@ -299,13 +299,14 @@ def _train_memory(
     """Learn from feedback, or take back what was learnt."""
     from mekiki.cases.adapter import Schooling
     from mekiki.cases.run_memory import Settings
-    from mekiki.cases.train_adapter import spaces_judged, train, untrain
+    from mekiki.cases.train_adapter import spaces_judged, untrain
+    from mekiki.cases.train_adapter import train as train_from_feedback
 
     settings = Settings(store)
     where = space or next(iter(spaces_judged(run)), "images")
     if train:
         with console.progress_bar() as progress:
-            told = train(
+            told = train_from_feedback(
                 run,
                 space=where,
                 triplets=triplets,

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Encoder
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import photographs
+from mekiki.data.photo import iter_photos
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
-from mekiki.judging.features import EmbedderEye
+from mekiki.judging.features import EmbedderExtractor
 from mekiki.judging.inspector import FOLDER as JUDGE
-from mekiki.judging.inspector import Inspector, Verdict, make_eye
+from mekiki.judging.inspector import Inspector, Verdict, make_extractor
 from mekiki.products import one_product_thread
 
 Floats = NDArray[np.float32]
@@ -52,7 +52,7 @@ class View(Protocol):
 
     encoder: Encoder
 
-    def see(self, paths: Sequence[Path]) -> Iterator[Seen]:
+    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
         """Look at files, in order; one that cannot be read is told."""
 
 
@@ -67,7 +67,7 @@ class JudgeView:
         self.inspector = inspector
         directions = inspector.examples.directions
         arrays, _ = inspector.judge.state()
-        digest = hashlib.sha256(inspector.eye.fingerprint.encode())
+        digest = hashlib.sha256(inspector.extractor.fingerprint.encode())
         # Of what whitens; the threshold is another matter.
         for name in sorted(name for name in arrays if name.startswith("model0/") and name.count("/") >= 2):
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -75,7 +75,7 @@ class JudgeView:
         name = f"the judge of {inspector.folder.name}"
         self.encoder = Encoder(name, digest.hexdigest()[:32], directions.shape[1])
 
-    def see(self, paths: Sequence[Path]) -> Iterator[Seen]:
+    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
         """See `View.see`."""
         for verdict in self.inspector.judge_files(paths):
             if verdict.pixels is None:
@@ -105,18 +105,18 @@ class RunView:
     """
 
     def __init__(self, folder: Path) -> None:
-        eye = make_eye(folder, None)
-        if not isinstance(eye, EmbedderEye):  # make_eye gives no other without a name
+        extractor = make_extractor(folder, None)
+        if not isinstance(extractor, EmbedderExtractor):  # make_eye gives no other without a name
             raise InputError(f"{folder}: has no network of its own")
-        self.eye = eye
-        dimension = eye.embedder.reference_vectors_.shape[1]
-        self.encoder = Encoder(f"the network of {folder.name}", eye.fingerprint, dimension)
+        self.extractor = extractor
+        dimension = extractor.embedder.reference_vectors_.shape[1]
+        self.encoder = Encoder(f"the network of {folder.name}", extractor.fingerprint, dimension)
 
-    def see(self, paths: Sequence[Path]) -> Iterator[Seen]:
+    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
         """See `View.see`."""
-        for block in photographs(paths, self.eye.frame, self.eye.channels):
+        for block in iter_photos(paths, self.extractor.frame, self.extractor.channels):
             readable = [one.pixels for one in block if one.pixels is not None]
-            vectors = iter(self.eye.see(readable).views["embedding"]) if readable else iter(())
+            vectors = iter(self.extractor.extract(readable).views["embedding"]) if readable else iter(())
             for one in block:
                 vector = None if one.pixels is None else next(vectors)
                 yield Seen(one.path, one.pixels, vector, "", one.problem)

@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 from mekiki.cases.store import Store
 from mekiki.errors import InputError
 from mekiki.storage.atomic import user
-from mekiki.storage.events import add_row, damaged, rows
-from mekiki.storage.lock import locked
+from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.lock import hold_lock
 
 LOG = "feedback.jsonl"
 DEPTH = 50
@@ -90,7 +90,7 @@ class Judgement:
     when: str
     undone: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same without vectors, for JSON."""
         return {name: value for name, value in vars(self).items() if name not in ("query", "vector")}
 
@@ -220,8 +220,8 @@ class FeedbackLog:
     def _append(self, facts: Callable[[], dict[str, Any]]) -> None:
         """Write one line, made when nobody else writes."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.path.parent, "writing feedback"):
-            add_row(self.path, facts())
+        with hold_lock(self.path.parent, "writing feedback"):
+            append_event(self.path, facts())
 
 
 def shifts(

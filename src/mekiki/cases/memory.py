@@ -34,7 +34,7 @@ class Map(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Recalled:
+class SearchResult:
     """Cases in the order in which people would have them.
 
     Attributes:
@@ -108,7 +108,7 @@ class Memory:
 
     def search(
         self, vector: Floats, k: int, where: Condition | None = None, *, without: Sequence[str] = ()
-    ) -> Recalled:
+    ) -> SearchResult:
         """The k foremost cases; exact, unless there are more than `INDEXED`.
 
         Vectors are held in memory from the first search on, and read again when the store has changed; a server's are
@@ -129,7 +129,7 @@ class Memory:
 
     def _among_near(
         self, kept: _Snapshot | None, query: Floats, k: int, where: Condition | None, without: set[str]
-    ) -> Recalled:
+    ) -> SearchResult:
         """By an index or the store's own search: so many of the nearest that none beyond can come before them."""
         heard = active(self.judgements, query)
         most = sum(each.step * weight for each, weight in heard if each.good)
@@ -149,7 +149,7 @@ class Memory:
                 len(chosen) == k
                 and near.distances[-1] - most >= near.distances[chosen[-1]] + moved[chosen[-1]]
             ):
-                return Recalled(near.cases.rows(chosen), near.distances[chosen], moved[chosen])
+                return SearchResult(near.cases.rows(chosen), near.distances[chosen], moved[chosen])
             fetched *= 4
 
     def _indexed(self, kept: _Snapshot, query: Floats, k: int) -> Found:
@@ -161,7 +161,7 @@ class Memory:
 
     def _among_all(
         self, kept: _Snapshot, query: Floats, k: int, where: Condition | None, without: set[str]
-    ) -> Recalled:
+    ) -> SearchResult:
         """By comparing with every case."""
         mapped = self._mapped(query[None])[0]
         aim = mapped - kept.centre
@@ -179,14 +179,14 @@ class Memory:
             rough[~self._meant(kept, where, without)] = np.inf
         number = min(k, len(rough) if where is None and not without else int(np.isfinite(rough).sum()))
         if number == 0:
-            return Recalled(kept.cases.rows([]), np.zeros(0), np.zeros(0))
+            return SearchResult(kept.cases.rows([]), np.zeros(0), np.zeros(0))
         last = np.partition(rough, number - 1)[number - 1]
         rows = np.flatnonzero(rough <= last + loose)
         distances = distances_to(kept.mapped[rows], mapped)
         shifted = np.zeros(len(rows)) if moved is None else moved[rows]
         cases = kept.cases.rows(rows)
         order = by_distance(distances + shifted, cases.ids)[:k]
-        return Recalled(cases.rows(order), distances[order], shifted[order])
+        return SearchResult(cases.rows(order), distances[order], shifted[order])
 
     def _meant(self, kept: _Snapshot, where: Condition | None, without: set[str]) -> NDArray[np.bool_]:
         ids = kept.cases.ids

@@ -12,7 +12,7 @@ from mekiki.cases.store import BATCH, Store
 from mekiki.cases.where import Condition
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 
 _ENCODER = b"mekiki.encoder"
 
@@ -29,7 +29,7 @@ def export_cases(store: Store, path: Path, where: Condition | None = None) -> in
     facts = {_ENCODER: json.dumps(vars(store.encoder), ensure_ascii=False).encode()}
     columns = schema(store.encoder.dimension).with_metadata(facts)
     count = 0
-    with replaced_file(path) as temporary, parquet.ParquetWriter(temporary, columns) as writer:
+    with replace_file(path) as temporary, parquet.ParquetWriter(temporary, columns) as writer:
         for cases in store.read(where):
             writer.write_table(cases.table.replace_schema_metadata(facts))
             count += len(cases)

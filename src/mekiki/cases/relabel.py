@@ -10,12 +10,12 @@ from typing import Any
 
 from mekiki.cases.case import Case, Cases
 from mekiki.cases.remember import ID, embed_notes, kept_before, png
-from mekiki.cases.run_memory import Room
-from mekiki.data.photo import content_of
+from mekiki.cases.run_memory import RunMemory
+from mekiki.data.photo import pixel_hash
 from mekiki.errors import InputError
 from mekiki.storage.atomic import user
-from mekiki.storage.events import add_row, damaged, rows
-from mekiki.storage.lock import locked
+from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.lock import hold_lock
 
 LOG = "labels.jsonl"
 
@@ -37,7 +37,7 @@ class Picked:
     note: str = ""
 
 
-def remember_picked(room: Room, picked: Sequence[Picked]) -> dict[str, int]:
+def remember_picked(run_memory: RunMemory, picked: Sequence[Picked]) -> dict[str, int]:
     """Keep single photographs as cases: `cases`, how many of them are `new`, and how many `unreadable`.
 
     Raises:
@@ -45,17 +45,17 @@ def remember_picked(room: Room, picked: Sequence[Picked]) -> dict[str, int]:
     """
     if not picked:
         raise InputError("nothing is picked; name at least one photograph")
-    store = room.store("images", room.view.encoder)
-    room.keep_settings()
+    store = run_memory.store("images", run_memory.view.encoder)
+    run_memory.keep_settings()
     who, seen_as, cases = user(), {}, {}
     unreadable = 0
     by_path = {one.path: one for one in picked}
-    for seen in room.view.see(list(by_path)):
+    for seen in run_memory.view.extract(list(by_path)):
         if seen.pixels is None or seen.vector is None:
             unreadable += 1
             continue
         one = by_path[seen.path]
-        id_ = content_of(seen.pixels)[:ID]
+        id_ = pixel_hash(seen.pixels)[:ID]
         seen_as[id_] = seen.label
         cases[id_] = Case(
             id_,
@@ -65,17 +65,17 @@ def remember_picked(room: Room, picked: Sequence[Picked]) -> dict[str, int]:
             one.name,
             png(seen.pixels),
             who=who,
-            run=str(room.folder),
-            encoder=room.view.encoder.fingerprint,
+            run=str(run_memory.folder),
+            encoder=run_memory.view.encoder.fingerprint,
         )
     if not cases:
         return {"cases": 0, "new": 0, "unreadable": unreadable}
-    with locked(room.folder, "remembering"):
+    with hold_lock(run_memory.folder, "remembering"):
         kept = kept_before(store, list(cases.values()), seen_as)
         new = store.add(Cases.of(kept))
     noted = [case for case in kept if case.note]
-    if room.settings.text is not None and noted:
-        embed_notes(room, noted)
+    if run_memory.settings.text is not None and noted:
+        embed_notes(run_memory, noted)
     return {"cases": len(kept), "new": new, "unreadable": unreadable}
 
 
@@ -100,7 +100,7 @@ class Change:
     undone: bool = False
 
 
-def relabel(room: Room, ids: Sequence[str], label: str) -> Change:
+def relabel(run_memory: RunMemory, ids: Sequence[str], label: str) -> Change:
     """Call cases something else; the log `labels.jsonl` keeps what each was called.
 
     Raises:
@@ -109,32 +109,32 @@ def relabel(room: Room, ids: Sequence[str], label: str) -> Change:
     if not label.strip():
         raise InputError("the label is empty; say what the cases are")
     named = list(dict.fromkeys(ids))
-    before = {case.id: case.label for case in room.store("images").get(named)}
+    before = {case.id: case.label for case in run_memory.store("images").get(named)}
     missing = [id_ for id_ in named if id_ not in before]
     if missing or not named:
         raise InputError(f"case {missing[0]}: there is none" if missing else "no case is named")
-    _call(room, dict.fromkeys(before, label.strip()))
-    change = Change(len(changes_of(room.folder)) + 1, label.strip(), before, user(), _now())
+    _call(run_memory, dict.fromkeys(before, label.strip()))
+    change = Change(len(changes_of(run_memory.folder)) + 1, label.strip(), before, user(), _now())
     facts: dict[str, Any] = asdict(change)
     del facts["undone"]
-    add_row(room.folder / LOG, facts)
+    append_event(run_memory.folder / LOG, facts)
     return change
 
 
-def undo_relabel(room: Room, number: int) -> Change:
+def undo_relabel(run_memory: RunMemory, number: int) -> Change:
     """Call the cases of a change what they were called before it, those that are still there.
 
     Raises:
         InputError: there is no such change, or it was taken back before.
     """
-    changes = changes_of(room.folder)
+    changes = changes_of(run_memory.folder)
     if not 1 <= number <= len(changes):
         raise InputError(f"change {number}: there is none")
     change = changes[number - 1]
     if change.undone:
         raise InputError(f"change {number}: was taken back before")
-    _call(room, change.before)
-    add_row(room.folder / LOG, {"undo": number, "who": user(), "when": _now()})
+    _call(run_memory, change.before)
+    append_event(run_memory.folder / LOG, {"undo": number, "who": user(), "when": _now()})
     return replace(change, undone=True)
 
 
@@ -157,14 +157,14 @@ def changes_of(folder: Path) -> list[Change]:
     return changes
 
 
-def _call(room: Room, labels: dict[str, str]) -> None:
+def _call(run_memory: RunMemory, labels: dict[str, str]) -> None:
     """Write labels by id into the stores that have these cases."""
     for space in ("images", "notes"):
         try:
-            store = room.store(space)
+            store = run_memory.store(space)
         except InputError:  # nothing is remembered there
             continue
-        with locked(room.folder, "remembering"):
+        with hold_lock(run_memory.folder, "remembering"):
             cases = [replace(case, label=labels[case.id]) for case in store.get(list(labels))]
             if cases:
                 store.add(Cases.of(cases))

@@ -15,15 +15,15 @@ from PIL import Image
 from mekiki.cases.case import Case, Cases
 from mekiki.cases.encoders import TextView
 from mekiki.cases.note_files import Note, matched, read_notes
-from mekiki.cases.run_memory import Room, Settings
+from mekiki.cases.run_memory import RunMemory, Settings
 from mekiki.cases.store import Store
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import content_of, gather_noting
+from mekiki.data.photo import list_photos_with_notes, pixel_hash
 from mekiki.errors import InputError
 from mekiki.report.thumbnails import fitted
 from mekiki.storage.atomic import user
-from mekiki.storage.lock import locked
+from mekiki.storage.lock import hold_lock
 
 BLOCK = 64
 """Cases that become safe together."""
@@ -69,7 +69,7 @@ def remember(
     ]
     if not rows and not places:
         raise InputError("nothing to remember; give photographs, folders of them, or a .csv file of notes")
-    room = Room(folder, settings)
+    run_memory = RunMemory(folder, settings)
     about = [note for note, _ in rows if note.file]
     alone = [note for note, _ in rows if not note.file]
     told: list[str] = []
@@ -77,17 +77,17 @@ def remember(
     unread: list[str] = []
     written: list[Case] = []
     if places:
-        files, told = gather_noting(places)
+        files, told = list_photos_with_notes(places)
         known, lost = matched(
             about, files, [*[place for place in places if place.is_dir()], *{at for _, at in rows}]
         )
         if lost:
             told.append(f"{len(lost)} notes name a photograph that is not there, such as {lost[0].file}")
-        store = room.store("images", room.view.encoder)
-        room.keep_settings()
+        store = run_memory.store("images", run_memory.view.encoder)
+        run_memory.keep_settings()
         judged: dict[str, str] = {}
-        for block in _blocks(_seen(room, files, places, known, unread, judged)):
-            with locked(folder, "remembering"):
+        for block in _blocks(_seen(run_memory, files, places, known, unread, judged)):
+            with hold_lock(folder, "remembering"):
                 kept = kept_before(store, block, judged)
                 counts["new"] += store.add(Cases.of(kept))
             counts["cases"] += len(kept)
@@ -100,9 +100,9 @@ def remember(
     counts["unreadable"] = len(unread)
     if unread:
         told.append(f"{len(unread)} photographs cannot be read, such as {unread[0]}")
-    if room.settings.text is not None:
+    if run_memory.settings.text is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        done = embed_notes(room, written, progress)
+        done = embed_notes(run_memory, written, progress)
         counts["embedded_notes"] = len(written)
         if alone:
             counts["cases"] += len(alone)
@@ -111,11 +111,11 @@ def remember(
         raise InputError(
             "notes without a photograph are found by their text alone, so they need a model for it; give --text-model"
         )
-    return {**counts, "notes": told, "store": room.place}
+    return {**counts, "notes": told, "store": run_memory.place}
 
 
 def _seen(
-    room: Room,
+    run_memory: RunMemory,
     files: Sequence[Path],
     places: Sequence[Path],
     notes: dict[Path, Note],
@@ -124,12 +124,12 @@ def _seen(
 ) -> Iterator[Case]:
     """A case a photograph; what cannot be read goes on a list, and what the judge says into a dictionary by id."""
     who = user()
-    for seen in room.view.see(files):
+    for seen in run_memory.view.extract(files):
         if seen.pixels is None or seen.vector is None:
             unread.append(f"{seen.path} ({seen.problem})")
             continue
         note = notes.get(seen.path, Note("", "", ""))
-        id_ = content_of(seen.pixels)[:ID]
+        id_ = pixel_hash(seen.pixels)[:ID]
         judged[id_] = seen.label
         yield Case(
             id_,
@@ -139,8 +139,8 @@ def _seen(
             str(seen.path),
             png(seen.pixels),
             who=who,
-            run=str(room.folder),
-            encoder=room.view.encoder.fingerprint,
+            run=str(run_memory.folder),
+            encoder=run_memory.view.encoder.fingerprint,
         )
 
 
@@ -171,15 +171,15 @@ def _of_note(note: Note, folder: Path) -> Case:
     return Case(digest, _NOWHERE, note.label, note.note, note.file, who=user(), run=str(folder))
 
 
-def embed_notes(room: Room, cases: Sequence[Case], progress: Progress = silent) -> int:
+def embed_notes(run_memory: RunMemory, cases: Sequence[Case], progress: Progress = silent) -> int:
     """Keep the notes by vectors of their text; how many are new."""
-    store = room.store("notes", room.texts.encoder)
-    room.keep_settings()
+    store = run_memory.store("notes", run_memory.texts.encoder)
+    run_memory.keep_settings()
     new = 0
     for start in range(0, len(cases), BLOCK):
         block = cases[start : start + BLOCK]
-        with locked(room.folder, "remembering notes"):
-            new += add_notes(store, room.texts, block)
+        with hold_lock(run_memory.folder, "remembering notes"):
+            new += add_notes(store, run_memory.texts, block)
         progress("remembering notes", start + len(block), len(cases))
     return new
 

@@ -14,7 +14,7 @@ from fastapi import Path as InPath
 from mekiki.cases.case import Case
 from mekiki.cases.feedback import Judgement
 from mekiki.cases.relabel import Picked, remember_picked
-from mekiki.cases.run_memory import Room
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.search import case_stats, feedback_of, say_in_room, search_room, undo_feedback
 from mekiki.errors import InputError
 from mekiki.judging.routes import Number, png
@@ -80,7 +80,7 @@ def memory_routes(served: Served) -> APIRouter:
     async def case(id: CaseInPath) -> CaseFacts:
         """One case."""
         found = await served.aside.do(_case, served, id)
-        return CaseFacts(**found.told(), picture=bool(found.thumbnail))
+        return CaseFacts(**found.to_dict(), picture=bool(found.thumbnail))
 
     @routes.get("/cases/{id}/picture", response_class=Response)
     async def case_picture(id: CaseInPath) -> Response:
@@ -94,7 +94,7 @@ def memory_routes(served: Served) -> APIRouter:
 
 
 def _stats(folder: Path) -> dict[str, Any]:
-    if not Room(folder).begun:
+    if not RunMemory(folder).begun:
         return {"feedback": {"in_force": 0, "all": 0}}
     return case_stats(folder)
 
@@ -113,7 +113,7 @@ def _asked(served: Served, photo: str | None) -> Iterator[tuple[Path | None, str
 def _search(served: Served, query: Query) -> Found:
     with _asked(served, query.photo) as (path, name):
         told = search_room(
-            served.room(),
+            served.run_memory(),
             path,
             query.text,
             k=query.k,
@@ -131,7 +131,9 @@ def _search(served: Served, query: Query) -> Found:
 
 def _feedback(served: Served, thumbs: Thumbs) -> Said:
     with _asked(served, thumbs.photo) as (path, name), served.lock.held():
-        said = say_in_room(served.room(), path, thumbs.text, good=thumbs.good, bad=thumbs.bad, asked=name)
+        said = say_in_room(
+            served.run_memory(), path, thumbs.text, good=thumbs.good, bad=thumbs.bad, asked=name
+        )
     return _said(said)
 
 
@@ -142,11 +144,11 @@ def _remember(served: Served, remembering: Remembering) -> Remembered:
             raise InputError("label: holds what cannot be printed; give plain words")
     with served.lock.held():
         picked = [Picked(Path(file.path), file.name, one.label, one.note) for file, one in kept]
-        return Remembered(**remember_picked(served.room(), picked))
+        return Remembered(**remember_picked(served.run_memory(), picked))
 
 
 def _case(served: Served, id_: str) -> Case:
-    found: Case | None = next(iter(served.room().store("images").get([id_])), None)
+    found: Case | None = next(iter(served.run_memory().store("images").get([id_])), None)
     if found is None:
         raise NotThereError(f"case {id_}: there is none")
     return found
@@ -154,4 +156,4 @@ def _case(served: Served, id_: str) -> Case:
 
 def _said(judgements: list[Judgement]) -> Said:
     names = Thumb.model_fields
-    return Said(feedback=[Thumb(**{name: each.told()[name] for name in names}) for each in judgements])
+    return Said(feedback=[Thumb(**{name: each.to_dict()[name] for name in names}) for each in judgements])

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mekiki.cases.adapter import Shelf
+from mekiki.cases.adapter import AdapterStore
 from mekiki.cases.case import Encoder
 from mekiki.cases.encoders import TextView, View, view_of
 from mekiki.cases.feedback import FeedbackLog
@@ -16,8 +16,8 @@ from mekiki.cases.memory import Memory
 from mekiki.cases.store import Store, open_store
 from mekiki.cases.where import parse_where
 from mekiki.errors import InputError, not_known
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import Manifest, check_format, read_sealed, write_sealed
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import Manifest, check_format, read_checked_json, write_checked_json
 
 SPACES = ("images", "notes")
 SETTINGS = "memory.json"
@@ -47,7 +47,7 @@ class Settings:
     before: dict[str, Any] | None = None
 
 
-class Room:
+class RunMemory:
     """The memory of a run folder.
 
     Args:
@@ -68,8 +68,8 @@ class Room:
         """Write down how this run remembers, for the commands to come."""
         if _read(self.folder / SETTINGS) != self.settings:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder, "writing how it remembers"):
-                write_sealed(self.folder / SETTINGS, {"format": FORMAT, **vars(self.settings)})
+            with hold_lock(self.folder, "writing how it remembers"):
+                write_checked_json(self.folder / SETTINGS, {"format": FORMAT, **vars(self.settings)})
 
     @property
     def place(self) -> str:
@@ -126,8 +126,8 @@ class Room:
             raise InputError(f"{self.folder}: no such folder; give a run that remembers")
         encoder = self.encoder(space)
         judgements = self.log.in_force(space, encoder.fingerprint)
-        shelf = self.shelf(space, encoder)
-        adapter = shelf.file()
+        adapter_store = self.adapter_store(space, encoder)
+        adapter = adapter_store.file()
         held = self._memories.get(space)
         if held is not None and held[0] == adapter:
             held[1].judgements = judgements
@@ -138,13 +138,13 @@ class Room:
                 f"{store.place}: holds vectors of {store.encoder}, and {self.folder} makes those of {encoder}; "
                 "remember the photographs anew, with another --store"
             )
-        memory = Memory(store, judgements, shelf.current())
+        memory = Memory(store, judgements, adapter_store.current())
         self._memories[space] = (adapter, memory)
         return memory
 
-    def shelf(self, space: str, encoder: Encoder) -> Shelf:
+    def adapter_store(self, space: str, encoder: Encoder) -> AdapterStore:
         """The adapters of a space."""
-        return Shelf(self.folder / ADAPTERS, space, encoder.fingerprint)
+        return AdapterStore(self.folder / ADAPTERS, space, encoder.fingerprint)
 
 
 def resolved(store: Store, ids: Sequence[str]) -> list[str]:
@@ -174,7 +174,7 @@ def resolved(store: Store, ids: Sequence[str]) -> list[str]:
 def _read(path: Path) -> Settings:
     if not path.is_file():
         return Settings()
-    facts = read_sealed(path)
+    facts = read_checked_json(path)
     if "format" in facts:
         check_format(path, facts.pop("format"), FORMAT)
     try:

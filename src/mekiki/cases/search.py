@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from mekiki.cases.encoders import JudgeView
 from mekiki.cases.feedback import FeedbackLog, Judgement
-from mekiki.cases.memory import Memory, Recalled, steered
+from mekiki.cases.memory import Memory, SearchResult, steered
 from mekiki.cases.parquet import encoder_of, export_cases, import_cases
 from mekiki.cases.remember import ID
-from mekiki.cases.run_memory import SPACES, Room, Settings, resolved
+from mekiki.cases.run_memory import SPACES, RunMemory, Settings, resolved
 from mekiki.cases.store import open_store, stats
 from mekiki.cases.where import parse_where
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import content_of
+from mekiki.data.photo import pixel_hash
 from mekiki.errors import InputError
 from mekiki.judging.inspector import Verdict
-from mekiki.storage.lock import locked
+from mekiki.storage.lock import hold_lock
 
 Floats = NDArray[np.float32]
 
@@ -56,11 +56,11 @@ def search(
     Raises:
         InputError: no query, or two; or the store is of another encoder.
     """
-    return search_room(Room(folder, settings), image, text, k=k, where=where, like=like, unlike=unlike)
+    return search_room(RunMemory(folder, settings), image, text, k=k, where=where, like=like, unlike=unlike)
 
 
 def search_room(
-    room: Room,
+    run_memory: RunMemory,
     image: Path | None = None,
     text: str | None = None,
     *,
@@ -72,8 +72,8 @@ def search_room(
     """The same in a room that is open."""
     space = "images" if text is None else "notes"
     condition = None if where is None else parse_where(where)
-    memory = room.memory(space)
-    query, own = (None, "") if image is None and text is None and like else _query(room, image, text)
+    memory = run_memory.memory(space)
+    query, own = (None, "") if image is None and text is None and like else _query(run_memory, image, text)
     steering = [resolved(memory.store, ids) for ids in (like, unlike)]
     if query is None or like or unlike:
         towards, away = (memory.store.get(ids).vectors for ids in steering)
@@ -88,10 +88,10 @@ def search_room(
     }
 
 
-def rows_of(recalled: Recalled) -> list[dict[str, Any]]:
+def rows_of(recalled: SearchResult) -> list[dict[str, Any]]:
     """What was found, for JSON."""
     return [
-        {"rank": rank + 1, **case.told(), "distance": float(apart), "shift": float(shift)}
+        {"rank": rank + 1, **case.to_dict(), "distance": float(apart), "shift": float(shift)}
         for rank, (case, apart, shift) in enumerate(
             zip(recalled.cases, recalled.distances, recalled.shifts, strict=True)
         )
@@ -120,11 +120,11 @@ def give_feedback(
     Raises:
         InputError: no query, no such case, or no judgement.
     """
-    return say_in_room(Room(folder, settings), image, text, good=good, bad=bad)
+    return say_in_room(RunMemory(folder, settings), image, text, good=good, bad=bad)
 
 
 def say_in_room(
-    room: Room,
+    run_memory: RunMemory,
     image: Path | None = None,
     text: str | None = None,
     *,
@@ -134,11 +134,11 @@ def say_in_room(
 ) -> list[Judgement]:
     """The same in a room that is open; `asked` is what the query is called in the log."""
     space = "images" if text is None else "notes"
-    memory = room.memory(space)
-    query, _ = _query(room, image, text)
+    memory = run_memory.memory(space)
+    query, _ = _query(run_memory, image, text)
     named = [resolved(memory.store, ids) for ids in (good, bad)]
     asked = asked or (str(image) if image is not None else text or "")
-    return room.log.add(memory.store, space, query, *named, asked=asked)
+    return run_memory.log.add(memory.store, space, query, *named, asked=asked)
 
 
 def feedback_of(folder: Path) -> list[Judgement]:
@@ -161,17 +161,17 @@ def case_stats(folder: Path, settings: Settings | None = None) -> dict[str, Any]
     Raises:
         InputError: there is none.
     """
-    room = Room(folder, settings)
+    run_memory = RunMemory(folder, settings)
     told: dict[str, Any] = {}
     problem: InputError | None = None
     for space in SPACES:
         try:
-            told[space] = stats(room.store(space))
+            told[space] = stats(run_memory.store(space))
         except InputError as error:
             problem = problem or error
     if not told and problem is not None:
         raise problem
-    said = room.log.judgements()
+    said = run_memory.log.judgements()
     told["feedback"] = {"in_force": sum(not each.undone for each in said), "all": len(said)}
     return told
 
@@ -186,7 +186,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Write the cases of a run to a Parquet file: `cases` and `output`."""
     condition = None if where is None else parse_where(where)
-    store = Room(folder, settings).store(space)
+    store = RunMemory(folder, settings).store(space)
     return {"cases": export_cases(store, output, condition), "output": str(output)}
 
 
@@ -194,13 +194,13 @@ def import_run(
     folder: Path, path: Path, *, space: str = "images", settings: Settings | None = None
 ) -> dict[str, Any]:
     """Add the cases of a Parquet file to those of a run: `cases`, how many of them are `new`, and the `store`."""
-    room = Room(folder, settings)
+    run_memory = RunMemory(folder, settings)
     encoder = encoder_of(path)
     folder.mkdir(parents=True, exist_ok=True)
-    store = open_store(room.place, space, encoder)
-    with locked(folder, "remembering"):
+    store = open_store(run_memory.place, space, encoder)
+    with hold_lock(folder, "remembering"):
         count, new = import_cases(store, path)
-        room.keep_settings()
+        run_memory.keep_settings()
     return {"cases": count, "new": new, "store": store.place}
 
 
@@ -219,17 +219,17 @@ def forget(
     """
     if bool(ids) == (where is not None):
         raise InputError("say which cases to forget: ids, or --where")
-    store = Room(folder, settings).store(space)
+    store = RunMemory(folder, settings).store(space)
     if where is None:
         meant = resolved(store, ids)
     else:
         condition = parse_where(where)
         meant = [id_ for part in store.read(condition, whole=False) for id_ in part.ids]
-    with locked(folder, "forgetting"):
+    with hold_lock(folder, "forgetting"):
         return {"forgotten": store.forget(meant)}
 
 
-class Recollection:
+class SimilarCases:
     """Past cases to show beside a judgement.
 
     Args:
@@ -241,11 +241,11 @@ class Recollection:
     """
 
     def __init__(self, folder: Path, k: int) -> None:
-        room = Room(folder)
-        self._memory: Memory = room.memory("images")
-        if not isinstance(room.view, JudgeView):
+        run_memory = RunMemory(folder)
+        self._memory: Memory = run_memory.memory("images")
+        if not isinstance(run_memory.view, JudgeView):
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
-        self._view, self._k = room.view, k
+        self._view, self._k = run_memory.view, k
 
     def of(self, verdict: Verdict) -> list[dict[str, Any]]:
         """The nearest past cases of a photograph that was judged, as in `search`; none if it could not be read."""
@@ -256,26 +256,26 @@ class Recollection:
 
 def nearest(memory: Memory, vector: Floats, pixels: Pixels, k: int) -> list[dict[str, Any]]:
     """The past cases nearest to a photograph that was looked at, itself left out, as in `search`."""
-    return rows_of(memory.search(vector, k, without=[content_of(pixels)[:ID]]))
+    return rows_of(memory.search(vector, k, without=[pixel_hash(pixels)[:ID]]))
 
 
 def _log(folder: Path) -> FeedbackLog:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run that remembers")
-    return Room(folder).log
+    return RunMemory(folder).log
 
 
-def _query(room: Room, image: Path | None, text: str | None) -> tuple[Floats, str]:
+def _query(run_memory: RunMemory, image: Path | None, text: str | None) -> tuple[Floats, str]:
     """The vector of what is searched for, and the id of the photograph itself."""
     if (image is None) == (text is None):
         raise InputError("give one query: a photograph, or --text")
     if text is not None:
         if not text.strip():
             raise InputError("--text is empty; say what notes should say")
-        return room.texts.embed([text])[0], ""
+        return run_memory.texts.embed([text])[0], ""
     if image is None or not image.is_file():
         raise InputError(f"{image}: no such photograph; for words give --text")
-    seen = next(room.view.see([image]))
+    seen = next(run_memory.view.extract([image]))
     if seen.pixels is None or seen.vector is None:
         raise InputError(f"{image}: {seen.problem}")
-    return seen.vector, content_of(seen.pixels)[:ID]
+    return seen.vector, pixel_hash(seen.pixels)[:ID]

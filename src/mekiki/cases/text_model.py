@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from mekiki.cases.adapter import Adapter, dealt_queries, right, state_of
 from mekiki.cases.encoders import TextView
 from mekiki.cases.remember import BLOCK, add_notes
-from mekiki.cases.run_memory import Room, Settings
+from mekiki.cases.run_memory import RunMemory, Settings
 from mekiki.cases.store import Store
 from mekiki.cases.train_adapter import read_rows
 from mekiki.cases.triplets import SIDES, Triplets
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import sealed_folder
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import replace_folder_with_manifest
 
 MODELS = "text-models"
 
@@ -102,18 +102,18 @@ def tune(
         InputError: there is too little to learn from, or no text model.
     """
     tuning = tuning or Tuning()
-    room = Room(folder, settings)
-    memory = room.memory("notes")
-    given = _said(room, memory.store) if triplets is None else _of_csv(memory.store, triplets)
+    run_memory = RunMemory(folder, settings)
+    memory = run_memory.memory("notes")
+    given = _said(run_memory, memory.store) if triplets is None else _of_csv(memory.store, triplets)
     teach, stop, judge = dealt_queries([each[0] for each in given], tuning.held_out, tuning.seed)
-    adapter = room.shelf("notes", memory.store.encoder).current()
+    adapter = run_memory.adapter_store("notes", memory.store.encoder).current()
     held = _some(given, judge)
-    before = right_by(room.texts, held, adapter)
-    with locked(folder / MODELS, "tuning its text model", patience=0, role="training"):
+    before = right_by(run_memory.texts, held, adapter)
+    with hold_lock(folder / MODELS, "tuning its text model", patience=0, role="training"):
         number = 1 + max((int(each.name) for each in (folder / MODELS).glob("[0-9]*")), default=0)
         named = f"{MODELS}/{number:04}"
-        with sealed_folder(folder / named) as new:
-            tuned(room.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
+        with replace_folder_with_manifest(folder / named) as new:
+            tuned(run_memory.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
             view = TextView(str(new), tuning.dimensions)
             after = right_by(view, held, None)
             nested = {size: right_by(TextView(str(new), size), held, None) for size in tuning.nested}
@@ -128,7 +128,7 @@ def tune(
         "model": None,
     }
     if after > before:
-        told["notes"] = _put_in_force(room, memory.store, view, named, number, progress)
+        told["notes"] = _put_in_force(run_memory, memory.store, view, named, number, progress)
         told["model"] = str(folder / named)
     else:
         shutil.rmtree(folder / named)
@@ -141,12 +141,12 @@ def untune(folder: Path, settings: Settings | None = None) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
-    room = Room(folder, settings)
-    if room.settings.before is None:
+    run_memory = RunMemory(folder, settings)
+    if run_memory.settings.before is None:
         raise InputError(f"{folder}: its text model was not tuned here, so there is nothing to take back")
-    gone = str(room.settings.text)
-    room.settings = Settings(**room.settings.before)
-    room.keep_settings()
+    gone = str(run_memory.settings.text)
+    run_memory.settings = Settings(**run_memory.settings.before)
+    run_memory.keep_settings()
     return {"taken_back": str(folder / gone)}
 
 
@@ -229,16 +229,18 @@ def right_by(view: TextView, triplets: Sequence[Texts], adapter: Adapter | None)
     return right(adapter, Triplets(*(view.embed(list(column)) for column in zip(*triplets, strict=True))))
 
 
-def _put_in_force(room: Room, old: Store, view: TextView, named: str, number: int, progress: Progress) -> int:
+def _put_in_force(
+    run_memory: RunMemory, old: Store, view: TextView, named: str, number: int, progress: Progress
+) -> int:
     """Embed all notes anew, say anew what people said, and then let the settings name the new model."""
     renewed = replace(
-        room.settings,
+        run_memory.settings,
         text=named,
         dimensions=view.dimensions,
         generation=number,
-        before=vars(room.settings),
+        before=vars(run_memory.settings),
     )
-    store = Room(room.folder, renewed).store("notes", view.encoder)
+    store = RunMemory(run_memory.folder, renewed).store("notes", view.encoder)
     total, done = old.count(), 0
     for cases in old.read():
         rows = list(cases)
@@ -247,16 +249,16 @@ def _put_in_force(room: Room, old: Store, view: TextView, named: str, number: in
             add_notes(store, view, block)
             done += len(block)
             progress("embedding notes anew", done, total)
-    _say_anew(room, old, store, view)
-    room.settings = renewed
-    room.keep_settings()
+    _say_anew(run_memory, old, store, view)
+    run_memory.settings = renewed
+    run_memory.keep_settings()
     return done
 
 
-def _say_anew(room: Room, old: Store, new: Store, view: TextView) -> None:
+def _say_anew(run_memory: RunMemory, old: Store, new: Store, view: TextView) -> None:
     """Judgements hold for one encoder; those in force are written down for the new one, where their query is known."""
     goes: dict[int, list[Any]] = {}
-    for each in room.log.in_force("notes", old.encoder.fingerprint):
+    for each in run_memory.log.in_force("notes", old.encoder.fingerprint):
         if each.asked:
             goes.setdefault(each.go, []).append(each)
     for said in goes.values():
@@ -266,12 +268,12 @@ def _say_anew(room: Room, old: Store, new: Store, view: TextView) -> None:
         good, bad = [id_ for id_ in good if id_ in there], [id_ for id_ in bad if id_ in there]
         if good or bad:
             (query,) = view.embed([said[0].asked])
-            room.log.add(new, "notes", query, good, bad, asked=said[0].asked, who=said[0].who)
+            run_memory.log.add(new, "notes", query, good, bad, asked=said[0].asked, who=said[0].who)
 
 
-def _said(room: Room, store: Store) -> list[Texts]:
+def _said(run_memory: RunMemory, store: Store) -> list[Texts]:
     """Of each query in words, every note judged good with every note judged bad."""
-    judged = [each for each in room.log.in_force("notes", store.encoder.fingerprint) if each.asked]
+    judged = [each for each in run_memory.log.in_force("notes", store.encoder.fingerprint) if each.asked]
     notes = {case.id: case.note for case in store.get(sorted({each.case for each in judged}))}
     sides: dict[str, tuple[list[str], list[str]]] = {}
     for each in judged:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mekiki.cases.adapter import Schooling, train_adapter
 from mekiki.cases.case import Cases
-from mekiki.cases.run_memory import SPACES, Room, Settings, resolved
+from mekiki.cases.run_memory import SPACES, RunMemory, Settings, resolved
 from mekiki.cases.triplets import SIDES, Triplets, read_triplets, triplets_of
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
@@ -43,13 +43,13 @@ def train(
     Raises:
         InputError: there is too little to learn from, or the file cannot be read.
     """
-    room = Room(folder, settings)
-    memory = room.memory(space)
+    run_memory = RunMemory(folder, settings)
+    memory = run_memory.memory(space)
     store = memory.store
     if triplets is None:
         given = triplets_of(memory.judgements)
     elif triplets.suffix.lower() == ".csv":
-        given = _of_csv(room, space, triplets)
+        given = _of_csv(run_memory, space, triplets)
     else:
         given = read_triplets(triplets)
     if given.anchors.shape[1] != store.encoder.dimension:
@@ -59,16 +59,16 @@ def train(
         )
     parts = list(store.read(whole=False))
     cases = Cases.joined(parts) if parts else Cases.none(store.encoder.dimension)
-    shelf = room.shelf(space, store.encoder)
+    adapter_store = run_memory.adapter_store(space, store.encoder)
     adapter, lesson = train_adapter(
         given,
         np.array(cases.vectors) if len(cases) else None,
         cases.texts("label") if len(cases) else None,
-        old=shelf.current(),
+        old=adapter_store.current(),
         schooling=schooling,
         progress=progress,
     )
-    file = str(shelf.put(adapter, lesson)) if lesson.better else None
+    file = str(adapter_store.put(adapter, lesson)) if lesson.better else None
     return {**vars(lesson), "replaced": lesson.better, "space": space, "file": file}
 
 
@@ -78,13 +78,13 @@ def untrain(folder: Path, *, space: str = "images", settings: Settings | None = 
     Raises:
         InputError: there is none.
     """
-    room = Room(folder, settings)
-    return {"taken_back": str(room.shelf(space, room.store(space).encoder).revert())}
+    run_memory = RunMemory(folder, settings)
+    return {"taken_back": str(run_memory.adapter_store(space, run_memory.store(space).encoder).revert())}
 
 
 def spaces_judged(folder: Path) -> list[str]:
     """The spaces that feedback in force speaks of."""
-    said = {each.space for each in Room(folder).log.judgements() if not each.undone}
+    said = {each.space for each in RunMemory(folder).log.judgements() if not each.undone}
     return [space for space in SPACES if space in said]
 
 
@@ -106,12 +106,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return [{side: row[side].strip() for side in SIDES} for row in rows]
 
 
-def _of_csv(room: Room, space: str, path: Path) -> Triplets:
+def _of_csv(run_memory: RunMemory, space: str, path: Path) -> Triplets:
     rows = read_rows(path)
     named = sorted({name for row in rows for name in row.values()})
-    store = room.store(space)
+    store = run_memory.store(space)
     if space == "notes" and len(store.get(named)) < len(named):  # they are texts
-        vectors = dict(zip(named, room.texts.embed(named), strict=True))
+        vectors = dict(zip(named, run_memory.texts.embed(named), strict=True))
     else:
         ids = resolved(store, named)
         place = {case.id: case.vector for case in store.get(ids)}

@@ -22,8 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.phrases import listed, several
-from mekiki.errors import DataWarning, InputError
+from mekiki.errors import DataWarning, InputError, count_noun, name_some
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
@@ -216,7 +215,7 @@ class Findings:
         if not some:
             bad = self.unreadable + self.too_large
             raise InputError(
-                f"none of {several(len(bad), 'file')} can be read: {listed(bad)}; check the copy"
+                f"none of {count_noun(len(bad), 'file')} can be read: {name_some(bad)}; check the copy"
             )
         every = [*notes, *self.notes(size)]
         for note in every:
@@ -228,25 +227,26 @@ class Findings:
         lines = []
         if self.unreadable:
             lines.append(
-                f"{several(len(self.unreadable), 'file')} skipped, unreadable or cut short: {listed(self.unreadable)}"
+                f"{count_noun(len(self.unreadable), 'file')} skipped, unreadable or cut short: "
+                f"{name_some(self.unreadable)}"
             )
         if self.too_large:
             lines.append(
-                f"{several(len(self.too_large), 'file')} skipped, more than {LARGEST_IMAGE // 10**6} megapixels: "
-                f"{listed(self.too_large)}"
+                f"{count_noun(len(self.too_large), 'file')} skipped, more than {LARGEST_IMAGE // 10**6} megapixels: "
+                f"{name_some(self.too_large)}"
             )
         if self.enlarged:
             lines.append(
-                f"{several(len(self.enlarged), 'image')} enlarged to {_pixels(size)} px, which adds no detail: "
-                f"{listed(self.enlarged)}"
+                f"{count_noun(len(self.enlarged), 'image')} enlarged to {_pixels(size)} px, which adds no detail: "
+                f"{name_some(self.enlarged)}"
             )
         if self.deep and self.highest <= TWELVE_BITS:
             lines.append(
-                f"{several(len(self.deep), '16-bit image')} hold no value above {self.highest} of 65,535 (a 12-bit "
-                f"camera?) and will be dark; scale them first: {listed(self.deep)}"
+                f"{count_noun(len(self.deep), '16-bit image')} hold no value above {self.highest} of 65,535 (a 12-bit "
+                f"camera?) and will be dark; scale them first: {name_some(self.deep)}"
             )
         lines.extend(
-            f"{several(len(names), 'float image')} taken to run over {span}: {listed(names)}"
+            f"{count_noun(len(names), 'float image')} taken to run over {span}: {name_some(names)}"
             for names, span in ((self.unit_floats, "0..1"), (self.byte_floats, "0..255"))
             if names
         )

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mekiki.data.decoding import IMAGE_ENDINGS
 from mekiki.data.image_set import Indices, Labels
-from mekiki.data.phrases import listed, several
-from mekiki.errors import InputError
+from mekiki.errors import InputError, count_noun, name_some
 
 TRAIN_SIDE = "train"
 TEST_SIDES = ("test", "val", "valid")
@@ -93,8 +92,8 @@ def read_layout(root: Path) -> Layout:
             sides.append(folders.pop(test_side))
         masks_folder = folders.pop(MASKS, None) if test_side is not None else None
         if folders:
-            unused = listed([folder.name for folder in folders.values()])
-            notes.append(f"{several(len(folders), 'folder')} beside train and test not used: {unused}")
+            unused = name_some([folder.name for folder in folders.values()])
+            notes.append(f"{count_noun(len(folders), 'folder')} beside train and test not used: {unused}")
     else:
         sides, masks_folder = [root], None
 
@@ -160,12 +159,14 @@ def _classes_of(side: Path, root: Path, notes: list[str]) -> dict[str, list[Path
             (loose if entry.suffix.lower() in IMAGE_ENDINGS else strangers).append(name)
     if strangers:
         notes.append(
-            f"{several(len(strangers), 'file is', 'files are')} no image, by the name: {listed(strangers)}"
+            f"{count_noun(len(strangers), 'file is', 'files are')} no image, by the name: {name_some(strangers)}"
         )
     if loose:
-        notes.append(f"{several(len(loose), 'image')} beside the class folders left out: {listed(loose)}")
+        notes.append(
+            f"{count_noun(len(loose), 'image')} beside the class folders left out: {name_some(loose)}"
+        )
     if empty:
-        notes.append(f"{several(len(empty), 'class folder')} without images left out: {listed(empty)}")
+        notes.append(f"{count_noun(len(empty), 'class folder')} without images left out: {name_some(empty)}")
     return classes
 
 
@@ -204,7 +205,5 @@ def _mask_of(file: Path, test_side: Path, masks: Path) -> Path | None:
 def _what_is_missing(root: Path) -> str:
     images, _ = image_files(root)
     if images:
-        return (
-            f"{several(len(images), 'image')} but no class folder; put the images of each class into a folder"
-        )
+        return f"{count_noun(len(images), 'image')} but no class folder; put the images of each class into a folder"
     return "holds no png, jpg, bmp, tif or webp image; give a folder with a sub-folder of images per class"

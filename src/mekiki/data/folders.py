@@ -12,10 +12,9 @@ from mekiki.console import Progress, silent
 from mekiki.data.decoding import Findings, choose_size, decode_blocks, decode_mask, read_headers
 from mekiki.data.folder_layout import Layout, read_layout
 from mekiki.data.image_set import ImageSet, Pixels, content_hashes
-from mekiki.data.phrases import listed, several
 from mekiki.data.pixel_cache import pool_for, read_split, store_key, write_split
 from mekiki.data.splits import Division, ImageSplit, SplitPolicy, divide
-from mekiki.errors import InputError
+from mekiki.errors import InputError, count_noun, name_some
 
 
 def load_folder(
@@ -149,7 +148,9 @@ def _masks(layout: Layout, size: tuple[int, int], notes: list[str]) -> NDArray[n
         ):
             without.append(name)
     if without:
-        notes.append(f"{several(len(without), 'test image')} without a readable mask: {listed(without)}")
+        notes.append(
+            f"{count_noun(len(without), 'test image')} without a readable mask: {name_some(without)}"
+        )
     return masks
 
 
@@ -169,7 +170,7 @@ def _check_readable(root: Path, files: int, readable: int, findings: Findings) -
     if 2 * readable < files:
         bad = findings.unreadable + findings.too_large
         raise InputError(
-            f"{root}: {len(bad):,} of {several(files, 'file')} cannot be read ({listed(bad)}); check the copy"
+            f"{root}: {len(bad):,} of {count_noun(files, 'file')} cannot be read ({name_some(bad)}); check the copy"
         )
 
 

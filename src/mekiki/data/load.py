@@ -19,11 +19,10 @@ from mekiki.data.decoding import choose_size, decode, has_colour, resized
 from mekiki.data.folders import load_folder
 from mekiki.data.idx import SOURCES, fetch_idx, find, load_idx
 from mekiki.data.image_set import ImageSet, Pixels
-from mekiki.data.phrases import several
 from mekiki.data.splits import ImageSplit, SplitPolicy, split_pool
 from mekiki.data.streaming import ImageStream, iter_images, read_images
 from mekiki.data.surfaces import CLASSES, DEFAULT_PER_CLASS, generate_surfaces
-from mekiki.errors import DataWarning, InputError, nearest
+from mekiki.errors import DataWarning, InputError, count_noun, nearest
 
 __all__ = [
     "NAMES",
@@ -263,7 +262,7 @@ def _load_pool(
 def _load_arrays(spec: Sequence[Any]) -> Loaded:
     if len(spec) != 2:
         raise InputError(
-            f"arrays: got {several(len(spec), 'part')}; give (images, labels), or that for train and test"
+            f"arrays: got {count_noun(len(spec), 'part')}; give (images, labels), or that for train and test"
         )
     nested = all(isinstance(side, tuple | list) and len(side) == 2 and np.ndim(side[0]) >= 3 for side in spec)
     sides = [(side[0], side[1]) for side in spec] if nested else [(spec[0], spec[1])]

@@ -22,7 +22,7 @@ _AHEAD = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Photograph:
+class Photo:
     """One file, read or not.
 
     Attributes:
@@ -44,7 +44,7 @@ class Photograph:
     @property
     def content(self) -> str:
         """A hash of the pixels as the judge sees them, by which the same photograph is known again."""
-        return content_of(self.pixels) if self.pixels is not None else ""
+        return pixel_hash(self.pixels) if self.pixels is not None else ""
 
 
 SIZE_ROOM = 1.25
@@ -62,7 +62,7 @@ class Conditions:
 
     Example:
         >>> conditions = Conditions((300, 320), (400, 400), False)
-        >>> conditions.remark(Photograph(Path("a.png"), np.zeros((3, 4), np.uint8), size=(1200, 1600)))
+        >>> conditions.remark(Photo(Path("a.png"), np.zeros((3, 4), np.uint8), size=(1200, 1600)))
         'all pixels are equal; 1200×1600 pixels, where those calibrated on have 300…320×400'
     """
 
@@ -71,7 +71,7 @@ class Conditions:
     coloured: bool
 
     @classmethod
-    def of(cls, photographs: Sequence[Photograph]) -> Conditions:
+    def of(cls, photographs: Sequence[Photo]) -> Conditions:
         """Those of photographs that could be read."""
         heights, widths = zip(*(one.size for one in photographs), strict=True)
         return cls(
@@ -80,7 +80,7 @@ class Conditions:
             any(one.coloured for one in photographs),
         )
 
-    def remark(self, one: Photograph) -> str:
+    def remark(self, one: Photo) -> str:
         """What sets a photograph apart before any judge has seen it; empty for nothing."""
         said = []
         if one.pixels is not None and one.pixels.min() == one.pixels.max():
@@ -102,23 +102,23 @@ def _span(ends: tuple[int, int]) -> str:
     return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]}…{ends[1]}"
 
 
-def content_of(pixels: Pixels) -> str:
+def pixel_hash(pixels: Pixels) -> str:
     """Hash of pixels and shape, 32 hexadecimal digits."""
     digest = hashlib.sha256(str(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()[:32]
 
 
-def gather(places: Sequence[Path]) -> list[Path]:
+def list_photos(places: Sequence[Path]) -> list[Path]:
     """All image files at these places, folders searched to the bottom; each file once, in order.
 
     Raises:
         InputError: a place does not exist, or there is no image file at all.
     """
-    return gather_noting(places)[0]
+    return list_photos_with_notes(places)[0]
 
 
-def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def list_photos_with_notes(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The same, and a note where files in the folders are no photographs by their endings."""
     files: dict[Path, Path] = {}
     others = 0
@@ -149,9 +149,9 @@ def gather_noting(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(files.values()), notes
 
 
-def photographs(
+def iter_photos(
     paths: Sequence[Path], frame: Callable[[int, int], tuple[int, int]], channels: int
-) -> Iterator[list[Photograph]]:
+) -> Iterator[list[Photo]]:
     """Read files in blocks, a few ahead of the caller; never raises for a file that cannot be read.
 
     Args:
@@ -163,15 +163,15 @@ def photographs(
         `BLOCK` photographs at a time, in order.
     """
 
-    def read(path: Path) -> Photograph:
+    def read(path: Path) -> Photo:
         try:
             header = read_header(path)
             decoded = decode(path, frame(header.height, header.width), channels)
         except InputError as error:
             said = str(error)
-            return Photograph(path, None, said.removeprefix(f"{path}: "))
+            return Photo(path, None, said.removeprefix(f"{path}: "))
         highest = decoded.highest_of_16_bit or 0
-        return Photograph(
+        return Photo(
             path,
             decoded.pixels,
             size=(header.height, header.width),

@@ -16,7 +16,7 @@ from mekiki.data.decoding import rows_per_block
 from mekiki.data.image_set import ImageSet, Indices
 from mekiki.data.splits import Division, ImageSplit
 from mekiki.errors import InputError
-from mekiki.storage.atomic import cache_folder, replaced_file, write_text
+from mekiki.storage.atomic import cache_folder, replace_file, write_text
 
 MEMORY_BUDGET = 512 * 2**20
 """Bytes of decoded pixels that may stay in memory; more go to memory maps."""
@@ -113,7 +113,7 @@ def _folder() -> Path:
 
 def _write_rows(path: Path, pixels: NDArray[np.generic], rows: Indices, *, grey: bool) -> None:
     shape = (len(rows), *pixels.shape[1 : 3 if grey else None])
-    with replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", pixels.dtype, shape)
         batch = rows_per_block(pixels.shape[1:])
         for start in range(0, len(rows), batch):

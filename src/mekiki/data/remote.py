@@ -13,8 +13,7 @@ from typing import Any
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import IMAGE_ENDINGS, Findings, decode_blocks
 from mekiki.data.image_set import Pixels
-from mekiki.data.phrases import several
-from mekiki.errors import InputError, first_line
+from mekiki.errors import InputError, count_noun, first_line
 from mekiki.extras import require
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -93,7 +92,7 @@ class RemoteStream:
         self, url: str, *, size: tuple[int, int], channels: int, batch: int, progress: Progress = silent
     ) -> None:
         self.urls, others = list_images(url)
-        self.notes = [f"{several(others, 'file is', 'files are')} no image, by the name"] if others else []
+        self.notes = [f"{count_noun(others, 'file is', 'files are')} no image, by the name"] if others else []
         self._size, self._channels, self._batch, self._progress = size, channels, batch, progress
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.report_phrases import ENGLISH, LANGUAGES, Words
 from mekiki.data.surfaces import CLASSES, DEFAULT_SIDE, generate_surfaces
 from mekiki.errors import InputError, not_known
-from mekiki.storage.atomic import replaced_folder
+from mekiki.storage.atomic import replace_folder
 
 COLUMNS = ("file", "language", "text", "defect", "place", "severity", "cause", "repair")
 """Of the table of reports; `file` is relative to the folder of the table."""
@@ -272,8 +272,8 @@ def write_reports(
     assert surfaces.masks is not None
     rows: list[tuple[str, ...]] = []
     with ExitStack() as folders:
-        new = folders.enter_context(replaced_folder(folder))
-        marked = None if masks is None else folders.enter_context(replaced_folder(masks))
+        new = folders.enter_context(replace_folder(folder))
+        marked = None if masks is None else folders.enter_context(replace_folder(masks))
         for name in CLASSES:
             for made in (new, marked):
                 if made is not None:

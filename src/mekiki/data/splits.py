@@ -17,8 +17,7 @@ from mekiki.data.image_set import (
     content_hashes,
     stratified_split,
 )
-from mekiki.data.phrases import listed, several
-from mekiki.errors import InputError
+from mekiki.errors import InputError, count_noun, name_some
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +164,8 @@ def divide(
     lonely = np.flatnonzero(counts == 1)
     if len(lonely):
         notes.append(
-            f"{several(len(lonely), 'class', 'classes')} with one image to learn from left out of training, since "
-            f"no pair can be made of it: {listed([class_names[c] for c in lonely])}"
+            f"{count_noun(len(lonely), 'class', 'classes')} with one image to learn from left out of training, since "
+            f"no pair can be made of it: {name_some([class_names[c] for c in lonely])}"
         )
         train = train[~np.isin(labels[train], lonely)]
     if policy.per_class is not None:
@@ -176,8 +175,8 @@ def divide(
     unseen = np.setdiff1d(labels[test], labels[train])
     if len(unseen) and len(train):
         notes.append(
-            f"{several(len(unseen), 'test class is', 'test classes are')} absent from training: "
-            f"{listed([class_names[c] for c in unseen])}"
+            f"{count_noun(len(unseen), 'test class is', 'test classes are')} absent from training: "
+            f"{name_some([class_names[c] for c in unseen])}"
         )
     left = np.unique(np.concatenate([labels[train], labels[test]]))
     renumbered = np.full(len(class_names), -1, np.int64)
@@ -200,22 +199,22 @@ def _own_split(
     if len(first) < len(contents):
         copies = np.setdiff1d(np.arange(len(contents)), first)
         notes.append(
-            f"{several(len(copies), 'image is a copy', 'images are copies')} of another, kept on the same side: "
-            f"{listed([names[i] for i in copies])}"
+            f"{count_noun(len(copies), 'image is a copy', 'images are copies')} of another, kept on the same side: "
+            f"{name_some([names[i] for i in copies])}"
         )
     counts = np.bincount(labels, minlength=len(class_names))
     tested = np.bincount(labels[test], minlength=len(class_names))
     pairs = np.flatnonzero(counts == 2)
     if len(pairs):
         notes.append(
-            f"{several(len(pairs), 'class', 'classes')} with two images stay in training, nothing to test: "
-            f"{listed([class_names[c] for c in pairs])}"
+            f"{count_noun(len(pairs), 'class', 'classes')} with two images stay in training, nothing to test: "
+            f"{name_some([class_names[c] for c in pairs])}"
         )
     alike = np.flatnonzero((counts > 2) & (tested == 0))
     if len(alike):
         notes.append(
-            f"{several(len(alike), 'class has', 'classes have')} no test image, because the images are copies of "
-            f"each other: {listed([class_names[c] for c in alike])}"
+            f"{count_noun(len(alike), 'class has', 'classes have')} no test image, because the images are copies of "
+            f"each other: {name_some([class_names[c] for c in alike])}"
         )
     return train, test
 
@@ -227,8 +226,8 @@ def _given_split(
     shared = np.isin(contents[train], contents[test])
     if shared.any():
         notes.append(
-            f"{several(int(shared.sum()), 'train image is', 'train images are')} also in the test set and left out "
-            f"of training: {listed([names[i] for i in train[shared]])}"
+            f"{count_noun(int(shared.sum()), 'train image is', 'train images are')} also in the test set and left out "
+            f"of training: {name_some([names[i] for i in train[shared]])}"
         )
     return train[~shared], test
 
@@ -240,7 +239,8 @@ def _conflicts(labels: Labels, contents: NDArray[np.uint64], names: Sequence[str
         return []
     pairs = [f"{names[int(first[inverse[i]])]} = {names[int(i)]}" for i in odd]
     return [
-        f"{several(len(odd), 'image has', 'images have')} the same content as one of another class: {listed(pairs)}"
+        f"{count_noun(len(odd), 'image has', 'images have')} the same content as one of another class: "
+        f"{name_some(pairs)}"
     ]
 
 

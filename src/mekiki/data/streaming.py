@@ -11,8 +11,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.decoding import Findings, decode_blocks
 from mekiki.data.folder_layout import image_files
 from mekiki.data.image_set import Pixels
-from mekiki.data.phrases import listed, several
-from mekiki.errors import InputError
+from mekiki.errors import InputError, count_noun, name_some
 
 Places = str | Path | Iterable[str | Path]
 """One file or folder, or several of them."""
@@ -129,5 +128,5 @@ def _collect(places: Places) -> tuple[list[Path], list[str]]:
     if not strangers:
         return files, []
     return files, [
-        f"{several(len(strangers), 'file is', 'files are')} no image, by the name: {listed(strangers)}"
+        f"{count_noun(len(strangers), 'file is', 'files are')} no image, by the name: {name_some(strangers)}"
     ]

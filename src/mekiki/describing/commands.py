@@ -114,14 +114,14 @@ def describe_train(
 ) -> None:
     """Learn to describe parts from what people wrote, and prove that the words come from the vector."""
     from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.train_describer import Speaker, describe_train
+    from mekiki.describing.train_describer import LanguageModelConfig, describe_train
 
     schooling = Schooling(epochs=epochs, rate=rate, batch=batch_size, seed=seed)
     with console.progress_bar() as progress:
         told = describe_train(
             run,
             texts,
-            speaker=Speaker(lm, adapter, lora, four_bit),
+            lm_config=LanguageModelConfig(lm, adapter, lora, four_bit),
             vectors=vectors,
             schooling=schooling,
             resume=resume,
@@ -179,7 +179,7 @@ def describe(
     ] = None,
 ) -> None:
     """Say in words what is wrong with a part, why it may be, and what to do about it."""
-    from mekiki.data.photo import gather
+    from mekiki.data.photo import list_photos
     from mekiki.describing.describe import Explainer
     from mekiki.describing.remote_describer import Remote
     from mekiki.describing.write_descriptions import write_descriptions, write_server_requests
@@ -192,7 +192,7 @@ def describe(
         raise InputError("--served-model goes with --endpoint, the server that has it")
     explainer = Explainer(run, language=language, cases=cases, four_bit=four_bit)
     remote = None if endpoint is None else Remote(explainer, endpoint, served_model)
-    subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(gather(images or []))
+    subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(list_photos(images or []))
     if requests is not None:
         number = write_server_requests(explainer, subjects, requests, ask)
         console.out().print(f"{number} requests: {requests}")

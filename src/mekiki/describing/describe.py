@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mekiki.cases.memory import Memory
-from mekiki.cases.run_memory import Room
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.search import nearest
 from mekiki.data.image_set import Pixels
 from mekiki.describing.answer import ASKS, LANGUAGES, json_schema
@@ -21,7 +21,7 @@ from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.template import template_fields, template_text
 from mekiki.describing.train_describer import FOLDER
 from mekiki.errors import InputError, not_known
-from mekiki.storage.atomic import settle_folder
+from mekiki.storage.atomic import recover_folder
 from mekiki.storage.vector_table import read_vectors
 
 CASES = 3
@@ -53,7 +53,7 @@ class Explainer:
         language: `en` or `ja`; `None` is that of most texts it learnt from.
         cases: how many past cases an answer may rest on, where the run remembers any.
         four_bit: keep a language model's weights in four bits.
-        room: the run's memory, where it is open already; it looks with the same eye.
+        run_memory: the run's memory, where it is open already; it looks with the same eye.
 
     Attributes:
         describer: `None` where none has learnt.
@@ -70,19 +70,19 @@ class Explainer:
         language: str | None = None,
         cases: int = CASES,
         four_bit: bool = False,
-        room: Room | None = None,
+        run_memory: RunMemory | None = None,
     ) -> None:
         if language is not None and language not in LANGUAGES:
             raise not_known("language", language, LANGUAGES)
         self.run, self._k = run, cases
-        settle_folder(run / FOLDER)
+        recover_folder(run / FOLDER)
         self.describer: Describer | None = None
         self.facts: dict[str, Any] = {}
         if (run / FOLDER).is_dir():
             self.describer, self.facts = Describer.load(run / FOLDER, four_bit=four_bit)
         self.proof: dict[str, Any] = self.facts.get("proof", {})
         self.language = language or (self.facts.get("languages") or ["en"])[0]
-        self._room = room or Room(run)
+        self._room = run_memory or RunMemory(run)
         self._look: Look | None = None
 
     def in_language(self, language: str) -> Self:
@@ -126,7 +126,7 @@ class Explainer:
                     f"{self._look.name} as it is now; `mekiki describe-train` again"
                 )
         memory = remembered(self._room) if self._k else None
-        for seen in self._look.see(paths):
+        for seen in self._look.extract(paths):
             if seen.whole is None or seen.pixels is None:
                 raise InputError(f"{seen.path}: {seen.problem}")
             near: list[dict[str, Any]] = []
@@ -280,13 +280,13 @@ class Explainer:
             )
 
 
-def remembered(room: Room) -> Memory | None:
+def remembered(run_memory: RunMemory) -> Memory | None:
     """What a run remembers of photographs; `None` if it never remembered any.
 
     Raises:
         InputError: its cases are of another encoder, or cannot be reached.
     """
-    return room.memory("images") if room.begun else None
+    return run_memory.memory("images") if run_memory.begun else None
 
 
 def speaker_of(run: Path) -> str:

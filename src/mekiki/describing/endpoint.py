@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mekiki.errors import InputError
 from mekiki.extras import require
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 
 KEY = "MEKIKI_LM_KEY"
 """Environment variable that holds the API key."""
@@ -190,7 +190,7 @@ def write_requests(path: Path, prompts: Iterable[tuple[str, Tensor]], model: str
         max_tokens: at most so many tokens.
     """
     number = 0
-    with replaced_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+    with replace_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
         for name, rows in prompts:
             request = {
                 "custom_id": name,

@@ -68,7 +68,7 @@ class Proof:
             f"p = {self.p['loss']:.2g})."
         )
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self) | {"reads": self.reads, "sentence": self.sentence}
 

@@ -27,7 +27,7 @@ from mekiki.cases.encoders import view_of
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import decode_mask
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import photographs
+from mekiki.data.photo import iter_photos
 from mekiki.describing.answer import Text, values_of
 from mekiki.describing.fit_describer import Schooling, dealt
 from mekiki.describing.localiser import (
@@ -42,8 +42,8 @@ from mekiki.describing.localiser import (
 )
 from mekiki.describing.texts import located, read_texts, texts_of_parts
 from mekiki.errors import InputError
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import sealed_folder
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run_folder import finite, versions
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.schedules import one_cycle
@@ -89,8 +89,8 @@ def sharpen(
         InputError: the run has no convolutional network of its own, or there are too few texts that name facts.
     """
     schooling = schooling or Schooling(epochs=12, batch=96, rate=4e-3, decay=0.02)
-    eye = eye_of(view_of(run))
-    if not can_be_sharpened(eye):
+    extractor = eye_of(view_of(run))
+    if not can_be_sharpened(extractor):
         raise InputError(
             f"{run}: does not look with a convolutional network of its own, and only such can be sharpened; "
             "train one with --encoder vgg or conv"
@@ -102,16 +102,16 @@ def sharpen(
     if not values:
         raise InputError(f"{texts}: no line has defect, place and severity, and it is these that are learnt")
     deal = dealt(said, schooling)
-    with locked(run / FOLDER, "sharpening", patience=0, role="training"):
-        images = _images(eye, files, texts, progress)
-        embedder = eye.embedder
+    with hold_lock(run / FOLDER, "sharpening", patience=0, role="training"):
+        images = _images(extractor, files, texts, progress)
+        embedder = extractor.embedder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schooling.seed)
             sharp = Sharpened(embedder.encoder_, embedder.input_shape_, values, marked=masks is not None)
             lesson = Lesson(images, _facts(said, values, len(files)))
             if masks is not None:
                 lesson = lesson.with_marks(
-                    _marks(masks, files, texts, eye.size, sharp.grid, said, values, progress)
+                    _marks(masks, files, texts, extractor.size, sharp.grid, said, values, progress)
                 )
             history = _learnt(
                 sharp, lesson, deal.teach, deal.stop, schooling, run / CHECKPOINT, resume, progress, on_epoch
@@ -127,12 +127,12 @@ def sharpen(
             "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
             "epochs": len(history["epoch"]),
         }
-        with sealed_folder(run / FOLDER, run, "writing its sharpened eye") as new:
+        with replace_folder_with_manifest(run / FOLDER, run, "writing its sharpened eye") as new:
             sharp.save(
                 new,
                 finite(
                     {
-                        "eye": eye.fingerprint,
+                        "eye": extractor.fingerprint,
                         **told,
                         "schooling": asdict(schooling),
                         "history": history,
@@ -167,9 +167,9 @@ class Lesson:
         return Lesson(self.images, self.facts, marks)
 
 
-def _images(eye: Any, files: Sequence[Path], texts: Path, progress: Progress) -> Tensor:
+def _images(extractor: Any, files: Sequence[Path], texts: Path, progress: Progress) -> Tensor:
     read: list[Pixels] = []
-    for block in photographs(files, eye.frame, eye.channels):
+    for block in iter_photos(files, extractor.frame, extractor.channels):
         for one in block:
             if one.pixels is None:
                 raise InputError(f"{one.path}: {one.problem}; mend it, or leave it out of {texts}")
@@ -310,7 +310,7 @@ def _right(
                 read = {name: torch.cat((read[name], facts[name])) for name in read}
             columns = {name: each.numpy() for name, each in read.items()}
         else:
-            all_read, _ = sharp.see([image.numpy() for image in lesson.images[rows]])
+            all_read, _ = sharp.extract([image.numpy() for image in lesson.images[rows]])
             ends = np.cumsum([len(each) for each in sharp.values.values()])[:-1]
             columns = dict(zip(sharp.values, np.split(all_read, ends, axis=1), strict=True))
     for name, column in columns.items():

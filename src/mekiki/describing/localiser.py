@@ -25,9 +25,9 @@ from mekiki.cases.encoders import JudgeView, View
 from mekiki.data.image_set import Pixels
 from mekiki.data.reports import PLACES
 from mekiki.errors import InputError, first_line
-from mekiki.judging.features import EmbedderEye
+from mekiki.judging.features import EmbedderExtractor
 from mekiki.models.networks import convolution, place_tensors
-from mekiki.storage.atomic import settle_folder
+from mekiki.storage.atomic import recover_folder
 from mekiki.storage.manifest import Manifest, check_format
 from mekiki.storage.run_folder import write_json
 
@@ -96,7 +96,7 @@ class Sharpened(nn.Module):
         return patches, marks, {name: head(told) for name, head in self.facts.items()}
 
     @torch.inference_mode()
-    def see(self, images: Sequence[Pixels]) -> tuple[Floats, list[Floats]]:
+    def extract(self, images: Sequence[Pixels]) -> tuple[Floats, list[Floats]]:
         """What it reads of images, float32 `[N, r]`: log-odds of every fact; and their patches, `[h, w, c]` each.
 
         Behind each patch stand its marks, as shares. An image is read by itself, so it reads the same among others.
@@ -144,17 +144,17 @@ class Sharpened(nn.Module):
 
 def eye_of(view: View) -> Any:
     """The eye behind a view of photographs."""
-    return view.inspector.eye if isinstance(view, JudgeView) else view.eye  # type: ignore[attr-defined]
+    return view.inspector.extractor if isinstance(view, JudgeView) else view.extractor  # type: ignore[attr-defined]
 
 
-def sharpened(run: Path, eye: Any) -> Sharpened | None:
+def sharpened(run: Path, extractor: Any) -> Sharpened | None:
     """The sharpened eye of a run; `None` where it was never sharpened.
 
     Raises:
         InputError: it was sharpened for another network than the run has now, or cannot be read.
     """
     folder = run / FOLDER
-    settle_folder(folder)
+    recover_folder(folder)
     if not folder.is_dir():
         return None
     try:
@@ -167,12 +167,12 @@ def sharpened(run: Path, eye: Any) -> Sharpened | None:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be read ({first_line(error)}); `mekiki sharpen` again") from None
     check_format(folder / "sharp.json", known, FORMAT)
-    if not can_be_sharpened(eye) or learnt_for != eye.fingerprint:
+    if not can_be_sharpened(extractor) or learnt_for != extractor.fingerprint:
         raise InputError(
             f"{folder}: was sharpened for another network than {run.name} has now; `mekiki sharpen` again, or remove "
             "the folder"
         )
-    sharp = Sharpened(eye.embedder.encoder_, eye.embedder.input_shape_, values, marked=marked)
+    sharp = Sharpened(extractor.embedder.encoder_, extractor.embedder.input_shape_, values, marked=marked)
     try:
         sharp.load_state_dict(weights)
     except RuntimeError as error:
@@ -226,6 +226,6 @@ def _views(values: Mapping[str, Sequence[str]], *, square: bool) -> list[View8]:
     return [(turns, flip) for flip in (False, True) for turns in ((0, 1, 2, 3) if square else (0, 2))]
 
 
-def can_be_sharpened(eye: Any) -> bool:
+def can_be_sharpened(extractor: Any) -> bool:
     """Whether an eye is a convolutional network that was trained here."""
-    return isinstance(eye, EmbedderEye) and eye.has_places
+    return isinstance(extractor, EmbedderExtractor) and extractor.has_places

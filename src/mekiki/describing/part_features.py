@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from mekiki.cases.encoders import JudgeView, RunView, View, view_of
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import photographs
+from mekiki.data.photo import iter_photos
 from mekiki.describing.localiser import GRID, Sharpened, eye_of, sharpened
-from mekiki.judging.features import EmbedderEye, FilterEye, Sight
+from mekiki.judging.features import EmbedderExtractor, Features, ScatteringExtractor
 
 Floats = NDArray[np.float32]
 
@@ -62,10 +62,10 @@ class Look:
         assert isinstance(view, JudgeView | RunView)
         self._view = view
         self._eye: Any = eye_of(view)
-        self._filters: FilterEye | None = None
-        if isinstance(self._eye, EmbedderEye) and not self._eye.has_places:
+        self._filters: ScatteringExtractor | None = None
+        if isinstance(self._eye, EmbedderExtractor) and not self._eye.has_places:
             # A perceptron has no places of its own; filters have, and need no weights.
-            self._filters = FilterEye()
+            self._filters = ScatteringExtractor()
         self._sharp = sharp
         self.name = view.encoder.name + (", places by filters" if self._filters else "")
         self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
@@ -73,10 +73,10 @@ class Look:
             self.name += ", sharpened"
             self.fingerprint += f", sharpened {sharp.fingerprint}"
 
-    def see(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
+    def extract(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
         """Look at files, in order; one that cannot be read is told."""
         done = 0
-        for block in photographs(paths, self._eye.frame, self._eye.channels):
+        for block in iter_photos(paths, self._eye.frame, self._eye.channels):
             readable = [one.pixels for one in block if one.pixels is not None]
             seen = iter(self._seen(readable) if readable else ())
             for one in block:
@@ -89,24 +89,28 @@ class Look:
             progress("looking at photographs", done, len(paths))
 
     def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
-        sight = self._eye.see(images)
+        features = self._eye.extract(images)
         if isinstance(self._view, RunView):
-            whole = sight.views["embedding"]
+            whole = features.views["embedding"]
         else:
-            whole = np.concatenate([self._view.placed(sight.only(row).views) for row in range(len(images))])
+            whole = np.concatenate(
+                [self._view.placed(features.only(row).views) for row in range(len(images))]
+            )
         if self._sharp is not None:
-            read, maps = self._sharp.see(images)
+            read, maps = self._sharp.extract(images)
             whole = np.concatenate([whole, read], axis=1)
         elif self._filters is not None:
-            maps = first_maps(self._filters.see(images))
+            maps = first_maps(self._filters.extract(images))
         else:
-            maps = self._eye.places(images) if isinstance(self._eye, EmbedderEye) else first_maps(sight)
+            maps = (
+                self._eye.places(images) if isinstance(self._eye, EmbedderExtractor) else first_maps(features)
+            )
         yield from zip(whole, (pooled(each) for each in maps), strict=True)
 
 
-def first_maps(sight: Sight) -> list[Floats]:
+def first_maps(features: Features) -> list[Floats]:
     """Of what an eye saw, its first patches."""
-    return next(iter(sight.patches.values()))
+    return next(iter(features.patches.values()))
 
 
 def look_of(run: Path, view: View | None = None) -> Look:

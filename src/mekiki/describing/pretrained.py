@@ -66,8 +66,10 @@ def load_pretrained(
             tokenizer = transformers.AutoTokenizer.from_pretrained(  # nosec B615
                 str(home), trust_remote_code=False
             )
-            eyes = hasattr(config, "vision_config")
-            kind = transformers.AutoModelForImageTextToText if eyes else transformers.AutoModelForCausalLM
+            extractors = hasattr(config, "vision_config")
+            kind = (
+                transformers.AutoModelForImageTextToText if extractors else transformers.AutoModelForCausalLM
+            )
             model, said = kind.from_pretrained(source, output_loading_info=True, **options)
         except Exception as error:  # the library lets through whatever its parts raise
             raise InputError(

@@ -24,8 +24,8 @@ from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.texts import Row, located, read_texts, texts_of_parts
 from mekiki.errors import InputError
 from mekiki.report.description_page import Described, write_described
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import sealed_folder
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run_folder import finite, versions, write_json
 from mekiki.storage.vector_table import read_vectors
 
@@ -36,7 +36,7 @@ EXAMPLES = 12
 
 
 @dataclass(frozen=True)
-class Speaker:
+class LanguageModelConfig:
     """Which language model speaks.
 
     Attributes:
@@ -66,7 +66,7 @@ def describe_train(
     run: Path,
     texts: Path,
     *,
-    speaker: Speaker | None = None,
+    lm_config: LanguageModelConfig | None = None,
     vectors: Path | None = None,
     schooling: Schooling | None = None,
     resume: bool = False,
@@ -82,7 +82,7 @@ def describe_train(
     Args:
         run: what photographs are looked at with; with `vectors`, any folder.
         texts: .csv file of what people wrote; see `mekiki.describing.texts`.
-        speaker: the language model.
+        lm_config: the language model.
         vectors: .npz, .parquet or .csv of vectors by name, in place of photographs.
         schooling: how it learns.
         resume: go on with a learning that was interrupted.
@@ -96,22 +96,22 @@ def describe_train(
     Raises:
         InputError: the run, the texts or the language model cannot be used, or there are too few texts.
     """
-    speaker = speaker or Speaker()
+    lm_config = lm_config or LanguageModelConfig()
     schooling = schooling or Schooling()
     rows = read_texts(texts)
     look = look_of(run) if vectors is None else None
-    parts, which, names, eye = _parts(look, rows, texts, vectors, progress)
+    parts, which, names, extractor = _parts(look, rows, texts, vectors, progress)
     said = texts_of_parts(rows, which)
-    lm = speaker.load()
+    lm = lm_config.load()
     run.mkdir(parents=True, exist_ok=True)
-    with locked(run / FOLDER, "learning to describe", patience=0, role="training"):
+    with hold_lock(run / FOLDER, "learning to describe", patience=0, role="training"):
         checkpoint = run / CHECKPOINT
         describer, deal, history = learn(
             parts,
             said,
             lm,
             schooling=schooling,
-            lora=speaker.lora,
+            lora=lm_config.lora,
             checkpoint=checkpoint,
             resume=resume,
             progress=progress,
@@ -125,9 +125,9 @@ def describe_train(
             readable=readable(parts, said, deal.teach, deal.prove),
             seed=schooling.seed,
             progress=progress,
-        ).told()
+        ).to_dict()
         facts = {
-            "eye": eye,
+            "eye": extractor,
             "proof": proof,
             "parts": {name: len(getattr(deal, name)) for name in ("teach", "stop", "prove")},
             "texts": len(said),
@@ -139,7 +139,7 @@ def describe_train(
             "command": command,
             "versions": versions(),
         }
-        with sealed_folder(run / FOLDER, run, "writing its describer") as new:
+        with replace_folder_with_manifest(run / FOLDER, run, "writing its describer") as new:
             describer.save(new, finite(facts))
             write_json(new / "proof.json", proof)
             shown = _examples(describer, parts, said, names, deal.prove, look)
@@ -185,10 +185,15 @@ def _parts(
         lost = next((row.file for row in rows if row.file not in place), None)
         if lost is not None:
             raise InputError(f"{texts}: {lost or 'a line without a file'} is no name in {vectors}")
-        eye = {"name": "vectors given", "fingerprint": "", "dimension": int(table.vectors.shape[1])}
-        return PartVectors(table.vectors, None), [place[row.file] for row in rows], list(table.names), eye
+        extractor = {"name": "vectors given", "fingerprint": "", "dimension": int(table.vectors.shape[1])}
+        return (
+            PartVectors(table.vectors, None),
+            [place[row.file] for row in rows],
+            list(table.names),
+            extractor,
+        )
     files, which = located(rows, texts)
-    seen = list(look.see(files, progress=progress))
+    seen = list(look.extract(files, progress=progress))
     bad = next((one for one in seen if one.whole is None), None)
     if bad is not None:
         raise InputError(f"{bad.path}: {bad.problem}; mend it, or leave it out of {texts}")
@@ -196,8 +201,8 @@ def _parts(
     places = (
         None if seen[0].places is None else np.stack([one.places for one in seen if one.places is not None])
     )
-    eye = {"name": look.name, "fingerprint": look.fingerprint, "dimension": int(whole.shape[1])}
-    return PartVectors(whole, places), which, list(files), eye
+    extractor = {"name": look.name, "fingerprint": look.fingerprint, "dimension": int(whole.shape[1])}
+    return PartVectors(whole, places), which, list(files), extractor
 
 
 def _examples(
@@ -213,7 +218,7 @@ def _examples(
     rows = [int(row) for row in held[:EXAMPLES]]
     pixels = dict.fromkeys(rows)
     if look is not None:
-        seen = look.see([Path(names[row]) for row in rows])
+        seen = look.extract([Path(names[row]) for row in rows])
         pixels = {row: one.pixels for row, one in zip(rows, seen, strict=True)}
     shown = []
     for row in rows:

@@ -13,7 +13,7 @@ from mekiki.describing.remote_describer import language_model_of, rows_for
 from mekiki.describing.train_describer import schooling_facts
 from mekiki.errors import InputError
 from mekiki.report.description_page import Described, write_described
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 
 
 class Speaks(Protocol):
@@ -48,7 +48,7 @@ def write_descriptions(
         ]
         parts.append(Described(subject.name, said, fields, subject.pixels, rests))
     facts = schooling_facts(explainer.facts) if explainer.describer else {}
-    with replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         write_described(
             temporary,
             "Described",

@@ -21,7 +21,7 @@ from mekiki.experiments.draw import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import keep_snapshot
 from mekiki.report import figures
-from mekiki.storage.lock import locked
+from mekiki.storage.lock import hold_lock
 from mekiki.storage.run_folder import METRICS, Run, finite, versions, write_json
 from mekiki.training.checkpoints import History
 from mekiki.training.collapse import is_collapsed
@@ -90,7 +90,7 @@ def train_run(
     train = split.train
     if len(train) == 0:
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
-    with locked(folder, "training", patience=0, role="training"):
+    with hold_lock(folder, "training", patience=0, role="training"):
         return _trained(
             request,
             split,

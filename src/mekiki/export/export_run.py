@@ -25,9 +25,9 @@ from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
 from mekiki.export.graph import OPSET, Runtime, Whole, in_eight_bits, traced
 from mekiki.export.parity import TOLERANCE, Program, Row, compared, neighbours, odd
-from mekiki.judging.features import EmbedderEye, Eye
-from mekiki.judging.inspector import FOLDER, Inspector, make_eye
-from mekiki.storage.atomic import replaced_file
+from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
+from mekiki.judging.inspector import FOLDER, Inspector, make_extractor
+from mekiki.storage.atomic import replace_file
 from mekiki.storage.run_folder import Run, finite, write_json
 
 MOST_PHOTOGRAPHS = 128
@@ -45,7 +45,7 @@ NAMES = {False: "export.onnx", True: "export-int8.onnx"}
 class _Subject:
     """What is exported: an eye, its judge if asked for, and photographs of the run to compare on."""
 
-    eye: Eye
+    extractor: FeatureExtractor
     inspector: Inspector | None
     size: tuple[int, int]
     channels: int
@@ -92,12 +92,12 @@ def export_run(
     output = folder / NAMES[int8] if output is None else output
     _check(output, int8, flips)
     subject = _subject(folder, with_judge, size, progress)
-    whole = Whole(subject.eye, subject.size, subject.inspector, subject.channels)
+    whole = Whole(subject.extractor, subject.size, subject.inspector, subject.channels)
     images = subject.photographs
     progress("writing the graph", 0, 1)
     model, networks = traced(whole, np.stack((images * 2)[:2]), subject.facts | _of_graph(subject, whole))
     progress("writing the graph", 1, 1)
-    program = Program(subject.eye, list(whole.views), subject.inspector)
+    program = Program(subject.extractor, list(whole.views), subject.inspector)
     groups = _groups(program, subject, progress)
     threads = torch.get_num_threads()
 
@@ -145,7 +145,7 @@ def export_run(
     }
     told = finite(told)
     with _writing(output):
-        with replaced_file(output) as temporary:
+        with replace_file(output) as temporary:
             temporary.write_bytes(content)
         write_json(output.with_suffix(".json"), told)
     return told
@@ -173,15 +173,17 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     run = Run(folder)
     judged = (folder / FOLDER / "judge.json").is_file()
     inspector = Inspector.open(folder) if with_judge or (judged and not run.complete) else None
-    eye = make_eye(folder, "embedder") if inspector is None else inspector.eye
+    extractor = make_extractor(folder, "embedder") if inspector is None else inspector.extractor
     facts: dict[str, Any] = {
         "version": version("mekiki"),
         "run": folder.absolute().name,
-        "model": eye.name if not isinstance(eye, EmbedderEye) else f"embedder {eye.embedder.encoder}",
-        "model_fingerprint": eye.fingerprint,
+        "model": extractor.name
+        if not isinstance(extractor, EmbedderExtractor)
+        else f"embedder {extractor.embedder.encoder}",
+        "model_fingerprint": extractor.fingerprint,
     }
     about: dict[str, Any] = {}
-    if isinstance(eye, EmbedderEye):
+    if isinstance(extractor, EmbedderExtractor):
         about = run.config().get("about") or {}
         if about:
             facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
@@ -190,15 +192,15 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
         facts |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
         size = size or _one_size(inspector)
     else:
-        assert isinstance(eye, EmbedderEye)
-        size = size or eye.size
+        assert isinstance(extractor, EmbedderExtractor)
+        size = size or extractor.size
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise InputError(f"--size {size[0]}x{size[1]}: give 1 … {LARGEST_SIDE} pixels")
     progress("reading photographs", 0, 1)
     places: Sequence[Path | Pixels]
     places, where_from = _own(inspector) if inspector is not None else _learnt(about, progress)
     # Where none that were calibrated on has colour, none is asked for: a grey photograph is a third of the work.
-    channels = 1 if inspector is not None and not inspector.conditions.coloured else eye.channels
+    channels = 1 if inspector is not None and not inspector.conditions.coloured else extractor.channels
     photographs = _at(places, size, channels)
     if not photographs:
         photographs = _at(_kept(inspector, size), size, channels)
@@ -206,7 +208,7 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     progress("reading photographs", 1, 1)
     if not with_judge:
         inspector = None
-    return _Subject(eye, inspector, size, channels, facts, photographs, where_from)
+    return _Subject(extractor, inspector, size, channels, facts, photographs, where_from)
 
 
 def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:

@@ -11,7 +11,13 @@ from torch.nn import functional
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.export.resizing import Resizing
-from mekiki.judging.features import BackboneEye, EmbedderEye, Eye, FilterEye, cuts
+from mekiki.judging.features import (
+    BackboneExtractor,
+    EmbedderExtractor,
+    FeatureExtractor,
+    ScatteringExtractor,
+    cuts,
+)
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.scattering import SIDE, FilterBank
 from mekiki.models.tuned_backbone import TunedBackbone
@@ -24,44 +30,44 @@ class Seeing(nn.Module):
     """A photograph as decoded, to the views that an eye has of it.
 
     Args:
-        eye: what the run looks with.
+        extractor: what the run looks with.
         size: height and width of the photographs.
 
     Shapes: uint8 `[N, H, W]`, or in colour `[N, H, W, 3]` → float32 `[N, d]` each. An eye of one channel takes no
     colours; for an eye of three, a grey photograph is one of three equal channels.
 
     Example:
-        >>> seeing = Seeing(FilterEye(), (120, 90))
+        >>> seeing = Seeing(ScatteringExtractor(), (120, 90))
         >>> {name: view.shape for name, view in seeing(torch.zeros(2, 120, 90, 3, dtype=torch.uint8)).items()}
         {'filters': torch.Size([2, 3528])}
     """
 
-    def __init__(self, eye: Eye, size: tuple[int, int]) -> None:
+    def __init__(self, extractor: FeatureExtractor, size: tuple[int, int]) -> None:
         super().__init__()
-        frame = eye.frame(*size)
+        frame = extractor.frame(*size)
         self.frame = Resizing(size, frame, reducing_gap=REDUCING_GAP)
-        self.sight = _sight(eye, frame)
+        self.features = _sight(extractor, frame)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The views of a batch, by name."""
         if pixels.ndim == 3:
             pixels = pixels.unsqueeze(3)
-        views: dict[str, Tensor] = self.sight(self.frame(pixels.int()))
+        views: dict[str, Tensor] = self.features(self.frame(pixels.int()))
         return views
 
 
-def _sight(eye: Eye, frame: tuple[int, int]) -> nn.Module:
-    if isinstance(eye, FilterEye):
+def _sight(extractor: FeatureExtractor, frame: tuple[int, int]) -> nn.Module:
+    if isinstance(extractor, ScatteringExtractor):
         return FilterSight(frame)
-    if isinstance(eye, BackboneEye):
-        return BackboneSight(eye, frame)
-    if isinstance(eye, EmbedderEye):
-        return EmbedderSight(eye.embedder, frame)
-    raise InputError(f"what the run looks with ({eye.name}) cannot be exported")
+    if isinstance(extractor, BackboneExtractor):
+        return BackboneSight(extractor, frame)
+    if isinstance(extractor, EmbedderExtractor):
+        return EmbedderSight(extractor.embedder, frame)
+    raise InputError(f"what the run looks with ({extractor.name}) cannot be exported")
 
 
 class FilterSight(nn.Module):
-    """What `FilterEye` sees; int32 `[N, h, w, 3]` → `{"filters": [N, 3528]}`."""
+    """What `ScatteringExtractor` sees; int32 `[N, h, w, 3]` → `{"filters": [N, 3528]}`."""
 
     def __init__(self, frame: tuple[int, int]) -> None:
         super().__init__()
@@ -71,7 +77,7 @@ class FilterSight(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The view; in grey photographs of three channels those of colour come out as the zeros they are."""
         pixels = _plain(self.squeeze(pixels))
-        return {FilterEye.name: quartered(self.filters(pixels, coloured=pixels.ndim == 4))}
+        return {ScatteringExtractor.name: pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
 
 
 class _GraphBank(FilterBank):
@@ -92,17 +98,17 @@ def _means(given: int, wanted: int) -> Tensor:
 
 
 class BackboneSight(nn.Module):
-    """What `BackboneEye` sees: its layers, and the first of them once more where proportions are kept."""
+    """What `BackboneExtractor` sees: its layers, and the first of them once more where proportions are kept."""
 
-    def __init__(self, eye: BackboneEye, frame: tuple[int, int]) -> None:
+    def __init__(self, extractor: BackboneExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
-        first = eye.layers[0]
-        looks: list[tuple[list[int], Size, str]] = [(eye.layers, None, "")]
-        if eye.twice:
+        first = extractor.layers[0]
+        looks: list[tuple[list[int], Size, str]] = [(extractor.layers, None, "")]
+        if extractor.twice:
             looks.append(([first], "proportions", ", proportions kept"))
-        self.network = eye.backbone.model
-        self.backbone = eye.backbone
-        self.looks = nn.ModuleList(_Look(eye.backbone, frame, size) for _, size, _ in looks)
+        self.network = extractor.backbone.model
+        self.backbone = extractor.backbone
+        self.looks = nn.ModuleList(_Look(extractor.backbone, frame, size) for _, size, _ in looks)
         self.layers = [layers for layers, _, _ in looks]
         self.said = [said for _, _, said in looks]
 
@@ -111,12 +117,12 @@ class BackboneSight(nn.Module):
         views: dict[str, Tensor] = {}
         for look, layers, said in zip(self.looks, self.layers, self.said, strict=True):
             grids = self.backbone.grids(look(pixels), layers)
-            views |= {f"layer {layer}{said}": quartered(grid) for layer, grid in grids.items()}
+            views |= {f"layer {layer}{said}": pool_quadrants(grid) for layer, grid in grids.items()}
         return views
 
 
 class EmbedderSight(nn.Module):
-    """What `EmbedderEye` sees: the vector of a trained embedder, whatever its encoder."""
+    """What `EmbedderExtractor` sees: the vector of a trained embedder, whatever its encoder."""
 
     def __init__(self, embedder: Embedder, frame: tuple[int, int]) -> None:
         super().__init__()
@@ -183,11 +189,11 @@ def _plain(pixels: Tensor) -> Tensor:
     return pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
 
 
-def quartered(grid: Tensor) -> Tensor:
+def pool_quadrants(grid: Tensor) -> Tensor:
     """`mekiki.judging.features.quartered` for a graph: `[N, h, w, d]` → `[N, 8d]`.
 
     Example:
-        >>> quartered(torch.arange(4.0).reshape(1, 2, 2, 1)).tolist()
+        >>> pool_quadrants(torch.arange(4.0).reshape(1, 2, 2, 1)).tolist()
         [[0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]]
     """
     means, spreads = [], []

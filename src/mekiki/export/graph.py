@@ -19,7 +19,7 @@ from mekiki.errors import InputError, first_line
 from mekiki.export.extractor_modules import Seeing
 from mekiki.export.judge_modules import JudgeModule, KindsModule
 from mekiki.extras import require
-from mekiki.judging.features import Eye
+from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector, kind_of
 
 OPSET = 18
@@ -38,7 +38,7 @@ class Whole(nn.Module):
     """Photographs of one size to all that a graph says of them.
 
     Args:
-        eye: what the run looks with.
+        extractor: what the run looks with.
         size: height and width of the photographs.
         inspector: the calibrated judge, or `None` for vectors alone.
         channels: of the photographs, 1 or 3; `None` is as many as the eye has.
@@ -51,17 +51,17 @@ class Whole(nn.Module):
 
     def __init__(
         self,
-        eye: Eye,
+        extractor: FeatureExtractor,
         size: tuple[int, int],
         inspector: Inspector | None,
         channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.seeing = Seeing(eye, size)
+        self.seeing = Seeing(extractor, size)
         self.judge: JudgeModule | None = None
         self.kind: KindsModule | None = None
         self.kinds: list[str] = []
-        shape = (1, *size, 3) if (channels or eye.channels) == 3 else (1, *size)
+        shape = (1, *size, 3) if (channels or extractor.channels) == 3 else (1, *size)
         with torch.no_grad():
             seen = self.seeing(torch.zeros(shape, dtype=torch.uint8))
         order = list(seen) if inspector is None else list(inspector.judge.names)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mekiki.errors import InputError
 from mekiki.judging.conformal import Threshold, combine_scores, joined_surprise, tail
-from mekiki.judging.defect_types import NearestClass
+from mekiki.judging.defect_types import DefectTypeClassifier
 from mekiki.judging.judge import Judge, Lesson
 
 LEAVE = 1e-5
@@ -109,7 +109,7 @@ class KindsModule(nn.Module):
     def __init__(
         self,
         judge: Judge,
-        namer: NearestClass | None,
+        namer: DefectTypeClassifier | None,
         directions: NDArray[np.float32],
         lesson_kinds: Sequence[str],
     ) -> None:
@@ -243,9 +243,9 @@ class _Surprise(nn.Module):
 
 
 class _Named(nn.Module):
-    """A `NearestClass`: whitened float32 `[N, d]` → its place among the classes, the last one meaning none of them."""
+    """A `DefectTypeClassifier`: whitened float32 `[N, d]` → index of a class, the last one meaning none of them."""
 
-    def __init__(self, namer: NearestClass, directions: NDArray[np.float32]) -> None:
+    def __init__(self, namer: DefectTypeClassifier, directions: NDArray[np.float32]) -> None:
         super().__init__()
         rule = namer.rule()
         self.gain, self.rate, self.classes = rule.gain, rule.none_of_these, len(rule.scale)

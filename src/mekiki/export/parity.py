@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import resized
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import Photograph
+from mekiki.data.photo import Photo
 from mekiki.export.graph import Outputs
 from mekiki.export.judge_modules import LEAVE
-from mekiki.judging.features import Eye
+from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector, Verdict
 
 TOLERANCE = 1e-4
@@ -57,25 +57,28 @@ class Program:
     """What the program itself says of photographs of any size.
 
     Args:
-        eye: what the run looks with.
+        extractor: what the run looks with.
         views: the order of its views in a vector.
         inspector: the calibrated judge, or `None`.
     """
 
-    def __init__(self, eye: Eye, views: Sequence[str], inspector: Inspector | None) -> None:
-        self.eye, self.views, self.inspector = eye, list(views), inspector
+    def __init__(
+        self, extractor: FeatureExtractor, views: Sequence[str], inspector: Inspector | None
+    ) -> None:
+        self.extractor, self.views, self.inspector = extractor, list(views), inspector
 
     def __call__(self, images: Sequence[Pixels]) -> list[Said]:
         """What is said of each."""
         read = [
-            resized(image[None], self.eye.frame(*image.shape[:2]), self.eye.channels)[0] for image in images
+            resized(image[None], self.extractor.frame(*image.shape[:2]), self.extractor.channels)[0]
+            for image in images
         ]
         if self.inspector is None:
-            views = self.eye.see(read).views
+            views = self.extractor.extract(read).views
             whole = np.concatenate([views[name] for name in self.views], axis=1)
             return [Said(vector) for vector in whole]
         block = [
-            Photograph(Path(str(number)), pixels, size=image.shape[:2])
+            Photo(Path(str(number)), pixels, size=image.shape[:2])
             for number, (pixels, image) in enumerate(zip(read, images, strict=True))
         ]
         return [self._said(verdict) for verdict in self.inspector.judge_block(block)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         parts_needed,
         trade_off,
     )
-    from mekiki.judging.defect_types import NONE, NearestClass
+    from mekiki.judging.defect_types import NONE, DefectTypeClassifier
     from mekiki.judging.drift import Drift, DriftAlarm
     from mekiki.judging.item_selection import (
         HeldOutCheck,
@@ -48,7 +48,7 @@ _HOMES = {
     "MT": "mahalanobis_taguchi",
     "MTA": "mahalanobis_taguchi",
     "NONE": "defect_types",
-    "NearestClass": "defect_types",
+    "DefectTypeClassifier": "defect_types",
     "RT": "taguchi",
     "Slopes": "judge",
     "T1": "taguchi",
@@ -78,6 +78,7 @@ __all__ = [
     "T1",
     "Cheapest",
     "CrossThreshold",
+    "DefectTypeClassifier",
     "Drift",
     "DriftAlarm",
     "Errors",
@@ -86,7 +87,6 @@ __all__ = [
     "Judge",
     "Language",
     "Lesson",
-    "NearestClass",
     "Slopes",
     "Ta",
     "Tb",

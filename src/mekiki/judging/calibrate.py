@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import has_colour
 from mekiki.data.image_set import Pixels, content_hashes
-from mekiki.data.photo import BLOCK, Conditions, Photograph, content_of, gather, photographs
+from mekiki.data.photo import BLOCK, Conditions, Photo, iter_photos, list_photos, pixel_hash
 from mekiki.errors import InputError
 from mekiki.judging.conformal import TradeOff, parts_needed, trade_off
-from mekiki.judging.defect_types import NearestClass
-from mekiki.judging.features import EmbedderEye, Eye
-from mekiki.judging.inspector import KINDS_BY, Calibration, Examples, Inspector, make_eye
+from mekiki.judging.defect_types import DefectTypeClassifier
+from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
+from mekiki.judging.inspector import KINDS_BY, Calibration, Examples, Inspector, make_extractor
 from mekiki.judging.judge import Judge, learn_share
 from mekiki.report.thumbnails import fitted
 
@@ -81,7 +81,7 @@ def calibrate_run(
         folder: a trained run, or a folder that may be new.
         ok: photographs of OK parts, or folders of them.
         ng: of NG parts; sub-folders are kinds of defects. They do not move the threshold: they show what it misses.
-        encoder: what to look with; see `make_eye`.
+        encoder: what to look with; see `make_extractor`.
         terms: the rate and how it is held; by default 1 % on average.
         progress: told during long steps.
 
@@ -95,12 +95,12 @@ def calibrate_run(
     if terms.seed < 0:
         raise InputError(f"seed {terms.seed}: give 0 or more")
     parts_needed(terms.false_reject, terms.confidence)  # refuses a rate that is none, before anything is read
-    ok_paths, ng_paths = gather(ok), gather(ng) if ng else []
+    ok_paths, ng_paths = list_photos(ok), list_photos(ng) if ng else []
     # Absolute, for retraining to find them from any other folder.
     kinds = dict(zip((path.absolute() for path in ng_paths), _kinds(ng_paths, ng), strict=True))
     ok_paths = [path.absolute() for path in ok_paths]
-    eye = make_eye(folder, encoder)
-    inspector, calibration = calibrated(folder, eye, ok_paths, kinds, terms, progress)
+    extractor = make_extractor(folder, encoder)
+    inspector, calibration = calibrated(folder, extractor, ok_paths, kinds, terms, progress)
     calibration.facts["places"] = [str(place) for place in ok]
     inspector.write(calibration)
     return inspector, calibration
@@ -108,7 +108,7 @@ def calibrate_run(
 
 def calibrated(
     folder: Path,
-    eye: Eye,
+    extractor: FeatureExtractor,
     ok: Sequence[Path],
     ng: Mapping[Path, str],
     terms: Terms,
@@ -122,17 +122,17 @@ def calibrated(
 
     Args:
         folder: the run folder it is for.
-        eye: what to look with.
+        extractor: what to look with.
         ok: photographs of OK parts.
         ng: of NG parts, each with its kind of defect.
         terms: the rate and how it is held.
         progress: told during long steps.
     """
     notes: list[str] = []
-    good = _usable(ok, eye, notes, progress).dealt(terms.seed)
+    good = _usable(ok, extractor, notes, progress).dealt(terms.seed)
     learning = _learning(len(good.paths), terms)
-    eye.learn(good.blocks(learning or len(good.paths)))
-    views = _seen(eye, good, "looking at OK parts", progress)
+    extractor.learn(good.blocks(learning or len(good.paths)))
+    views = _seen(extractor, good, "looking at OK parts", progress)
     judge = Judge(terms.how)
     if learning:
         judge.fit({name: view[:learning] for name, view in views.items()})
@@ -152,7 +152,7 @@ def calibrated(
         "confidence": terms.confidence,
         "ok": [str(path) for path in good.paths],
         "conditions": asdict(good.conditions),
-        "eye": {"name": eye.name, "fingerprint": eye.fingerprint},
+        "eye": {"name": extractor.name, "fingerprint": extractor.fingerprint},
         "ng": {str(path): kind for path, kind in ng.items()},
         "seed": terms.seed,
         "how": terms.how,
@@ -160,10 +160,10 @@ def calibrated(
     ng_scores = np.zeros(0)
     curve, pools = None, [(good, ["OK"] * len(good.paths), views)]
     if ng:
-        bad = _usable(list(ng), eye, notes, progress)
+        bad = _usable(list(ng), extractor, notes, progress)
         _refuse_both(good, bad)
         kinds = [ng[path] for path in bad.paths]
-        ng_views = _seen(eye, bad, "looking at NG parts", progress)
+        ng_views = _seen(extractor, bad, "looking at NG parts", progress)
         pools.append((bad, kinds, ng_views))
         ng_scores = judge.score(ng_views)
         curve = trade_off(judge.calibration_scores, ng_scores)
@@ -185,7 +185,7 @@ def calibrated(
         facts["proven_at_most"] = threshold.worst_case
     examples = _examples(judge, pools)
     facts["kinds_by"] = kinds_by(examples)
-    inspector = Inspector(folder, eye, judge, examples, facts)
+    inspector = Inspector(folder, extractor, judge, examples, facts)
     return inspector, Calibration(facts, threshold.guarantee, notes, curve, ng_scores)
 
 
@@ -238,15 +238,17 @@ class _Pool:
             yield self.pixels[start : min(start + BLOCK, number)]
 
 
-def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progress) -> _Pool:
+def _usable(
+    paths: Sequence[Path], extractor: FeatureExtractor, notes: list[str], progress: Progress
+) -> _Pool:
     """The files that can be read, each content once, none that the eye learnt from."""
     learnt: set[int] = set()
-    if isinstance(eye, EmbedderEye):
-        learnt = set(eye.embedder.reference_contents_.tolist())
-    kept: list[Photograph] = []
+    if isinstance(extractor, EmbedderExtractor):
+        learnt = set(extractor.embedder.reference_contents_.tolist())
+    kept: list[Photo] = []
     content: set[str] = set()
     bad, copies, known, done = [], 0, 0, 0
-    for block in photographs(paths, eye.frame, eye.channels):
+    for block in iter_photos(paths, extractor.frame, extractor.channels):
         for one in block:
             if one.pixels is None:
                 bad.append(f"{one.path} ({one.problem})")
@@ -279,11 +281,11 @@ def _usable(paths: Sequence[Path], eye: Eye, notes: list[str], progress: Progres
 
 
 def _refuse_both(good: _Pool, bad: _Pool) -> None:
-    content = {content_of(pixels): path for path, pixels in zip(good.paths, good.pixels, strict=True)}
+    content = {pixel_hash(pixels): path for path, pixels in zip(good.paths, good.pixels, strict=True)}
     both = [
         (content[said], path)
         for path, pixels in zip(bad.paths, bad.pixels, strict=True)
-        if (said := content_of(pixels)) in content
+        if (said := pixel_hash(pixels)) in content
     ]
     if both:
         more = f", and {len(both) - 1} more" if len(both) > 1 else ""
@@ -292,11 +294,13 @@ def _refuse_both(good: _Pool, bad: _Pool) -> None:
         )
 
 
-def _seen(eye: Eye, pool: _Pool, label: str, progress: Progress) -> dict[str, NDArray[np.float32]]:
+def _seen(
+    extractor: FeatureExtractor, pool: _Pool, label: str, progress: Progress
+) -> dict[str, NDArray[np.float32]]:
     parts: dict[str, list[NDArray[np.float32]]] = {}
     done = 0
     for pixels in pool.blocks(len(pool.paths)):
-        for name, view in eye.see(pixels).views.items():
+        for name, view in extractor.extract(pixels).views.items():
             parts.setdefault(name, []).append(view)
         done += len(pixels)
         progress(label, done, len(pool.paths))
@@ -347,7 +351,9 @@ def kinds_by(examples: Examples) -> str:
         said = np.full(len(kinds), "", dtype=object)
         for out in (turn == fifth for fifth in range(_FIFTHS)):
             if out.any() and not out.all():
-                said[out] = NearestClass(**settings).fit(vectors[~out], kinds[~out]).predict(vectors[out])
+                said[out] = (
+                    DefectTypeClassifier(**settings).fit(vectors[~out], kinds[~out]).predict(vectors[out])
+                )
         rightly[way] = sum(float(np.mean(said[kinds == kind] == kind)) for kind in set(kinds))
     return max(KINDS_BY, key=lambda way: rightly[way])  # the first of equals
 

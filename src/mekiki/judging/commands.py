@@ -123,7 +123,7 @@ def judge(
 ) -> None:
     """Judge photographs: OK or NG, how sure, why, and where."""
     from mekiki.bulk.engine import judge_in_bulk
-    from mekiki.cases.search import Recollection
+    from mekiki.cases.search import SimilarCases
     from mekiki.judging.results import judge_paths
 
     if is_ray(engine):
@@ -133,7 +133,7 @@ def judge(
         return
     recall = None
     if cases:
-        recall = Recollection(run, cases).of
+        recall = SimilarCases(run, cases).of
     past: dict[str, Any] = {}
     show = VerdictPrinter(quiet=output is not None, recall=recall)
 
@@ -194,25 +194,26 @@ def teach(
     json: Json = False,
 ) -> None:
     """Tell the judge what a photograph is; it holds at the next judgement, and can be taken back."""
-    from mekiki.judging.corrections import lessons_of
-    from mekiki.judging import corrections, teach as teaching
+    from mekiki.judging.corrections import read_corrections
+    from mekiki.judging.teach import teach as teach_photo
+    from mekiki.judging.teach import undo as undo_correction
 
     if show + undo + (image is not None) != 1 or (image is None) != (label is None) or (lesson and not undo):
         raise InputError("teach: give IMAGE with --as OK, NG or NG:KIND; or --undo [--lesson N]; or --list")
     if show:
-        entries = [vars(entry) for entry in lessons_of(run)]
+        entries = [vars(entry) for entry in read_corrections(run)]
         if json:
             console.print_json({"lessons": entries})
             return
         lessons_table(entries)
     elif image is None or label is None:
-        entry = undo(run, lesson)
+        entry = undo_correction(run, lesson)
         if json:
             console.print_json({"undone": vars(entry)})
             return
         console.out().print(f"lesson {entry.number} is taken back: {entry.file} as {entry.note}")
     else:
-        entry, before, after = teach(run, image, label)
+        entry, before, after = teach_photo(run, image, label)
         if json:
             console.print_json(
                 {"lesson": vars(entry), "before": before.finite_row(), "after": after.finite_row()}
@@ -230,11 +231,11 @@ def retrain(
     json: Json = False,
 ) -> None:
     """Fold the lessons in: learn and calibrate anew with them, show before and after, and only then replace."""
-    from mekiki.judging.teach import retrain
+    from mekiki.judging.teach import retrain as retrain_judge
     from mekiki.storage.run_folder import finite
 
     with console.progress_bar() as progress:
-        compared = retrain(run, accept=accept, progress=progress)
+        compared = retrain_judge(run, accept=accept, progress=progress)
     if json:
         console.print_json(finite(compared))
         return

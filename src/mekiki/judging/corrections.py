@@ -21,9 +21,9 @@ from safetensors.numpy import load, save
 
 from mekiki.errors import InputError
 from mekiki.judging.judge import Lesson
-from mekiki.storage.atomic import replaced_file, user
-from mekiki.storage.events import add_row, damaged, rows
-from mekiki.storage.lock import locked
+from mekiki.storage.atomic import replace_file, user
+from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import digest_of, read_tensors, write_tensors
 
 LOG = "lessons.jsonl"
@@ -82,7 +82,7 @@ def parse_label(text: str) -> tuple[bool, str]:
     raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
 
 
-def lessons_of(folder: Path) -> list[Entry]:
+def read_corrections(folder: Path) -> list[Entry]:
     """All lessons of a run folder in order, those taken back too.
 
     Raises:
@@ -90,10 +90,10 @@ def lessons_of(folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
-    return LessonBook(folder).entries()
+    return CorrectionLog(folder).entries()
 
 
-class LessonBook:
+class CorrectionLog:
     """The lessons of a run folder.
 
     Args:
@@ -133,13 +133,13 @@ class LessonBook:
         before: str,
         pixels: NDArray[np.uint8],
         views: Mapping[str, NDArray[np.float32]],
-        eye: str,
+        extractor: str,
         who: str | None = None,
     ) -> Entry:
         """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG")
-        with locked(self.folder, "teaching"):
+        with hold_lock(self.folder, "teaching"):
             number = len(self.entries()) + 1
             photograph = self.kept / f"{number}.png"
             entry = Entry(
@@ -153,12 +153,12 @@ class LessonBook:
                 before,
                 {f"{KEPT}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
             )
-            with replaced_file(photograph) as temporary:
+            with replace_file(photograph) as temporary:
                 temporary.write_bytes(stream.getvalue())
-            self._keep(number, views, eye)
+            self._keep(number, views, extractor)
             facts = asdict(entry)
             del facts["undone"]
-            add_row(self.log, facts)
+            append_event(self.log, facts)
         return entry
 
     def undo(self, number: int | None = None, *, who: str | None = None) -> Entry:
@@ -167,7 +167,7 @@ class LessonBook:
         Raises:
             InputError: there is none, or it was taken back before.
         """
-        with locked(self.folder, "taking a lesson back"):
+        with hold_lock(self.folder, "taking a lesson back"):
             return self._undone(number, who or user())
 
     def _undone(self, number: int | None, who: str) -> Entry:
@@ -182,17 +182,17 @@ class LessonBook:
         if entries[number - 1].undone:
             raise InputError(f"lesson {number}: was taken back before")
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        add_row(self.log, {"undo": number, "who": who, "when": when})
+        append_event(self.log, {"undo": number, "who": who, "when": when})
         return replace(entries[number - 1], undone=True)
 
     def in_force(
-        self, views: Sequence[str], eye: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
+        self, views: Sequence[str], extractor: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
     ) -> list[Lesson]:
         """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
 
         Args:
             views: which of the vectors the judge knows.
-            eye: the fingerprint of the eye it looks through.
+            extractor: the fingerprint of the eye it looks through.
             see: looks at a photograph with it, where a lesson was seen by another eye before.
 
         Raises:
@@ -205,10 +205,10 @@ class LessonBook:
             try:
                 content, about = read_tensors(path)
                 vectors = load(content)
-                if about.get("eye") != eye:
+                if about.get("eye") != extractor:
                     vectors = dict(see(self.photograph(entry)))
                     with contextlib.suppress(OSError):  # it was only to spare looking again
-                        self._keep(entry.number, vectors, eye)
+                        self._keep(entry.number, vectors, extractor)
             except InputError as error:
                 raise InputError(f"{error}, or take lesson {entry.number} back with --undo") from None
             except Exception as error:  # damaged files raise nearly anything
@@ -235,6 +235,6 @@ class LessonBook:
             )
         return path
 
-    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], eye: str) -> None:
+    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], extractor: str) -> None:
         content = {name: np.ascontiguousarray(view) for name, view in views.items()}
-        write_tensors(self.kept / f"{number}.safetensors", save(content, metadata={"eye": eye}))
+        write_tensors(self.kept / f"{number}.safetensors", save(content, metadata={"eye": extractor}))

@@ -1,4 +1,4 @@
-"""`NearestClass`: which kind of defect a part shows, by the class whose examples lie nearest, or none of these.
+"""`DefectTypeClassifier`: which kind of defect a part shows, by the class whose examples lie nearest, or none of these.
 
 It learns from a handful of examples a class, beside as many good parts as there are, and takes new classes later.
 """
@@ -33,7 +33,7 @@ the magnetic tiles with 20 examples a class, and no worse with 5."""
 _LEAST_SHRINKAGE = 1e-6  # keeps directions without any scatter from lying infinitely far
 
 
-class NearestClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Names the class whose anchor is nearest, in the metric of the scatter within classes.
 
     **Metric.** Items are divided by their standard deviation within classes plus the median of these, so that an
@@ -71,7 +71,7 @@ class NearestClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Example:
         >>> X = [[0.0, 0], [0, 2], [9, 0], [9, 2]]
-        >>> nearest = NearestClass(metric="euclidean").fit(X, ["dent", "dent", "scratch", "scratch"])
+        >>> nearest = DefectTypeClassifier(metric="euclidean").fit(X, ["dent", "dent", "scratch", "scratch"])
         >>> nearest.predict([[1, 1], [7, 1]]).tolist()
         ['dent', 'scratch']
         >>> nearest.add([[0, 50], [0, 52]], "stain").predict([[1, 40]]).tolist()
@@ -503,14 +503,16 @@ def _none_label(classes: NDArray[Any]) -> Any:
     return -1 if classes.dtype.kind in "iuf" else NONE
 
 
-def _checked(estimator: NearestClass, X: ArrayLike) -> NDArray[Any]:
+def _checked(estimator: DefectTypeClassifier, X: ArrayLike) -> NDArray[Any]:
     """Vectors `[N, d]` as `fit` saw them, all finite."""
     vectors = checked_items(estimator, X)
     refuse_not_finite(estimator, vectors)
     return vectors
 
 
-def _checked_pairs(estimator: NearestClass, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+def _checked_pairs(
+    estimator: DefectTypeClassifier, X: ArrayLike, y: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Vectors `[n, d]`, all finite, and labels `[n]`, as scikit-learn checks them; its refusals in one line."""
     try:
         vectors, labels = validate_data(estimator, X, y, dtype="numeric", ensure_all_finite=False)

@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import content_of
+from mekiki.data.photo import pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.judging.judge import Judge, Slopes
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
 from mekiki.models.scattering import FINGERPRINT, SIDE, look
-from mekiki.threads import side_by_side
+from mekiki.threads import run_parallel
 
 Floats = NDArray[np.float32]
 
 DEPTHS = (0.64, 0.72)
 """How deep the two layers of a backbone lie, as a share of its depth: past textures, before names of things."""
-QUARTERS = 2
+QUADRANTS = 2
 """A photograph is looked at in so many rows and columns, for a defect to weigh against a part of it, not the whole."""
 OCCLUSIONS = 7
 """Rows and columns of the places that are covered one by one, where an eye has no patches."""
@@ -43,7 +43,7 @@ SQUEEZED = 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Features:
     """What an eye sees of N photographs.
 
     Attributes:
@@ -54,15 +54,15 @@ class Sight:
     views: dict[str, Floats]
     patches: dict[str, list[Floats]] = field(default_factory=dict)
 
-    def only(self, row: int) -> Sight:
+    def only(self, row: int) -> Features:
         """What was seen of one photograph."""
-        return Sight(
+        return Features(
             {name: view[row : row + 1] for name, view in self.views.items()},
             {name: [grids[row]] for name, grids in self.patches.items()},
         )
 
 
-class Eye(Protocol):
+class FeatureExtractor(Protocol):
     """What the rest of the room asks of an eye."""
 
     name: str
@@ -75,10 +75,10 @@ class Eye(Protocol):
     def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
         """Learn from OK parts what there is to know beforehand."""
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def extract(self, images: Sequence[Pixels]) -> Features:
         """Look at photographs `[H, W]` or `[H, W, 3]`."""
 
-    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+    def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """How much each place brings to the score: float32 `[N, h, w]`."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -88,7 +88,7 @@ class Eye(Protocol):
         """Take back what `arrays` gave."""
 
 
-class BackboneEye:
+class BackboneExtractor:
     """Layers of a frozen backbone: mean and spread of each channel in each quarter of the photograph.
 
     Two layers see the photograph squeezed to the backbone's own size, which keeps things where they are. If the OK
@@ -127,14 +127,14 @@ class BackboneEye:
             for image in images
         )
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def extract(self, images: Sequence[Pixels]) -> Features:
         """Views of photographs, and the patches they were made of."""
         first = self.layers[0]
         looks: list[tuple[list[int], Size, str]] = [(self.layers, None, "")]
         if self.twice:
             looks.append(([first], "proportions", ", proportions kept"))
         # One photograph and look at a time, as many at once as there are processors: sooner than one with all threads.
-        found = side_by_side(
+        found = run_parallel(
             [partial(self._look, image, layers, size) for image in images for layers, size, _ in looks]
         )
         patches: dict[str, list[Floats]] = {}
@@ -142,17 +142,18 @@ class BackboneEye:
             for layer, grid in grids.items():
                 patches.setdefault(f"layer {layer}{looks[number % len(looks)][2]}", []).append(grid)
         views = {
-            name: np.concatenate([quartered(grid[None]) for grid in grids]) for name, grids in patches.items()
+            name: np.concatenate([pool_quadrants(grid[None]) for grid in grids])
+            for name, grids in patches.items()
         }
-        return Sight(views, patches)
+        return Features(views, patches)
 
     def _look(self, image: Pixels, layers: list[int], size: Size) -> dict[int, Floats]:
         (seen,) = self.backbone.look([image], layers, size=size)
         return {layer: grids[0] for layer, grids in seen.patches.items()}
 
-    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+    def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """What each place brings to D², all views together, on the grid of the first layer."""
-        return taken_apart(sight, judge)
+        return taken_apart(features, judge)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
@@ -163,8 +164,8 @@ class BackboneEye:
         self.twice = bool(arrays["twice"][0])
 
 
-class FilterEye:
-    """The maps of `mekiki.models.scattering`: mean and spread of each channel in each quarter of the photograph, as one view.
+class ScatteringExtractor:
+    """The maps of `mekiki.models.scattering`: mean and spread of each channel in each quadrant, as one group.
 
     Both layers of filters stand in one view, because the Mahalanobis distance then knows how they go together: on the
     magnetic tiles that tells OK from NG better than a sum of two distances (AUROC .979 against .965).
@@ -183,20 +184,20 @@ class FilterEye:
     def learn(self, blocks: Iterable[Sequence[Pixels]]) -> None:
         """There is nothing to learn."""
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def extract(self, images: Sequence[Pixels]) -> Features:
         """The view of photographs squeezed to a square, and the patches it was made of."""
-        patches = side_by_side([partial(self._look, image) for image in images])
-        view = np.concatenate([quartered(grid[None]) for grid in patches])
-        return Sight({self.name: view}, {self.name: patches})
+        patches = run_parallel([partial(self._look, image) for image in images])
+        view = np.concatenate([pool_quadrants(grid[None]) for grid in patches])
+        return Features({self.name: view}, {self.name: patches})
 
     def _look(self, image: Pixels) -> Floats:
         squeezed = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         (seen,) = look([np.asarray(squeezed)])
         return seen
 
-    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+    def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """What each place brings to D²."""
-        return taken_apart(sight, judge)
+        return taken_apart(features, judge)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Nothing was learnt."""
@@ -206,7 +207,7 @@ class FilterEye:
         """There is nothing to take back."""
 
 
-class EmbedderEye:
+class EmbedderExtractor:
     """The vectors of a trained embedder.
 
     Where it departs: each place in turn is covered by the mean of OK parts there, and what the score loses by it is
@@ -228,7 +229,7 @@ class EmbedderEye:
         self.name = "embedder"
         self.channels, *size = embedder.input_shape_
         self.size = (size[0], size[1])
-        self.fingerprint = content_of(np.ascontiguousarray(embedder.reference_vectors_).view(np.uint8))
+        self.fingerprint = pixel_hash(np.ascontiguousarray(embedder.reference_vectors_).view(np.uint8))
         self._mean: NDArray[np.uint8] | None = None
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
@@ -245,9 +246,9 @@ class EmbedderEye:
         if number:
             self._mean = np.rint(total / number).astype(np.uint8)
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def extract(self, images: Sequence[Pixels]) -> Features:
         """Views of photographs."""
-        return Sight({"embedding": self.embedder.transform(np.stack(images), one_by_one=True)})
+        return Features({"embedding": self.embedder.transform(np.stack(images), one_by_one=True)})
 
     @property
     def has_places(self) -> bool:
@@ -258,9 +259,9 @@ class EmbedderEye:
         """What its network sees place by place, `[h, w, c]` each."""
         return list(place_maps(self.embedder.encoder_, np.stack(images)))
 
-    def where(self, images: Sequence[Pixels], sight: Sight, judge: Judge) -> Floats:
+    def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """What the score loses when a place is covered, at the cost of 49 more looks a photograph."""
-        scores = judge.score(sight.views)
+        scores = judge.score(features.views)
         return np.stack([self._occluded(*each, judge) for each in zip(images, scores, strict=True)])
 
     def _occluded(
@@ -292,11 +293,11 @@ class EmbedderEye:
         self._mean = arrays.get("mean")
 
 
-def quartered(patches: Floats) -> Floats:
+def pool_quadrants(patches: Floats) -> Floats:
     """Mean and spread of each channel in each quarter: `[N, h, w, d]` → `[N, 8d]`; on grids of one row, of the whole.
 
     Example:
-        >>> quartered(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1))
+        >>> pool_quadrants(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1))
         array([[0., 1., 2., 3., 0., 0., 0., 0.]], dtype=float32)
     """
     height, width = patches.shape[1:3]
@@ -310,13 +311,13 @@ def quartered(patches: Floats) -> Floats:
 
 
 def cuts(length: int) -> list[slice]:
-    """Where a side of the grid is cut into `QUARTERS` parts; one of a single place is not."""
-    number = min(QUARTERS, length)
+    """Where a side of the grid is cut into `QUADRANTS` parts; one of a single place is not."""
+    number = min(QUADRANTS, length)
     return [slice(i * length // number, (i + 1) * length // number) for i in range(number)]
 
 
 def attributed(patches: Floats, slopes: Slopes) -> Floats:
-    """What each place brings to D² of the view that `quartered` made: `[N, h, w, d]` → `[N, h, w]`.
+    """What each place brings to D² of the view that `pool_quadrants` made: `[N, h, w, d]` → `[N, h, w]`.
 
     D² = Σ slope·(item − centre), and each item is a mean over the places of a quarter: of a channel p, or, for its
     spread, of (p − mean)²/spread. So D² is a sum over places, as it is a sum over items (`Judge.contributions`). Places
@@ -326,7 +327,7 @@ def attributed(patches: Floats, slopes: Slopes) -> Floats:
         >>> good = np.random.default_rng(0).normal(size=(99, 4, 4, 1)).astype(np.float32)
         >>> part = good[:1].copy()
         >>> part[0, 1, 2] = 9  # in row 1 and column 2
-        >>> slopes = Judge().fit({"view": quartered(good)}).slopes({"view": quartered(part)})["view"]
+        >>> slopes = Judge().fit({"view": pool_quadrants(good)}).slopes({"view": pool_quadrants(part)})["view"]
         >>> divmod(int(attributed(part, slopes).argmax()), 4)
         (1, 2)
     """
@@ -348,13 +349,13 @@ def attributed(patches: Floats, slopes: Slopes) -> Floats:
     return places
 
 
-def taken_apart(sight: Sight, judge: Judge) -> Floats:
+def taken_apart(features: Features, judge: Judge) -> Floats:
     """What each place brings to D², all views together, on the grid of the first: float32 `[N, h, w]`, from 0."""
-    slopes = judge.slopes(sight.views)
-    first = next(iter(sight.patches.values()))
+    slopes = judge.slopes(features.views)
+    first = next(iter(features.patches.values()))
     height, width = first[0].shape[:2]
     places = np.zeros((len(first), height, width), np.float32)
-    for name, patches in sight.patches.items():
+    for name, patches in features.patches.items():
         for row, patch in enumerate(patches):
             own = Slopes(slopes[name].centre, slopes[name].values[row : row + 1])
             places[row] += _at(attributed(patch[None], own)[0], (height, width))

@@ -16,20 +16,26 @@ from safetensors.numpy import load, save_file
 
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import Conditions, Photograph, content_of, photographs
+from mekiki.data.photo import Conditions, Photo, iter_photos, pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.conformal import TradeOff, parts_needed
-from mekiki.judging.corrections import Entry, LessonBook
-from mekiki.judging.defect_types import NearestClass
-from mekiki.judging.features import BackboneEye, EmbedderEye, Eye, FilterEye, Sight
+from mekiki.judging.corrections import CorrectionLog, Entry
+from mekiki.judging.defect_types import DefectTypeClassifier
+from mekiki.judging.features import (
+    BackboneExtractor,
+    EmbedderExtractor,
+    FeatureExtractor,
+    Features,
+    ScatteringExtractor,
+)
 from mekiki.judging.judge import Judge, Lesson
 from mekiki.products import one_product_thread
 from mekiki.report.figures.charts import save
 from mekiki.report.figures.judge_figures import score_histogram, trade_off_curve
-from mekiki.storage.atomic import settle_folder
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import Manifest, check_format, sealed_folder, steady
+from mekiki.storage.atomic import recover_folder
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import Manifest, check_format, read_consistently, replace_folder_with_manifest
 from mekiki.storage.run_folder import Run, finite, write_json
 
 FOLDER = "judge"
@@ -38,7 +44,7 @@ KINDS_BY: dict[str, dict[str, Any]] = {
     "mean": {"anchor": "mean"},
     "examples": {"anchor": "each", "metric": "euclidean"},
 }
-"""How the kind of a defect may be told: `NearestClass` with these settings."""
+"""How the kind of a defect may be told: `DefectTypeClassifier` with these settings."""
 NONE_OF_THESE = 0.05
 """Share of the NG parts of known kinds that may be said to be of none of them."""
 FORMAT = "mekiki-judge/2"
@@ -159,7 +165,7 @@ class Inspector:
 
     Attributes:
         folder: the run folder.
-        eye: what photographs are looked at with.
+        extractor: what photographs are looked at with.
         judge: what decides.
         examples: OK and NG parts to compare with.
         lessons: what people taught.
@@ -169,11 +175,22 @@ class Inspector:
     """
 
     def __init__(
-        self, folder: Path, eye: Eye, judge: Judge, examples: Examples, facts: dict[str, Any]
+        self,
+        folder: Path,
+        extractor: FeatureExtractor,
+        judge: Judge,
+        examples: Examples,
+        facts: dict[str, Any],
     ) -> None:
-        self.folder, self.eye, self.judge, self.examples, self.facts = folder, eye, judge, examples, facts
+        self.folder, self.extractor, self.judge, self.examples, self.facts = (
+            folder,
+            extractor,
+            judge,
+            examples,
+            facts,
+        )
         self.conditions = Conditions(**{name: _fixed(value) for name, value in facts["conditions"].items()})
-        self.lessons = LessonBook(folder)
+        self.lessons = CorrectionLog(folder)
         self.reload_lessons()
 
     @classmethod
@@ -183,8 +200,8 @@ class Inspector:
         Raises:
             InputError: there is none, its files do not fit together, or its eye has changed since.
         """
-        settle_folder(folder / FOLDER)
-        return steady(folder / FOLDER, lambda: cls._opened(folder))
+        recover_folder(folder / FOLDER)
+        return read_consistently(folder / FOLDER, lambda: cls._opened(folder))
 
     @classmethod
     def _opened(cls, folder: Path) -> Inspector:
@@ -217,12 +234,12 @@ class Inspector:
     @classmethod
     def _assembled(cls, folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Inspector:
         """What the two files say, put together."""
-        eye = make_eye(folder, facts["eye"]["name"])
-        if eye.fingerprint != facts["eye"]["fingerprint"]:
+        extractor = make_extractor(folder, facts["eye"]["name"])
+        if extractor.fingerprint != facts["eye"]["fingerprint"]:
             raise InputError(
-                f"{folder}: what it looks with ({eye.name}) has changed since it was calibrated; calibrate again"
+                f"{folder}: what it looks with ({extractor.name}) has changed since it was calibrated; calibrate again"
             )
-        eye.restore(_under(arrays, "eye/"))
+        extractor.restore(_under(arrays, "eye/"))
         judge = Judge.from_state(_under(arrays, "judge/"), facts["judge"])
         examples = Examples(
             facts["examples"]["names"],
@@ -232,24 +249,24 @@ class Inspector:
             arrays["examples/thumbnails"],
             arrays["examples/sizes"],
         )
-        return cls(folder, eye, judge, examples, facts)
+        return cls(folder, extractor, judge, examples, facts)
 
     def reload_lessons(self) -> None:
         """Put what has been taught in force; called when the book has changed."""
-        lessons = self.lessons.in_force(self.judge.names, self.eye.fingerprint, self._views_of)
+        lessons = self.lessons.in_force(self.judge.names, self.extractor.fingerprint, self._views_of)
         self.judge.teach(lessons)
         self.namer = self._learn_kinds(lessons)
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
 
     def _views_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
-        ((one,),) = photographs([path], self.eye.frame, self.eye.channels)
+        ((one,),) = iter_photos([path], self.extractor.frame, self.extractor.channels)
         if one.pixels is None:
             raise InputError(f"{path}: {one.problem}")
-        return {name: view[0] for name, view in self.eye.see([one.pixels]).views.items()}
+        return {name: view[0] for name, view in self.extractor.extract([one.pixels]).views.items()}
 
     def lesson_on(self, verdict: Verdict) -> Entry | None:
         """The lesson in force on this very photograph."""
-        return None if verdict.pixels is None else self._taught.get(content_of(verdict.pixels))
+        return None if verdict.pixels is None else self._taught.get(pixel_hash(verdict.pixels))
 
     def judge_files(
         self, paths: Sequence[Path], *, where: bool = False, progress: Progress = silent
@@ -262,7 +279,7 @@ class Inspector:
             progress: told after each block.
         """
         done = 0
-        for block in photographs(paths, self.eye.frame, self.eye.channels):
+        for block in iter_photos(paths, self.extractor.frame, self.extractor.channels):
             yield from self.judge_block(block, where)
             done += len(block)
             progress("judging", done, len(paths))
@@ -273,10 +290,10 @@ class Inspector:
         (verdict,) = self.judge_files([path], where=where)
         return verdict
 
-    def judge_block(self, block: Sequence[Photograph], where: bool = False) -> Iterator[Verdict]:
+    def judge_block(self, block: Sequence[Photo], where: bool = False) -> Iterator[Verdict]:
         """Verdicts on photographs that have been read."""
         pixels = [one.pixels for one in block if one.pixels is not None]
-        sight = self.eye.see(pixels) if pixels else Sight({})
+        features = self.extractor.extract(pixels) if pixels else Features({})
         row = 0
         for one in block:
             if one.pixels is None:
@@ -285,12 +302,12 @@ class Inspector:
                 # One by one: products of another shape round otherwise, and a verdict must not depend on what
                 # happened to be looked at together.
                 with one_product_thread():
-                    verdict = self._verdict(one, one.pixels, sight.only(row), where)
+                    verdict = self._verdict(one, one.pixels, features.only(row), where)
                 yield verdict
                 row += 1
 
-    def _verdict(self, one: Photograph, pixels: Pixels, sight: Sight, where: bool) -> Verdict:
-        said = self.judge.judge(sight.views)
+    def _verdict(self, one: Photo, pixels: Pixels, features: Features, where: bool) -> Verdict:
+        said = self.judge.judge(features.views)
         vector = (said.whitened @ self.examples.directions)[0]
         ng, why, kind = bool(said.ng[0]), said.foremost()[0], ""
         because: Because = "view"
@@ -316,8 +333,8 @@ class Inspector:
             "",
             self.conditions.remark(one),
             pixels,
-            self.eye.where([pixels], sight, self.judge)[0] if where and ng else None,
-            {name: view[0] for name, view in sight.views.items()},
+            self.extractor.where([pixels], features, self.judge)[0] if where and ng else None,
+            {name: view[0] for name, view in features.views.items()},
             because,
         )
 
@@ -328,13 +345,13 @@ class Inspector:
         ok_name = self.examples.names[int(np.argmin(np.where(ng, np.inf, apart)))]
         return ok_name, self.examples.names[int(np.argmin(np.where(ng, apart, np.inf)))] if ng.any() else ""
 
-    def _learn_kinds(self, lessons: Sequence[Lesson]) -> NearestClass | None:
+    def _learn_kinds(self, lessons: Sequence[Lesson]) -> DefectTypeClassifier | None:
         """What names the kind of a defect: from the NG examples, and kinds taught since; `None` without examples."""
         ng = np.flatnonzero(self.examples.ng)
         if not len(ng):
             return None
         enough = len(ng) >= parts_needed(NONE_OF_THESE)
-        namer = NearestClass(
+        namer = DefectTypeClassifier(
             **KINDS_BY[self.facts["kinds_by"]], none_of_these=NONE_OF_THESE if enough else None
         )
         with warnings.catch_warnings():
@@ -358,7 +375,7 @@ class Inspector:
             "examples": {"names": self.examples.names, "kinds": self.examples.kinds},
         }
         every = {f"judge/{name}": array for name, array in arrays.items()}
-        every |= {f"eye/{name}": array for name, array in self.eye.arrays().items()}
+        every |= {f"eye/{name}": array for name, array in self.extractor.arrays().items()}
         every |= {
             "examples/vectors": self.examples.vectors,
             "examples/directions": self.examples.directions,
@@ -366,7 +383,7 @@ class Inspector:
             "examples/sizes": self.examples.sizes,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, "calibrating"), sealed_folder(self.folder / FOLDER) as new:
+        with hold_lock(self.folder, "calibrating"), replace_folder_with_manifest(self.folder / FOLDER) as new:
             save_file(
                 {name: np.ascontiguousarray(array) for name, array in every.items()},
                 new / "judge.safetensors",
@@ -401,7 +418,7 @@ def kind_of(lesson: Lesson) -> str:
     return lesson.note.partition(" (lesson ")[0]
 
 
-def make_eye(folder: Path, encoder: str | None) -> Eye:
+def make_extractor(folder: Path, encoder: str | None) -> FeatureExtractor:
     """The eye that a name means; left out, the trained network of the run, or the filters where there is none.
 
     Args:
@@ -414,14 +431,14 @@ def make_eye(folder: Path, encoder: str | None) -> Eye:
     if encoder is not None and encoder.startswith("hf:"):
         from mekiki.models.backbone import Backbone
 
-        return BackboneEye(Backbone.load(encoder))
+        return BackboneExtractor(Backbone.load(encoder))
     if encoder is None:
         run = Run(folder)
         encoder = "embedder" if run.complete or run.checkpoint.exists() else "filters"
     if encoder == "filters":
-        return FilterEye()
+        return ScatteringExtractor()
     if encoder == "embedder":
-        return EmbedderEye(Embedder.load(Run(folder).open().folder))
+        return EmbedderExtractor(Embedder.load(Run(folder).open().folder))
     raise InputError(f"encoder {encoder}: give hf:NAME_OR_FOLDER, filters, or embedder, the network of RUN")
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.console import Progress, silent
-from mekiki.data.photo import gather_noting
+from mekiki.data.photo import list_photos_with_notes
 from mekiki.errors import InputError
 from mekiki.extras import require
 from mekiki.judging.inspector import Inspector, Verdict
 from mekiki.report.judge_page import Card, Gallery, write_gallery
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 
 SUFFIXES = (".csv", ".parquet", ".html")
 COLUMNS = (
@@ -56,7 +56,7 @@ def judge_paths(
         progress: told after each block.
 
     Returns:
-        `photographs`, how many are `OK`, `NG` and `unreadable`, the `guarantee`, `output`; and, where no file is
+        `iter_photos`, how many are `OK`, `NG` and `unreadable`, the `guarantee`, `output`; and, where no file is
         written and there are at most `MOST_CARDS`, the `verdicts`.
 
     Raises:
@@ -64,7 +64,7 @@ def judge_paths(
     """
     if output is not None:
         check_output(output)
-    paths, skipped = gather_noting(places)
+    paths, skipped = list_photos_with_notes(places)
     inspector = Inspector.open(folder)
     rows: list[dict[str, Any]] = []
     with writing(output, inspector) as results:
@@ -154,7 +154,7 @@ def writing(path: Path | None, inspector: Inspector) -> Iterator[Results]:
         yield results
         return
     check_output(path)
-    with replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         if path.suffix == ".csv":
             with temporary.open("w", encoding="utf-8-sig", newline="") as handle:  # the mark tells Excel
                 results._table = csv.writer(handle)

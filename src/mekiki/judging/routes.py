@@ -15,9 +15,9 @@ from mekiki.cases.encoders import JudgeView
 from mekiki.cases.remember import ID
 from mekiki.cases.search import rows_of
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import content_of, photographs
+from mekiki.data.photo import iter_photos, pixel_hash
 from mekiki.errors import InputError
-from mekiki.judging.corrections import Entry, lessons_of
+from mekiki.judging.corrections import Entry, read_corrections
 from mekiki.judging.inspector import Inspector, Verdict
 from mekiki.judging.teach import teach_judge, undo
 from mekiki.storage.run_folder import finite
@@ -107,7 +107,9 @@ def judging_routes(served: Served) -> APIRouter:
     @routes.get("/lessons")
     async def lessons() -> Lessons:
         """All lessons in order, those taken back too."""
-        return Lessons(lessons=[_lesson(each) for each in await served.aside.do(lessons_of, served.folder)])
+        return Lessons(
+            lessons=[_lesson(each) for each in await served.aside.do(read_corrections, served.folder)]
+        )
 
     return routes
 
@@ -184,23 +186,23 @@ def _place(names: Sequence[str], name: str) -> int | None:
 
 
 def _cases(served: Served, inspector: Inspector, verdict: Verdict, k: int) -> list[CaseRow]:
-    room = served.room()
-    if verdict.pixels is None or not isinstance(room.view, JudgeView):
+    run_memory = served.run_memory()
+    if verdict.pixels is None or not isinstance(run_memory.view, JudgeView):
         return []
     try:
-        memory = room.memory("images")
+        memory = run_memory.memory("images")
     except InputError:  # it remembers nothing yet
         return []
-    own = content_of(verdict.pixels)[:ID]
-    found = memory.search(room.view.vector(verdict), k, without=[own])
+    own = pixel_hash(verdict.pixels)[:ID]
+    found = memory.search(run_memory.view.vector(verdict), k, without=[own])
     return [CaseRow(**row) for row in rows_of(found)]
 
 
 def _seen(served: Served, kept: Kept) -> Pixels:
     """A photograph as the eye takes it; without an eye as it is."""
-    eye = getattr(served.room().view, "eye", None)
-    eye = served.inspector().eye if eye is None else eye
-    ((one,),) = photographs([kept.path], eye.frame, eye.channels)
+    extractor = getattr(served.run_memory().view, "eye", None)
+    extractor = served.inspector().extractor if extractor is None else extractor
+    ((one,),) = iter_photos([kept.path], extractor.frame, extractor.channels)
     if one.pixels is None:
         raise InputError(f"{kept.name}: {one.problem}")
     return one.pixels

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mekiki.console import Progress, silent
-from mekiki.data.photo import content_of, photographs
+from mekiki.data.photo import iter_photos, pixel_hash
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import Terms, calibrated
-from mekiki.judging.corrections import Entry, LessonBook, parse_label
-from mekiki.judging.features import Eye
-from mekiki.judging.inspector import Inspector, Verdict, make_eye
+from mekiki.judging.corrections import CorrectionLog, Entry, parse_label
+from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.inspector import Inspector, Verdict, make_extractor
 
 HELD_OUT = 3
 """One in so many of the parts that set the old threshold is held out of the new judge, to compare the two."""
@@ -63,11 +63,11 @@ def teach_judge(
         ng=ng,
         kind=kind,
         file=image if name is None else Path(name),
-        content=content_of(before.pixels),
+        content=pixel_hash(before.pixels),
         before=before.verdict,
         pixels=before.pixels,
         views=before.views,
-        eye=inspector.eye.fingerprint,
+        extractor=inspector.extractor.fingerprint,
     )
     inspector.reload_lessons()
     return entry, before, inspector.judge_one(image, where=where)
@@ -81,7 +81,7 @@ def undo(folder: Path, number: int | None = None) -> Entry:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
-    return LessonBook(folder).undo(number)
+    return CorrectionLog(folder).undo(number)
 
 
 def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) -> dict[str, Any]:
@@ -124,9 +124,9 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             f"{gone[0]}: is gone, with {len(gone) - 1} more of the calibration; calibrate again with --ok"
         )
     held = own[-max(1, len(own) // HELD_OUT) :]
-    eye = make_eye(folder, facts["eye"]["name"])
-    ok = _without([path for path in names if path not in set(held)], entries, True, eye)
-    left = set(_without(list(kinds), entries, False, eye))
+    extractor = make_extractor(folder, facts["eye"]["name"])
+    ok = _without([path for path in names if path not in set(held)], entries, True, extractor)
+    left = set(_without(list(kinds), entries, False, extractor))
     kinds = {path: kind for path, kind in kinds.items() if path in left}
     for entry in entries:
         kept = old.lessons.photograph(entry).absolute()
@@ -136,7 +136,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             ok.append(kept)
     # Both are compared with the lessons in force, as they judge on the line and would.
     terms = Terms(facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1)
-    new, calibration = calibrated(folder, eye, ok, kinds, terms, progress)
+    new, calibration = calibrated(folder, extractor, ok, kinds, terms, progress)
     compared = {
         name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, list(kinds), "OK")}
         for name, judge in (("before", old), ("after", new))
@@ -157,14 +157,16 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     }
 
 
-def _without(paths: list[Path], entries: Sequence[Entry], ng: bool, eye: Eye) -> list[Path]:
+def _without(
+    paths: list[Path], entries: Sequence[Entry], ng: bool, extractor: FeatureExtractor
+) -> list[Path]:
     """Those photographs that no lesson says the other of."""
     other = {entry.content for entry in entries if entry.ng == ng}
     if not other:  # nothing to look for in the photographs
         return paths
     return [
         one.path
-        for block in photographs(paths, eye.frame, eye.channels)
+        for block in iter_photos(paths, extractor.frame, extractor.channels)
         for one in block
         if one.content not in other
     ]

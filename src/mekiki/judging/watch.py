@@ -19,8 +19,8 @@ from mekiki.errors import InputError
 from mekiki.judging.drift import Drift, DriftAlarm
 from mekiki.judging.inspector import Inspector, Verdict, writable
 from mekiki.judging.results import COLUMNS, csv_line
-from mekiki.storage.atomic import named_errors
-from mekiki.storage.lock import locked
+from mekiki.storage.atomic import name_disk_errors
+from mekiki.storage.lock import hold_lock
 
 WATCHED = "watched.csv"
 
@@ -68,7 +68,7 @@ def watch(
     path = output or run / WATCHED
     if path.suffix != ".csv":
         raise InputError(f"{path}: watching writes .csv, one line a photograph; give a file that ends so")
-    with locked(path, "watching", patience=0, role="watching"):
+    with hold_lock(path, "watching", patience=0, role="watching"):
         return _watched(Inspector.open(run), folder, path, poll, once, on_verdict, on_drift)
 
 
@@ -110,7 +110,7 @@ def _watched(
 
 def _add(run: Path, path: Path, line: bytes) -> None:
     """Write a verdict, and see it on disk; opened anew, because a training may have replaced the folder it lies in."""
-    with locked(run), named_errors(path), path.open("ab", buffering=0) as handle:
+    with hold_lock(run), name_disk_errors(path), path.open("ab", buffering=0) as handle:
         handle.write(line)
         os.fsync(handle.fileno())
 

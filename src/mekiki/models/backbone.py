@@ -27,7 +27,7 @@ from mekiki.errors import InputError, first_line, not_known
 from mekiki.extras import quiet_transformers, require
 from mekiki.models.feature_cache import FeatureStore, content_key
 from mekiki.models.preprocessing import FILES, Preparation
-from mekiki.threads import considerate_threads
+from mekiki.threads import adaptive_threads
 
 PREFIX = "hf:"
 """Begins the name of every encoder that is a backbone."""
@@ -292,7 +292,7 @@ class Backbone:
             self._check_grid(number)
         length = self._block(batch_size)
         total = len(images) if isinstance(images, Sized) else 0
-        with considerate_threads() as consider:
+        with adaptive_threads() as consider:
             for start, block in self._blocks(images, size, length):
                 consider()
                 yield Seen(start, self._seen(block, wanted, length))

@@ -89,7 +89,8 @@ class _Pairs(torch.autograd.Function):
 def all_pair_losses(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
     """The contrastive loss of every pair of a batch, in both orders: `[B, d]`, `[B]` → `[B(B − 1)]`.
 
-    The numbers of `contrastive_losses` on `mekiki.models.miners.all_pairs`, each twice. No row is gathered: the distances are
+    The numbers of `contrastive_losses` on `mekiki.models.miners.all_pairs`, each twice. No row is gathered:
+    the distances are
     one matrix product, and so is the gradient, Σⱼ wᵢⱼ(vᵢ − vⱼ).
 
     Example:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError, not_known
-from mekiki.threads import considerate_threads
+from mekiki.threads import adaptive_threads
 
 EMBED_BLOCK = 256
 """Examples a block in `embed`, unless they are large."""
@@ -347,7 +347,7 @@ def embed(
     length = length or block_length(encoder)
     # One array from the start: small results kept one by one would lie between the blocks and hold their memory.
     vectors = torch.empty(0)
-    with considerate_threads() as consider:
+    with adaptive_threads() as consider:
         for start in range(0, len(stored), length):
             consider()
             piece = stored[start : start + length]

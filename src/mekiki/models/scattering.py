@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mekiki.errors import InputError
-from mekiki.threads import considerate_threads
+from mekiki.threads import adaptive_threads
 
 Floats = NDArray[np.float32]
 
@@ -180,7 +180,7 @@ def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
         [(4, 3, 441), (1, 1, 441)]
     """
     bank = _bank()
-    with considerate_threads() as consider:
+    with adaptive_threads() as consider:
         for image in images:
             if (
                 image.dtype != np.uint8

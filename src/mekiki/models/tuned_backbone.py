@@ -25,7 +25,7 @@ class TunedBackbone(nn.Module):
     """
 
     block = 8
-    """Photographs at a time in `mekiki.models.networks.embed`: with more, what lies between two layers fills the memory."""
+    """Images a batch in `mekiki.models.networks.embed`: with more, activations fill the memory."""
 
     def __init__(self, backbone: Backbone, layer: int, size: Size) -> None:
         super().__init__()

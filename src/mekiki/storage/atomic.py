@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mekiki.errors import InputError
-from mekiki.storage.lock import locked
+from mekiki.storage.lock import hold_lock
 
 PARTIAL = ".partial"
 """In the name of every file that is not whole yet."""
@@ -35,7 +35,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it takes `path`'s place in one step.
 
     If the block raises, `path` keeps what it held and the temporary file is removed.
@@ -43,14 +43,14 @@ def replaced_file(path: Path) -> Iterator[Path]:
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "metrics.json"
-        >>> with replaced_file(target) as temporary:
+        >>> with replace_file(target) as temporary:
         ...     _ = temporary.write_text("{}")
         >>> target.read_text()
         '{}'
     """
     # The suffix stays, because savers such as matplotlib and NumPy choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
-    with named_errors(path):
+    with name_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -64,11 +64,11 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def named_errors(path: Path) -> Iterator[None]:
+def name_disk_errors(path: Path) -> Iterator[None]:
     """An error of the disk in the block, however a library raises it, becomes an `OSError` that names `path`.
 
     Example:
-        >>> with named_errors(Path("run/model")):
+        >>> with name_disk_errors(Path("run/model")):
         ...     raise RuntimeError("I/O error: No space left on device (os error 28)")
         Traceback (most recent call last):
             ...
@@ -110,8 +110,8 @@ def disk_error(error: OSError) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file in one step (see `replaced_file`)."""
-    with replaced_file(path) as temporary:
+    """Write a UTF-8 text file in one step (see `replace_file`)."""
+    with replace_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -150,7 +150,7 @@ def read_text(path: Path, wanted: str = "a .csv file") -> str:
     raise InputError(f"{path}: is neither UTF-8 nor Shift-JIS; save it as .csv in UTF-8")
 
 
-def whole_lines(path: Path) -> list[bytes]:
+def read_complete_lines(path: Path) -> list[bytes]:
     """The lines of a log that only grows; a last one that a crash cut short has no end, and never held.
 
     Bytes, because a crash may have cut a character in two. A file that is not there has no lines.
@@ -163,7 +163,7 @@ def whole_lines(path: Path) -> list[bytes]:
 
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a log that only grows, and see it on disk; a last line that was cut short is dropped."""
-    with named_errors(path):
+    with name_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as handle:
             end = handle.seek(0, os.SEEK_END)
@@ -192,17 +192,17 @@ def user() -> str:
 
 
 @contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replace_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`; when the block ends well it takes `path`'s place.
 
     A folder that exists cannot be replaced in one system call everywhere, so it takes two renames. A crash between
-    them leaves two complete folders under hidden names, and `settle_folder` finishes the work at the next opening.
+    them leaves two complete folders under hidden names, and `recover_folder` finishes the work at the next opening.
     """
     given, path = path, _named(path)
     partial, new, old = _beside(path, "partial"), _beside(path, "new"), _beside(path, "old")
-    with named_errors(given):
+    with name_disk_errors(given):
         path.parent.mkdir(parents=True, exist_ok=True)
-        settle_folder(path)
+        recover_folder(path)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
@@ -214,7 +214,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         # A reader that comes between the renames would take them for those of a crash and finish them.
-        with locked(path):
+        with hold_lock(path):
             partial.rename(new)  # from here on `new` is known to be whole
             if path.exists():
                 path.rename(old)
@@ -222,14 +222,14 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def settle_folder(path: Path) -> None:
-    """Finish a `replaced_folder` that a crash cut short: afterwards `path` is the old state or the new one."""
+def recover_folder(path: Path) -> None:
+    """Finish a `replace_folder` that a crash cut short: afterwards `path` is the old state or the new one."""
     path = _named(path)
     new, old = _beside(path, "new"), _beside(path, "old")
     if not new.exists() and not old.exists():  # as nearly always, and then there is nothing to wait for
         return
     try:
-        with locked(path):
+        with hold_lock(path):
             _settle(path, new, old)
     except PermissionError:
         if not path.exists():

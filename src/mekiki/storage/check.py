@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mekiki.errors import InputError
-from mekiki.storage.atomic import PARTIAL, settle_folder, whole_lines
+from mekiki.storage.atomic import PARTIAL, read_complete_lines, recover_folder
 from mekiki.storage.events import rows, sealed
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import NAME, SEAL, Manifest, digest_of, read_sealed, read_tensors, seal_folder
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import (
+    NAME,
+    SEAL,
+    Manifest,
+    digest_of,
+    read_checked_json,
+    read_tensors,
+    write_manifest,
+)
 
 UNITS = ("", "judge", "describer", "sharp", "text-models/*")
 """Folders of a run that are replaced in one step, each with a manifest of its own."""
@@ -74,7 +82,7 @@ def upgrade(folder: Path) -> int:
     """
     _settled(folder)
     done = 0
-    with locked(folder):
+    with hold_lock(folder):
         for unit in _units(folder):
             if Manifest.of(unit, quiet=True).files is not None:
                 continue
@@ -87,17 +95,17 @@ def upgrade(folder: Path) -> int:
                     if path.is_file()
                 ]
             if names is None or "metrics.json" in names:
-                seal_folder(unit, names)
+                write_manifest(unit, names)
                 done += 1
     return done
 
 
 def _settled(folder: Path) -> None:
-    settle_folder(folder)
+    recover_folder(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that mekiki wrote")
     for unit in UNITS[1:4]:
-        settle_folder(folder / unit)
+        recover_folder(folder / unit)
 
 
 def _units(folder: Path) -> Iterator[Path]:
@@ -135,7 +143,7 @@ def _by_themselves(folder: Path, known: set[str]) -> Iterator[Checked]:
         try:
             if path.suffix == ".jsonl":
                 lines = rows(path)
-                own = sum(map(sealed, whole_lines(path)))
+                own = sum(map(sealed, read_complete_lines(path)))
                 yield Checked(
                     name, WHOLE if own == len(lines) else UNKNOWN, f"{own} of {len(lines)} lines have one"
                 )
@@ -154,7 +162,7 @@ def _carries_its_own(path: Path) -> bool:
     """Whether a file has its checksum inside, which is then right."""
     if path.suffix == ".safetensors":
         return SEAL in read_tensors(path)[1]
-    return path.name == "memory.json" and "format" in read_sealed(path)
+    return path.name == "memory.json" and "format" in read_checked_json(path)
 
 
 def _listed(folder: Path, place: Path, files: object, *, may_be_gone: bool) -> Iterator[Checked]:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from mekiki.errors import InputError
-from mekiki.storage.atomic import replaced_file
-from mekiki.storage.events import add_row, rows
+from mekiki.storage.atomic import replace_file
+from mekiki.storage.events import append_event, rows
 from mekiki.storage.manifest import digest_of
 
 KEY = "sums"
@@ -66,10 +66,10 @@ class Sums:
         }
         new = {name: digest_of(path) for name, path in there.items() if name not in known}
         if anew:
-            with replaced_file(self.log) as log:
-                add_row(log, {KEY: {name: known[name] for name in there if name in known} | new})
+            with replace_file(self.log) as log:
+                append_event(log, {KEY: {name: known[name] for name in there if name in known} | new})
         elif new:
-            add_row(self.log, {KEY: new})
+            append_event(self.log, {KEY: new})
 
     def check(self) -> None:
         """Look at every file that is known and there.

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.errors import InputError
-from mekiki.storage.atomic import append_line, whole_lines
+from mekiki.storage.atomic import append_line, read_complete_lines
 
 KEY = "crc32"
 _SEALED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
 
 
-def add_row(path: Path, facts: Mapping[str, Any]) -> None:
+def append_event(path: Path, facts: Mapping[str, Any]) -> None:
     r"""Add a line, and see it on disk.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "log.jsonl"
-        >>> add_row(path, {"said": "good"})
+        >>> append_event(path, {"said": "good"})
         >>> path.read_text()
         '{"said": "good", "crc32": "a335b9ac"}\n'
         >>> rows(path)
@@ -44,7 +44,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
         InputError: a line is damaged.
     """
     found = []
-    for number, line in enumerate(whole_lines(path)):
+    for number, line in enumerate(read_complete_lines(path)):
         try:
             found.append(_row(line))
         except (ValueError, RecursionError):

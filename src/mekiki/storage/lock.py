@@ -31,7 +31,7 @@ class LockedError(InputError):
 
 
 @contextmanager
-def patient(seconds: float) -> Iterator[None]:
+def lock_timeout(seconds: float) -> Iterator[None]:
     """Within the block, locks that this thread takes wait so long where nothing else is said.
 
     Args:
@@ -46,7 +46,7 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def locked(
+def hold_lock(
     path: Path, purpose: str = "writing", *, patience: float | None = None, role: str = "lock"
 ) -> Iterator[None]:
     """Hold the lock of a file or folder, which need not exist, for the block; within a thread it may be held twice.
@@ -54,7 +54,7 @@ def locked(
     Args:
         path: what is guarded.
         purpose: what is done meanwhile, as "is writing" would have it; told to whoever comes second.
-        patience: seconds to wait for another, if other than usual (`patient`); 0 does not wait.
+        patience: seconds to wait for another, if other than usual (`lock_timeout`); 0 does not wait.
         role: one path may have several locks, by name.
 
     Raises:
@@ -64,7 +64,7 @@ def locked(
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with locked(folder / "run"), locked(folder / "run"):
+        >>> with hold_lock(folder / "run"), hold_lock(folder / "run"):
         ...     [entry.name for entry in folder.iterdir()]
         ['.run.lock']
         >>> list(folder.iterdir())

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.storage.atomic import PARTIAL, replaced_file, replaced_folder, write_text
-from mekiki.storage.lock import locked
+from mekiki.storage.atomic import PARTIAL, replace_file, replace_folder, write_text
+from mekiki.storage.lock import hold_lock
 
 NAME = "manifest.json"
 FORMAT = "mekiki-run/1"
@@ -65,7 +65,7 @@ class Manifest:
             >>> import tempfile
             >>> folder = Path(tempfile.mkdtemp())
             >>> _ = (folder / "a.txt").write_text("what was learnt")
-            >>> seal_folder(folder)
+            >>> write_manifest(folder)
             >>> Manifest.of(folder).read("a.txt")
             b'what was learnt'
             >>> _ = (folder / "a.txt").write_text("what was burnt ")
@@ -84,7 +84,7 @@ class Manifest:
                     stacklevel=3,
                 )
             return cls(folder, None, mend)
-        facts = read_sealed(path)
+        facts = read_checked_json(path)
         check_format(path, facts.get("format"), FORMAT, str(facts.get("written_by", "")))
         try:
             files = {name: (int(each["size"]), str(each["sha256"])) for name, each in facts["files"].items()}
@@ -134,7 +134,7 @@ def _damaged(path: Path, mend: str = "make it anew") -> InputError:
     )
 
 
-def seal_folder(folder: Path, names: Iterable[str] | None = None) -> None:
+def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
     """Write the manifest of a folder that is about to take its place.
 
     Args:
@@ -147,11 +147,13 @@ def seal_folder(folder: Path, names: Iterable[str] | None = None) -> None:
         name: {"size": (folder / name).stat().st_size, "sha256": digest_of(folder / name)}
         for name in sorted(names)
     }
-    write_sealed(folder / NAME, {"format": FORMAT, "written_by": _version(), "files": files})
+    write_checked_json(folder / NAME, {"format": FORMAT, "written_by": _version(), "files": files})
 
 
 @contextmanager
-def sealed_folder(path: Path, owner: Path | None = None, purpose: str = "writing") -> Iterator[Path]:
+def replace_folder_with_manifest(
+    path: Path, owner: Path | None = None, purpose: str = "writing"
+) -> Iterator[Path]:
     """`mekiki.storage.atomic.replaced_folder` with a manifest of what the block has written.
 
     Args:
@@ -160,11 +162,11 @@ def sealed_folder(path: Path, owner: Path | None = None, purpose: str = "writing
             it, or there is none.
         purpose: what is done meanwhile, for whoever comes second.
     """
-    with ExitStack() as until_replaced, replaced_folder(path) as new:
+    with ExitStack() as until_replaced, replace_folder(path) as new:
         yield new
-        seal_folder(new)
+        write_manifest(new)
         if owner is not None:
-            until_replaced.enter_context(locked(owner, purpose))
+            until_replaced.enter_context(hold_lock(owner, purpose))
 
 
 def digest_of(path: Path) -> str:
@@ -173,7 +175,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def steady(folder: Path, open_it: Callable[[], T]) -> T:
+def read_consistently(folder: Path, open_it: Callable[[], T]) -> T:
     """What opening a folder gives, all of it from one state: again, if the folder was replaced meanwhile.
 
     Args:
@@ -233,15 +235,15 @@ def check_format(path: Path, found: object, ours: str, by: str = "") -> None:
         )
 
 
-def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+def write_checked_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write an object as JSON that carries its own checksum, in one step."""
     told = dict(facts)
     told[SEAL] = _json_digest(told)
     write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what `write_sealed` wrote, or an object that an older mekiki wrote without a checksum.
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, or an object that an older mekiki wrote without a checksum.
 
     Raises:
         InputError: it is damaged.
@@ -277,7 +279,7 @@ def write_tensors(path: Path, content: bytes) -> None:
     about[SEAL] = _tensor_digest(header, data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with replaced_file(path) as temporary, temporary.open("wb") as file:
+    with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.write(data)
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.errors import InputError, first_line
-from mekiki.storage.atomic import PARTIAL, replaced_folder, settle_folder, write_text
-from mekiki.storage.lock import locked
-from mekiki.storage.manifest import NAME, Manifest, check_format, seal_folder
+from mekiki.storage.atomic import PARTIAL, recover_folder, replace_folder, write_text
+from mekiki.storage.lock import hold_lock
+from mekiki.storage.manifest import NAME, Manifest, check_format, write_manifest
 
 METRICS = "metrics.json"
 EMBEDDER_FORMAT = "mekiki-embedder/1"
@@ -55,7 +55,7 @@ class Run:
         Raises:
             InputError: the folder holds a run already and `resume` is not asked for, or holds something else.
         """
-        settle_folder(self.folder)
+        recover_folder(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder}: is a file; give a folder as --out")
         started = self.checkpoint.is_file()
@@ -100,10 +100,10 @@ class Run:
         Args:
             results: names of the files that a run may write.
         """
-        with ExitStack() as until_replaced, replaced_folder(self.folder) as new:
+        with ExitStack() as until_replaced, replace_folder(self.folder) as new:
             yield new
-            seal_folder(new)
-            until_replaced.enter_context(locked(self.folder))
+            write_manifest(new)
+            until_replaced.enter_context(hold_lock(self.folder))
             for entry in self.folder.iterdir():
                 result = entry.name in (*results, NAME) or (new / entry.name).exists()
                 old = result or entry.match("evaluation*.json") or PARTIAL in entry.name
@@ -120,7 +120,7 @@ class Run:
         Raises:
             InputError: there is no such folder, no run in it, or its training was not finished.
         """
-        settle_folder(self.folder)
+        recover_folder(self.folder)
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such folder; give the folder that `mekiki train` wrote")
         if not self.complete:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.extras import require
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 from mekiki.storage.npz import read_npz
 
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -68,7 +68,7 @@ def write_vectors(path: Path, table: VectorTable) -> None:
         MissingExtraError: Parquet without pyarrow.
     """
     check_suffix(path)
-    with replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         if path.suffix.lower() == ".npz":
             np.savez(
                 temporary,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mekiki.console import Progress, silent
 from mekiki.errors import DivergedError, InputError
 from mekiki.models.networks import block_length, embed
-from mekiki.threads import considerate_threads
+from mekiki.threads import adaptive_threads
 from mekiki.training.adam import FUSED_ON, FusedAdam
 from mekiki.training.augment import Augmentation
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
@@ -117,7 +117,8 @@ def train(
     Everything random in an epoch is drawn from a generator seeded by the seed and the number of the epoch, so a
     training that is resumed goes on bit for bit as if it had never stopped.
 
-    Where Fabric has joined several processes, each does its share of every batch (see `mekiki.training.distributed`): the
+    Where Fabric has joined several processes, each does its share of every batch
+    (see `mekiki.training.distributed`): the
     same history up to rounding, returned by all, and the checkpoint written by the first. A checkpoint does not know
     how many there were.
 
@@ -221,7 +222,7 @@ def _train(
         generator = torch.Generator().manual_seed(epoch_seed)
         start = time.perf_counter()
         # Forked, for a loss of another library that draws from the global state.
-        with torch.random.fork_rng(devices=[]), considerate_threads() as consider:
+        with torch.random.fork_rng(devices=[]), adaptive_threads() as consider:
             torch.manual_seed(epoch_seed)
             row, images = learner.pass_over(examples, epoch, generator, consider, progress)
             seconds = time.perf_counter() - start

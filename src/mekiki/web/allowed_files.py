@@ -25,7 +25,7 @@ class Places:
         >>> places = Places(Path(tempfile.mkdtemp()))
         >>> places.opened("/etc/passwd")
         Traceback (most recent call last):
-        mekiki.web.http_errors.RefusedError: /etc/passwd: lies outside the run; list its folder with `mekiki serve --allow`
+        mekiki.web.http_errors.RefusedError: /etc/passwd: lies outside the run; list ...
     """
 
     def __init__(self, run: Path, allow: Sequence[Path] = ()) -> None:

@@ -155,7 +155,7 @@ def case_table(store: Store, *, calibrated: bool) -> Table:
     verdict = np.where(ok, 1, np.where(known, 2, 0)) if calibrated else np.zeros(len(ids))
 
     def facts(row: int) -> dict[str, str]:
-        one = cases[row].told()
+        one = cases[row].to_dict()
         return {name: str(one[name]) for name in ("image", "who", "time", "run")} | {"note": notes[row]}
 
     def picture(row: int) -> bytes | None:

@@ -113,7 +113,7 @@ class Maps:
     def _opener(self, source: str) -> tuple[Callable[[], Table], object]:
         served = self.served
         if source == "cases":
-            store = served.room().store("images")
+            store = served.run_memory().store("images")
             return lambda: case_table(store, calibrated=served.calibrated), store.version()
         if source == "judge":
             return lambda: judge_table(served.inspector()), _changed(served.folder / "judge" / "judge.json")
@@ -159,7 +159,9 @@ class Maps:
             raise InputError("label: holds what cannot be printed; give plain words")
         table = self._as_seen(source, labelling.fingerprint, labelling.rows)
         with self.served.lock.held():
-            change = relabel(self.served.room(), [table.ids[row] for row in labelling.rows], labelling.label)
+            change = relabel(
+                self.served.run_memory(), [table.ids[row] for row in labelling.rows], labelling.label
+            )
         return Labelled(
             change=change.number,
             changed=len(change.before),
@@ -183,7 +185,7 @@ class Maps:
                     made.append(path)
                 picked.append(Picked(path, table.names[row], sending.label or table.labels[row]))
             with self.served.lock.held():
-                return Remembered(**remember_picked(self.served.room(), picked))
+                return Remembered(**remember_picked(self.served.run_memory(), picked))
         finally:
             for path in made:
                 path.unlink(missing_ok=True)
@@ -191,7 +193,7 @@ class Maps:
     def undo(self, number: int) -> Change:
         """Take a change of labels back."""
         with self.served.lock.held():
-            return undo_relabel(self.served.room(), number)
+            return undo_relabel(self.served.run_memory(), number)
 
     def _as_seen(self, source: str, fingerprint: str, rows: Sequence[int]) -> Table:
         """The table that a caller saw, whose rows mean what the caller means."""

@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mekiki.cases.encoders import JudgeView
-from mekiki.cases.run_memory import Room
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.store import open_store
 from mekiki.describing.describe import Explainer, speaker_of
 from mekiki.describing.localiser import FOLDER as SHARP
 from mekiki.describing.train_describer import FOLDER as DESCRIBER
-from mekiki.storage.run_folder import read_config
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
-from mekiki.judging.corrections import LOG, lessons_of
+from mekiki.judging.corrections import LOG, read_corrections
 from mekiki.judging.inspector import FOLDER as JUDGE
 from mekiki.judging.inspector import Inspector
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run_folder import Run, read_config
 from mekiki.web.allowed_files import Places
 from mekiki.web.models import Abilities, RunFacts
 from mekiki.web.models import Limits as LimitsModel
@@ -74,7 +73,7 @@ class Served:
         self.lock = WriterLock(folder)
         self.closing = False
         self._inspector: Inspector | None = None
-        self._room: Room | None = None
+        self._room: RunMemory | None = None
         self._explainer: Explainer | None = None
         self._judge_stamp: tuple[int, ...] = ()
         self._lessons_stamp: tuple[int, ...] = ()
@@ -101,7 +100,7 @@ class Served:
             self._lessons_stamp = lessons
         return self._inspector
 
-    def room(self) -> Room:
+    def run_memory(self) -> RunMemory:
         """The memory as it is now, looking with the same eye as the judge.
 
         Raises:
@@ -111,7 +110,7 @@ class Served:
         stamp = (self._judge_stamp, _stamp(self.folder / "memory.json"), _stamp(self.folder / "metrics.json"))
         if self._room is None or stamp != self._room_stamp:
             view = None if inspector is None else JudgeView(inspector)
-            self._room, self._room_stamp = Room(self.folder, view=view), stamp
+            self._room, self._room_stamp = RunMemory(self.folder, view=view), stamp
         return self._room
 
     def explainer(self) -> Explainer:
@@ -120,24 +119,24 @@ class Served:
         Raises:
             InputError: its describer cannot be read, or the run looks with nothing.
         """
-        room = self.room()
+        run_memory = self.run_memory()
         learnt = (self.folder / DESCRIBER / "describer.json", self.folder / SHARP / "sharp.json")
         stamp = (*self._room_stamp, *(_stamp(path) for path in learnt))
         if self._explainer is None or stamp != self._explainer_stamp:
-            self._explainer, self._explainer_stamp = Explainer(self.folder, room=room), stamp
+            self._explainer, self._explainer_stamp = Explainer(self.folder, run_memory=run_memory), stamp
         return self._explainer
 
     def abilities(self) -> Abilities:
         """What the run can do."""
-        speaker = speaker_of(self.folder)
-        room = Room(self.folder)
+        lm_config = speaker_of(self.folder)
+        run_memory = RunMemory(self.folder)
         return Abilities(
             trained=Run(self.folder).complete,
             calibrated=self.calibrated,
-            remembers=self._count(room.place) is not None,
-            reads_notes=room.settings.text is not None,
-            describes=speaker != "template",
-            answers=speaker == "language model",
+            remembers=self._count(run_memory.place) is not None,
+            reads_notes=run_memory.settings.text is not None,
+            describes=lm_config != "template",
+            answers=lm_config == "language model",
         )
 
     def facts(self) -> RunFacts:
@@ -169,12 +168,12 @@ class Served:
                 for name in ("ok_parts", "ng_parts", "learnt_from", "calibrated_on")
                 if name in facts
             }
-            lessons = lessons_of(self.folder)
+            lessons = read_corrections(self.folder)
             counts["lessons"] = sum(not each.undone for each in lessons)
             taught = {each.kind for each in lessons if each.ng and not each.undone}
             kinds = sorted({kind for kind in inspector.examples.kinds if kind != "OK"} | taught)
         if can.remembers:
-            counts["cases"] = self._count(Room(self.folder).place) or 0
+            counts["cases"] = self._count(RunMemory(self.folder).place) or 0
         return RunFacts(
             name=self.places.run.name,
             version=version("mekiki"),
@@ -191,7 +190,7 @@ class Served:
 
     def _count(self, place: str) -> int | None:
         """How many photographs are remembered; `None` where nothing is."""
-        if not Room(self.folder).begun:
+        if not RunMemory(self.folder).begun:
             return None
         try:
             return open_store(place, "images").count()

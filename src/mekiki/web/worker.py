@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from mekiki.storage.lock import patient
+from mekiki.storage.lock import lock_timeout
 from mekiki.web.http_errors import BusyError
 
 Result = TypeVar("Result")
@@ -60,7 +60,8 @@ class WriterLock:
 
     Args:
         folder: what is changed; the lock lies beside it, for a run folder may be replaced as a whole. It is another
-            than that of `mekiki.storage.lock`, which what is called here takes for itself, and trainings in their own process.
+            than that of `mekiki.storage.lock`, which what is called here takes for itself, and trainings in their own
+            process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +79,7 @@ class WriterLock:
         """
         self.take(PATIENCE)
         try:
-            with patient(PATIENCE):
+            with lock_timeout(PATIENCE):
                 yield
         finally:
             self.give_back()

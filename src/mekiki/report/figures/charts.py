@@ -14,7 +14,7 @@ from mekiki.errors import InputError
 from mekiki.report.figures.canvas import dress, lettering, new_figure
 from mekiki.report.figures.lettering import class_labels, legible
 from mekiki.report.figures.palette import ACCENT, FAINT_INK, GRID, INK, PAPER
-from mekiki.storage.atomic import replaced_file
+from mekiki.storage.atomic import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def save(figure: Figure, path: Path) -> None:
         >>> target.read_bytes()[1:4]
         b'PNG'
     """
-    with replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
