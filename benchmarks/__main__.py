@@ -27,11 +27,11 @@ from benchmarks import (
     post_protocol,
     precision,
     quality,
-    run_parallel,
     scaling,
     serve,
     streaming,
     to_quality,
+    two_trainings,
 )
 from benchmarks.measuring import RESULTS, median, read_result, write_result
 
@@ -39,7 +39,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "post_protocol": post_protocol.main,
     "to_quality": to_quality.main,
     "against_pml": against_pml.main,
-    "side_by_side": run_parallel.main,
+    "side_by_side": two_trainings.main,
     "embedding": embedding.main,
     "evaluation": evaluation.main,
     "growth": growth.main,

@@ -208,8 +208,8 @@ def make_backbone(folder, side=64, width=0.25):
 def held_elsewhere(path, purpose, role="lock"):
     """Another process holds a lock of `mekiki.storage.lock` for the block."""
     command = (
-        "import sys; from pathlib import Path; from mekiki.storage.lock import locked\n"
-        "with locked(Path(sys.argv[1]), sys.argv[2], role=sys.argv[3]): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from mekiki.storage.lock import hold_lock\n"
+        "with hold_lock(Path(sys.argv[1]), sys.argv[2], role=sys.argv[3]): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", command, path, purpose, role], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -238,7 +238,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
         fabric = fabric or self._fabric()
         ranks = Ranks.of(fabric)
-        seed = self.seed_ = ranks.to_dict(self._draw_seed)
+        seed = self.seed_ = ranks.told(self._draw_seed)
         self.backbone_: Backbone | None = None
         if self.encoder.startswith(PREFIX):
             self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)

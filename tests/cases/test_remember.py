@@ -379,7 +379,7 @@ REMEMBER = """
 import sys
 from pathlib import Path
 from mekiki.cases.remember import remember
-from mekiki.cases.run_memory import Room, Settings
+from mekiki.cases.run_memory import RunMemory, Settings
 from mekiki.cases import remember as module
 module.BLOCK = 8
 def told(what, done, total):

@@ -227,7 +227,7 @@ def escaped(text):
     return "".join("\\" + letter if letter in "%_\\" else letter for letter in text)
 
 
-def name_some(values):
+def listed(values):
     return ", ".join(map(quoted, values))
 
 
@@ -238,12 +238,12 @@ LEAF = st.one_of(
     st.builds(lambda f, s, v: f"{f} {s} {quoted(v)}", FIELD, SIGN, TEXT),
     st.builds(lambda s, v: f"time {s} '{v}'", SIGN, TIME),
     st.builds(
-        lambda f, n, v: f"{f} {n} ({name_some(v)})",
+        lambda f, n, v: f"{f} {n} ({listed(v)})",
         FIELD,
         st.sampled_from(["in", "not IN"]),
         st.lists(TEXT, min_size=1, max_size=3),
     ),
-    st.builds(lambda v: f"time in ({name_some(v)})", st.lists(TIME, min_size=1, max_size=2)),
+    st.builds(lambda v: f"time in ({listed(v)})", st.lists(TIME, min_size=1, max_size=2)),
     st.builds(lambda f, n, v: f"{f} {n} {quoted(v)}", FIELD, st.sampled_from(["like", "not like"]), PATTERN),
 )
 WHERE = st.recursive(

@@ -24,7 +24,7 @@ from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 
 
-def iter_photos(folder):
+def make_photos(folder):
     """Noughts and eights as files: good ones, bad ones, and some that no judge has seen."""
     found = load_digits()
     pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
@@ -103,7 +103,7 @@ def fill_memory(run, photos):
 
 def main(target):
     platform.platform = lambda **_: "some machine"
-    photos = iter_photos(target.parent / "photos")
+    photos = make_photos(target.parent / "photos")
     run = target / "run"
     request = DataRequest("digits", test_fraction=0.8)
     train_run(

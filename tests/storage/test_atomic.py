@@ -27,7 +27,7 @@ def counted(real):
 pathlib.Path.rename = counted(pathlib.Path.rename)
 pathlib.Path.write_text = counted(pathlib.Path.write_text)
 shutil.rmtree = counted(shutil.rmtree)
-with atomic.replaced_folder(target) as new:
+with atomic.replace_folder(target) as new:
     (new / "a").write_text("new")
     (new / "b").write_text("new")
 print(calls)

@@ -39,7 +39,7 @@ def sample(tmp_path):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return make.photographs(tmp_path_factory.mktemp("photos"))
+    return make.make_photos(tmp_path_factory.mktemp("photos"))
 
 
 def expected(verdicts):

@@ -37,7 +37,7 @@ def client(calibrated_once, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hold_lock(tmp_path_factory):
+def locked(tmp_path_factory):
     """A page on an address that others can reach."""
     from fastapi.testclient import TestClient
 
@@ -57,7 +57,7 @@ def bad(tmp_path):
 def test_it_listens_on_loopback_alone_unless_told_otherwise():
     import inspect
 
-    from mekiki.web import serve
+    from mekiki.web.serve import serve
     from mekiki.web.security import Door
 
     assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"

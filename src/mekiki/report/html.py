@@ -9,7 +9,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.errors import name_some
 from mekiki.report.content import (
     ConfusedPairs,
     Finding,
@@ -22,7 +21,7 @@ from mekiki.report.content import (
 from mekiki.report.figures.charts import check_pairs
 from mekiki.report.payload import MOST_POINTS, Payload
 from mekiki.report.thumbnails import LARGEST_PAIR, pair_image
-from mekiki.report.wording import escaped, flattened, number
+from mekiki.report.wording import escaped, flattened, format_value, number
 
 Part = tuple[str, str, str]  # id, name in the navigation, HTML; all empty where there is nothing to show
 NOTHING: Part = ("", "", "")
@@ -224,7 +223,8 @@ def confused(groups: Sequence[ConfusedPairs]) -> Part:
 def metrics(numbers: Mapping[str, Any]) -> Part:
     """The table of all numbers."""
     rows = "".join(
-        f'<tr><th scope="row"><code>{escaped(name)}</code></th><td class="number">{escaped(name_some(value))}</td></tr>'
+        f'<tr><th scope="row"><code>{escaped(name)}</code></th>'
+        f'<td class="number">{escaped(format_value(value))}</td></tr>'
         for name, value in flattened(numbers)
     )
     if not rows:

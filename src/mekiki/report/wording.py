@@ -75,7 +75,7 @@ def flattened(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any
     return rows
 
 
-def name_some(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Like `number`, for lists too; a matrix is named by its size."""
     if isinstance(value, np.ndarray):
         value = value.tolist()

@@ -154,7 +154,7 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
 def replace_folder_with_manifest(
     path: Path, owner: Path | None = None, purpose: str = "writing"
 ) -> Iterator[Path]:
-    """`mekiki.storage.atomic.replaced_folder` with a manifest of what the block has written.
+    """`mekiki.storage.atomic.replace_folder` with a manifest of what the block has written.
 
     Args:
         path: the folder.
