@@ -74,7 +74,7 @@ def put_adapter(room):
     with torch.no_grad():
         adapter.inner.weight[:] = torch.linspace(-1, 1, adapter.inner.weight.numel()).reshape(2, -1)
         adapter.outer.weight[:] = torch.linspace(-0.3, 0.3, adapter.outer.weight.numel()).reshape(-1, 2)
-    room.shelf("images", store.encoder).put(adapter, Lesson(0.5, 0.6, 0.5, 60, 20, 3))
+    room.adapter_store("images", store.encoder).put(adapter, Lesson(0.5, 0.6, 0.5, 60, 20, 3))
 
 
 def fill_memory(run, photos):

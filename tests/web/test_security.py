@@ -57,8 +57,8 @@ def bad(tmp_path):
 def test_it_listens_on_loopback_alone_unless_told_otherwise():
     import inspect
 
-    from mekiki.web.serve import serve
     from mekiki.web.security import Door
+    from mekiki.web.serve import serve
 
     assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"
     assert Door.at("127.0.0.1").token is None
