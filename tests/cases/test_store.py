@@ -24,7 +24,7 @@ from mekiki.cases.qdrant import QdrantStore
 from mekiki.cases.store import distances_to, open_store, stats
 from mekiki.cases.where import matches, parse_where
 from mekiki.errors import InputError
-from mekiki.storage.events import rows
+from mekiki.storage.events import read_events
 from mekiki.storage.manifest import digest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
@@ -438,14 +438,14 @@ def test_checksums_of_files_that_were_tidied_away_go_with_them(tmp_path, monkeyp
     store._table.optimize(cleanup_older_than=timedelta(microseconds=1))  # else what is old goes after a week
 
     def gone():
-        return [name for row in rows(log) for name in row["sums"] if not (folder / name).exists()]
+        return [name for row in read_events(log) for name in row["sums"] if not (folder / name).exists()]
 
     assert gone()
     monkeypatch.setattr("mekiki.cases.lance.TIDY_AFTER", 1)
     store = LanceStore(folder, "images")
     store.add(Cases.of([case("c5")]))
     assert not gone()
-    assert len(rows(log)) == 1
+    assert len(read_events(log)) == 1
     assert LanceStore(folder, "images").count() == 6
 
 

@@ -24,7 +24,6 @@ from mekiki.judging.corrections import CorrectionLog
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
 from mekiki.storage.atomic import (
-    append_line,
     disk_error,
     recover_folder,
     replace_file,
@@ -32,7 +31,7 @@ from mekiki.storage.atomic import (
     write_text,
 )
 from mekiki.storage.check import check_run
-from mekiki.storage.events import append_event, rows
+from mekiki.storage.events import append_event, append_line, read_events
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import (
     Manifest,
@@ -224,11 +223,11 @@ def test_the_end_of_a_log_that_was_flipped_is_no_torn_line(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\x0b")
     with pytest.raises(InputError, match=r"log.jsonl, line 2: cannot be read"):
-        rows(path)
+        read_events(path)
     path.write_bytes(whole[:-20])  # cut short, as by a crash: it never held
-    assert rows(path) == [{"said": "good"}]
+    assert read_events(path) == [{"said": "good"}]
     append_event(path, {"said": "again"})
-    assert rows(path) == [{"said": "good"}, {"said": "again"}]
+    assert read_events(path) == [{"said": "good"}, {"said": "again"}]
 
 
 def test_tensors_and_settings_carry_their_own_checksum(tmp_path):

@@ -78,7 +78,9 @@ def test_a_memory_finds_what_it_found_then(sample, photos):
     spoken = feedback_of(run)
     assert {each.undone for each in spoken[:-6]} == {False}
     assert {each.undone for each in spoken[-6:]} == {True}, "the last word was taken back"
-    assert RunMemory(run).adapter_store("images", RunMemory(run).store("images").encoder).current() is not None
+    assert (
+        RunMemory(run).adapter_store("images", RunMemory(run).store("images").encoder).current() is not None
+    )
 
 
 def test_a_run_without_checksums_opens_with_a_note_and_gets_them_by_upgrading(sample, photos):

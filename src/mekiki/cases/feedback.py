@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from mekiki.cases.store import Store
 from mekiki.errors import InputError
 from mekiki.storage.atomic import user
-from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
 
 LOG = "feedback.jsonl"
@@ -116,7 +116,7 @@ class FeedbackLog:
         found: list[Judgement] = []
         undone: set[int] = set()
         goes = 0
-        for row, facts in enumerate(rows(self.path)):
+        for row, facts in enumerate(read_events(self.path)):
             try:
                 if "undo" in facts:
                     undone.add(int(facts["undo"]))
@@ -124,7 +124,7 @@ class FeedbackLog:
                 goes += 1
                 found += _judgements(facts, goes, len(found))
             except (ValueError, TypeError, LookupError):
-                raise damaged(self.path, row + 1) from None
+                raise damaged_line(self.path, row + 1) from None
         return [replace(each, undone=True) if each.go in undone else each for each in found]
 
     def in_force(self, space: str, encoder: str) -> list[Judgement]:

@@ -14,7 +14,7 @@ from mekiki.cases.run_memory import RunMemory
 from mekiki.data.photo import pixel_hash
 from mekiki.errors import InputError
 from mekiki.storage.atomic import user
-from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
 
 LOG = "labels.jsonl"
@@ -145,7 +145,7 @@ def changes_of(folder: Path) -> list[Change]:
         InputError: a line other than a last one that a crash cut short cannot be read.
     """
     changes: list[Change] = []
-    for row, facts in enumerate(rows(folder / LOG)):
+    for row, facts in enumerate(read_events(folder / LOG)):
         try:
             if "undo" in facts:
                 place = int(facts["undo"]) - 1
@@ -153,7 +153,7 @@ def changes_of(folder: Path) -> list[Change]:
             else:
                 changes.append(Change(**facts))
         except (ValueError, TypeError, LookupError):
-            raise damaged(folder / LOG, row + 1) from None
+            raise damaged_line(folder / LOG, row + 1) from None
     return changes
 
 

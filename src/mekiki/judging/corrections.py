@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 from mekiki.errors import InputError
 from mekiki.judging.judge import Lesson
 from mekiki.storage.atomic import replace_file, user
-from mekiki.storage.events import append_event, damaged, rows
+from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import digest_of, read_tensors, write_tensors
 
@@ -110,7 +110,7 @@ class CorrectionLog:
             InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
         """
         entries: list[Entry] = []
-        for number, facts in enumerate(rows(self.log)):
+        for number, facts in enumerate(read_events(self.log)):
             try:
                 if "undo" in facts:
                     place = facts["undo"] - 1
@@ -120,7 +120,7 @@ class CorrectionLog:
                 else:
                     entries.append(Entry(**facts))
             except (ValueError, TypeError, LookupError):
-                raise damaged(self.log, number + 1) from None
+                raise damaged_line(self.log, number + 1) from None
         return entries
 
     def add(

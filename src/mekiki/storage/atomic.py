@@ -150,39 +150,6 @@ def read_text(path: Path, wanted: str = "a .csv file") -> str:
     raise InputError(f"{path}: is neither UTF-8 nor Shift-JIS; save it as .csv in UTF-8")
 
 
-def read_complete_lines(path: Path) -> list[bytes]:
-    """The lines of a log that only grows; a last one that a crash cut short has no end, and never held.
-
-    Bytes, because a crash may have cut a character in two. A file that is not there has no lines.
-    """
-    if not path.is_file():
-        return []
-    content = path.read_bytes()
-    return [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line.strip()]
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Add a line to a log that only grows, and see it on disk; a last line that was cut short is dropped."""
-    with name_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as handle:
-            end = handle.seek(0, os.SEEK_END)
-            if end:
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":
-                    handle.seek(0)
-                    end = handle.truncate(handle.read().rfind(b"\n") + 1)
-            rest = memoryview(line + b"\n")
-            try:
-                while rest:  # a disk that is nearly full takes a part, and then says so
-                    rest = rest[handle.write(rest) :]
-                os.fsync(handle.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    handle.truncate(end)
-                raise
-
-
 def user() -> str:
     """Who is at work, for a log."""
     try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mekiki.errors import InputError
-from mekiki.storage.atomic import PARTIAL, read_complete_lines, recover_folder
-from mekiki.storage.events import rows, sealed
+from mekiki.storage.atomic import PARTIAL, recover_folder
+from mekiki.storage.events import has_checksum, read_complete_lines, read_events
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import (
     NAME,
@@ -142,8 +142,8 @@ def _by_themselves(folder: Path, known: set[str]) -> Iterator[Checked]:
             continue
         try:
             if path.suffix == ".jsonl":
-                lines = rows(path)
-                own = sum(map(sealed, read_complete_lines(path)))
+                lines = read_events(path)
+                own = sum(map(has_checksum, read_complete_lines(path)))
                 yield Checked(
                     name, WHOLE if own == len(lines) else UNKNOWN, f"{own} of {len(lines)} lines have one"
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mekiki.errors import InputError
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.events import append_event, rows
+from mekiki.storage.events import append_event, read_events
 from mekiki.storage.manifest import digest_of
 
 KEY = "sums"
@@ -50,7 +50,9 @@ class Sums:
         Raises:
             InputError: a line of it is damaged.
         """
-        return {name: str(digest) for row in rows(self.log) for name, digest in row.get(KEY, {}).items()}
+        return {
+            name: str(digest) for row in read_events(self.log) for name, digest in row.get(KEY, {}).items()
+        }
 
     def note(self, *, anew: bool = False) -> None:
         """Take down what is new; to be called where nobody else writes.
