@@ -32,8 +32,9 @@ from mekiki.models.networks import ENCODERS, build_encoder, embed
 from mekiki.models.sampling import SingletonClassError
 from mekiki.models.tuned_backbone import TunedBackbone
 from mekiki.storage.atomic import recover_folder, write_text
-from mekiki.storage.manifest import NAME, Manifest, read_consistently, replace_folder_with_manifest
-from mekiki.storage.run_folder import EMBEDDER_FORMAT, read_config
+from mekiki.storage.manifest import Manifest, read_consistently, replace_folder_with_manifest
+from mekiki.storage.run import read_config
+from mekiki.storage.run_folder import BACKBONE, CONFIG, EMBEDDER_FORMAT, HISTORY, MANIFEST, MODEL, REFERENCE
 from mekiki.training.augment import augmentation
 from mekiki.training.collapse import Finding, diagnose
 from mekiki.training.distributed import Ranks
@@ -55,7 +56,6 @@ FINE_TUNE_RATE = 0.1
 """Share of `lr` at which a pretrained network and its head learn together."""
 HEAD_EPOCHS = 10
 """Passes over the features in which the head alone learns before that."""
-BACKBONE_FOLDER = "backbone"
 """In a saved embedder: the network that was fine-tuned, as `transformers` reads it."""
 
 
@@ -414,8 +414,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "contents": self.reference_contents_,
         }
         # Through bytes, because the library's own writer makes files that no one else may read.
-        (folder / "model.safetensors").write_bytes(save(weights))
-        (folder / "reference.safetensors").write_bytes(save(reference))
+        (folder / MODEL).write_bytes(save(weights))
+        (folder / REFERENCE).write_bytes(save(reference))
         same, different = self.distance_quantiles_
         config = {
             "format": EMBEDDER_FORMAT,
@@ -433,8 +433,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         }
         if self.backbone_ is not None:
             config["backbone"] = self._backbone_into(folder, self.backbone_)
-        write_text(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
-        write_history(folder / "history.csv", self.history_)
+        write_text(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+        write_history(folder / HISTORY, self.history_)
 
     @classmethod
     def load(cls, folder: Path | str) -> Embedder:
@@ -451,7 +451,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _loaded(cls, folder: Path) -> Embedder:
         config = read_config(folder)
         manifest = Manifest.of(folder, mend="train it anew")
-        manifest.verify(f"{BACKBONE_FOLDER}/")
+        manifest.verify(f"{BACKBONE}/")
         backbone = _load_backbone(folder, config) if "backbone" in config else None
         try:
             parameters = dict(config["parameters"])
@@ -473,7 +473,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             channels = embedder.input_shape_[0]
             if backbone is not None:
                 channels = backbone.dims[backbone.default_layer]
-            weights = load(manifest.read("model.safetensors"))
+            weights = load(manifest.read(MODEL))
             with torch.device("meta"):  # settings that lie would ask for any amount of memory
                 planned = _trained_here(embedder._network([0.0] * channels, [1.0] * channels))
             shapes = {name: tuple(value.shape) for name, value in planned.state_dict().items()}
@@ -482,12 +482,12 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             network = embedder._network([0.0] * channels, [1.0] * channels)
             own = {name: torch.from_numpy(value) for name, value in weights.items()}
             _trained_here(network).load_state_dict(own)
-            reference = load(manifest.read("reference.safetensors"))
+            reference = load(manifest.read(REFERENCE))
             embedder.reference_vectors_ = reference["vectors"]
             embedder.reference_labels_ = reference["labels"]
             embedder.reference_contents_ = reference["contents"]
-            manifest.verify("history.csv")
-            embedder.history_ = read_history(folder / "history.csv")
+            manifest.verify(HISTORY)
+            embedder.history_ = read_history(folder / HISTORY)
         except InputError:
             raise
         except Exception as error:  # damaged files raise nearly anything
@@ -593,7 +593,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """What must be known to find the backbone again; one that was fine-tuned is written beside."""
         place, fingerprint = backbone.place, backbone.fingerprint
         if self.fine_tune:
-            place = BACKBONE_FOLDER
+            place = BACKBONE
             (folder / place).mkdir()
             backbone.save(folder / place)
             fingerprint = fingerprint_of(folder / place)
@@ -788,7 +788,7 @@ def _holds_embedder_only(folder: Path) -> bool:
         read_config(folder)
     except InputError:
         return folder.is_dir() and not any(folder.iterdir())
-    own = {"model.safetensors", "reference.safetensors", "config.json", "history.csv", BACKBONE_FOLDER, NAME}
+    own = {MODEL, REFERENCE, CONFIG, HISTORY, BACKBONE, MANIFEST}
     return {entry.name for entry in folder.iterdir()} <= own
 
 
@@ -806,7 +806,7 @@ def _load_backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: the model in this folder is damaged ({error}); train it anew") from None
     if tuned:
-        place = str(folder / BACKBONE_FOLDER)
+        place = str(folder / BACKBONE)
     elif not Path(place).is_dir() and Path(source).expanduser().is_dir():
         place = source  # everything was moved together, and is found again from where the command is given
     try:

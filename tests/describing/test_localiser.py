@@ -13,11 +13,12 @@ from mekiki.cases.encoders import view_of
 from mekiki.data.reports import PLACES, measured
 from mekiki.describing.fit_describer import Schooling
 from mekiki.describing.localise import sharpen
-from mekiki.describing.localiser import FOLDER, eye_of, moved_places, sharpened, turned
+from mekiki.describing.localiser import eye_of, moved_places, sharpened, turned
 from mekiki.describing.part_features import look_of
 from mekiki.describing.train_describer import describe_train
 from mekiki.errors import InputError
-from mekiki.storage.run_folder import write_json
+from mekiki.storage.run import write_json
+from mekiki.storage.run_folder import LOCALISER
 from parts import held_elsewhere
 
 SIDE = 24
@@ -149,10 +150,10 @@ def test_one_that_was_interrupted_goes_on_to_the_same_bit(run_once, spots, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         sharpen(cut, texts, schooling=short, on_epoch=stop)
-    assert not (cut / FOLDER).exists()
+    assert not (cut / LOCALISER).exists()
     sharpen(cut, texts, schooling=short, resume=True)
     name = "sharp.safetensors"
-    assert (cut / FOLDER / name).read_bytes() == (whole / FOLDER / name).read_bytes()
+    assert (cut / LOCALISER / name).read_bytes() == (whole / LOCALISER / name).read_bytes()
     assert not list(cut.glob("*checkpoint*"))
 
 
@@ -182,7 +183,7 @@ def test_one_of_another_network_is_refused(sharp_once, run_once, tmp_path):
         [spot(place, 3, i % 2, np.random.default_rng(i))[0] for i, place in enumerate(PLACES * 4)]
     )
     trained(tmp_path / "other", pixels, np.arange(36) % 2, dim=8, encoder="vgg", random_state=5)
-    shutil.copytree(run / FOLDER, tmp_path / "other" / FOLDER)
+    shutil.copytree(run / LOCALISER, tmp_path / "other" / LOCALISER)
     with pytest.raises(InputError, match="another network"):
         look_of(tmp_path / "other")
 
@@ -201,7 +202,7 @@ def test_what_cannot_be_sharpened_is_told(run_once, spots, tmp_path):
     plain.write_text(f"file,text\n{spots / 'photos' / '000.png'},a spot\n")
     with pytest.raises(InputError, match="defect, place and severity"):
         sharpen(run, plain)
-    assert not (run / FOLDER).exists()
+    assert not (run / LOCALISER).exists()
 
 
 def test_a_sharpened_run_still_finds_its_past_cases(mekiki, sharp_once, spots, tmp_path):
@@ -216,6 +217,6 @@ def test_a_sharpened_run_still_finds_its_past_cases(mekiki, sharp_once, spots, t
 
 def test_a_second_sharpening_at_the_same_time_is_told(sharp_once, spots):
     folder, _ = sharp_once
-    held = held_elsewhere(folder / FOLDER, "sharpening", role="training")
+    held = held_elsewhere(folder / LOCALISER, "sharpening", role="training")
     with held, pytest.raises(InputError, match="is sharpening"):
         sharpen(folder, spots / "photos" / "texts.csv", schooling=QUICK)

@@ -42,7 +42,7 @@ from mekiki.storage.manifest import (
     write_manifest,
     write_tensors,
 )
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run import Run
 from parts import Forked, contents, ng_folder, ok_folder
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")

@@ -18,7 +18,7 @@ from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.storage.check import check_run, upgrade
 from mekiki.storage.manifest import read_checked_json, write_checked_json
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run import Run
 from samples import make
 
 SAMPLES = Path(__file__).parent.parent / "samples"

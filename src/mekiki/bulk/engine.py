@@ -23,7 +23,8 @@ from mekiki.embedder import Embedder
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
 from mekiki.judging.inspector import Inspector
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run import Run
+from mekiki.storage.run_folder import BULK_FORMAT
 
 MOST_TASKS = 5000
 """Beyond that a task of Ray does several parts, one after another."""
@@ -72,7 +73,7 @@ def _done(work: Work, run: Path, data: str, output: Path, part: int, progress: P
         raise InputError(f"--part is {part}; give at least 1")
     names, notes = _names(data)
     known_as = fingerprint(run, work)
-    about = {"format": "mekiki-bulk/1", "work": work, "run": known_as}
+    about = {"format": BULK_FORMAT, "work": work, "run": known_as}
     plan = Plan.made(output, about, names, part)
     lengths = {number: len(plan.names(number)) for number in plan.parts()}
     total, missing = sum(lengths.values()), plan.missing()

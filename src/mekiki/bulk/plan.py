@@ -14,11 +14,10 @@ from typing import Any
 
 from mekiki.errors import InputError
 from mekiki.storage.atomic import PARTIAL, write_text
+from mekiki.storage.run_folder import BULK_ABOUT, BULK_PLANS
 
 PART = 2000
 """Images a part, unless another number is asked for: some seconds of work, which is what a kill costs at most."""
-ABOUT = "about.json"
-PLANS = "plan"
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ class Plan:
             InputError: the folder holds something else, or the work of another run.
         """
         plan = cls(folder)
-        if (folder / ABOUT).is_file():
+        if (folder / BULK_ABOUT).is_file():
             plan._check(about)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: holds something else; give another -o, or one that is empty")
         try:
-            (folder / PLANS).mkdir(parents=True, exist_ok=True)
-            write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+            (folder / BULK_PLANS).mkdir(parents=True, exist_ok=True)
+            write_text(folder / BULK_ABOUT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); give another -o") from None
-        for left in (*folder.glob(f".*{PARTIAL}*"), *(folder / PLANS).glob(f".*{PARTIAL}*")):
+        for left in (*folder.glob(f".*{PARTIAL}*"), *(folder / BULK_PLANS).glob(f".*{PARTIAL}*")):
             left.unlink(missing_ok=True)  # by a process that was killed while it wrote
         numbers = plan.parts()
         known = {name for number in numbers for name in plan.names(number)}
@@ -66,7 +65,7 @@ class Plan:
 
     def parts(self) -> list[int]:
         """The numbers of all parts."""
-        return sorted(int(path.stem) for path in (self.folder / PLANS).glob("[0-9]*.json"))
+        return sorted(int(path.stem) for path in (self.folder / BULK_PLANS).glob("[0-9]*.json"))
 
     def names(self, part: int) -> list[str]:
         """The images of a part, in order."""
@@ -88,10 +87,10 @@ class Plan:
         return [part for part in self.parts() if not self.table(part).is_file()]
 
     def _plan(self, part: int) -> Path:
-        return self.folder / PLANS / f"{part:06}.json"
+        return self.folder / BULK_PLANS / f"{part:06}.json"
 
     def _check(self, about: Mapping[str, Any]) -> None:
-        path = self.folder / ABOUT
+        path = self.folder / BULK_ABOUT
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -21,12 +21,13 @@ from mekiki.extras import require
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.results import COLUMNS
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run import Run
+from mekiki.storage.run_folder import CONFIG, CORRECTIONS, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS, MODEL
 
 Work = Literal["embed", "judge"]
 FILES: dict[Work, tuple[str, ...]] = {
-    "embed": ("model.safetensors", "config.json"),
-    "judge": ("judge/judge.json", "judge/judge.safetensors", "lessons.jsonl", "model.safetensors"),
+    "embed": (MODEL, CONFIG),
+    "judge": (f"{JUDGE}/{JUDGE_SETTINGS}", f"{JUDGE}/{JUDGE_ARRAYS}", CORRECTIONS, MODEL),
 }
 """What of a run decides what comes out; those that are there."""
 FETCH = 256

@@ -34,11 +34,11 @@ from mekiki.errors import InputError, first_line, not_known
 from mekiki.models.losses import TripletLoss
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import read_tensors, write_tensors
+from mekiki.storage.run_folder import ADAPTER_FORMAT
 
 Floats = NDArray[np.float32]
 
 KINDS = ("linear", "mlp")
-FORMAT = "mekiki-adapter/1"
 LEAST = 10
 """Queries that it takes at least, to hold some out."""
 BATCH = 64
@@ -416,7 +416,12 @@ class AdapterStore:
 
 def save_adapter(path: Path, adapter: Adapter, lesson: Lesson) -> None:
     """Write an adapter and what it was worth, in one step."""
-    facts = {"format": FORMAT, "kind": adapter.kind, "rank": adapter.rank, "dimension": adapter.dimension}
+    facts = {
+        "format": ADAPTER_FORMAT,
+        "kind": adapter.kind,
+        "rank": adapter.rank,
+        "dimension": adapter.dimension,
+    }
     said = {"facts": json.dumps(facts), "lesson": json.dumps(vars(lesson))}
     write_tensors(path, save(state_of(adapter), said))
 

@@ -17,9 +17,9 @@ from mekiki.data.photo import iter_photos
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 from mekiki.judging.features import EmbedderExtractor
-from mekiki.judging.inspector import FOLDER as JUDGE
 from mekiki.judging.inspector import Inspector, Verdict, make_extractor
 from mekiki.products import one_product_thread
+from mekiki.storage.run_folder import JUDGE
 
 Floats = NDArray[np.float32]
 

@@ -42,8 +42,8 @@ from mekiki.errors import InputError
 from mekiki.storage.atomic import user
 from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
+from mekiki.storage.run_folder import FEEDBACK
 
-LOG = "feedback.jsonl"
 DEPTH = 50
 """Places that a case may lose by one word, about; and how far, in neighbours, a query is similar to another."""
 REACH = 10
@@ -105,7 +105,7 @@ class FeedbackLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LOG
+        self.path = folder / FEEDBACK
 
     def judgements(self) -> list[Judgement]:
         """All of them in order, those taken back too.

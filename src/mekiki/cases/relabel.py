@@ -16,8 +16,7 @@ from mekiki.errors import InputError
 from mekiki.storage.atomic import user
 from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
-
-LOG = "labels.jsonl"
+from mekiki.storage.run_folder import LABEL_CHANGES
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def relabel(run_memory: RunMemory, ids: Sequence[str], label: str) -> Change:
     change = Change(len(changes_of(run_memory.folder)) + 1, label.strip(), before, user(), _now())
     facts: dict[str, Any] = asdict(change)
     del facts["undone"]
-    append_event(run_memory.folder / LOG, facts)
+    append_event(run_memory.folder / LABEL_CHANGES, facts)
     return change
 
 
@@ -134,7 +133,7 @@ def undo_relabel(run_memory: RunMemory, number: int) -> Change:
     if change.undone:
         raise InputError(f"change {number}: was taken back before")
     _call(run_memory, change.before)
-    append_event(run_memory.folder / LOG, {"undo": number, "who": user(), "when": _now()})
+    append_event(run_memory.folder / LABEL_CHANGES, {"undo": number, "who": user(), "when": _now()})
     return replace(change, undone=True)
 
 
@@ -145,7 +144,7 @@ def changes_of(folder: Path) -> list[Change]:
         InputError: a line other than a last one that a crash cut short cannot be read.
     """
     changes: list[Change] = []
-    for row, facts in enumerate(read_events(folder / LOG)):
+    for row, facts in enumerate(read_events(folder / LABEL_CHANGES)):
         try:
             if "undo" in facts:
                 place = int(facts["undo"]) - 1
@@ -153,7 +152,7 @@ def changes_of(folder: Path) -> list[Change]:
             else:
                 changes.append(Change(**facts))
         except (ValueError, TypeError, LookupError):
-            raise damaged_line(folder / LOG, row + 1) from None
+            raise damaged_line(folder / LABEL_CHANGES, row + 1) from None
     return changes
 
 

@@ -18,12 +18,9 @@ from mekiki.cases.where import parse_where
 from mekiki.errors import InputError, not_known
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, read_checked_json, write_checked_json
+from mekiki.storage.run_folder import ADAPTERS, CASES, MEMORY, MEMORY_FORMAT
 
 SPACES = ("images", "notes")
-SETTINGS = "memory.json"
-STORE = "cases"
-ADAPTERS = "adapters"
-FORMAT = "mekiki-memory/1"
 SHORTEST = 4
 """Characters of an id that may stand for all of it, if no other begins so."""
 
@@ -60,21 +57,21 @@ class RunMemory:
         self.folder, self.log = folder, FeedbackLog(folder)
         self._view = view
         self._memories: dict[str, tuple[Path | None, Memory]] = {}
-        kept = _read(folder / SETTINGS)
+        kept = _read(folder / MEMORY)
         named = {name: value for name, value in vars(given or Settings()).items() if value not in (None, 0)}
         self.settings = replace(kept, **named)
 
     def keep_settings(self) -> None:
         """Write down how this run remembers, for the commands to come."""
-        if _read(self.folder / SETTINGS) != self.settings:
+        if _read(self.folder / MEMORY) != self.settings:
             self.folder.mkdir(parents=True, exist_ok=True)
             with hold_lock(self.folder, "writing how it remembers"):
-                write_checked_json(self.folder / SETTINGS, {"format": FORMAT, **vars(self.settings)})
+                write_checked_json(self.folder / MEMORY, {"format": MEMORY_FORMAT, **vars(self.settings)})
 
     @property
     def place(self) -> str:
         """Where its stores are."""
-        return self.settings.store or str(self.folder / STORE)
+        return self.settings.store or str(self.folder / CASES)
 
     @property
     def begun(self) -> bool:
@@ -176,7 +173,7 @@ def _read(path: Path) -> Settings:
         return Settings()
     facts = read_checked_json(path)
     if "format" in facts:
-        check_format(path, facts.pop("format"), FORMAT)
+        check_format(path, facts.pop("format"), MEMORY_FORMAT)
     try:
         return Settings(**facts)
     except TypeError as error:

@@ -33,8 +33,7 @@ from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-
-MODELS = "text-models"
+from mekiki.storage.run_folder import TEXT_MODELS
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ def tune(
     adapter = run_memory.adapter_store("notes", memory.store.encoder).current()
     held = _some(given, judge)
     before = right_by(run_memory.texts, held, adapter)
-    with hold_lock(folder / MODELS, "tuning its text model", patience=0, role="training"):
-        number = 1 + max((int(each.name) for each in (folder / MODELS).glob("[0-9]*")), default=0)
-        named = f"{MODELS}/{number:04}"
+    with hold_lock(folder / TEXT_MODELS, "tuning its text model", patience=0, role="training"):
+        number = 1 + max((int(each.name) for each in (folder / TEXT_MODELS).glob("[0-9]*")), default=0)
+        named = f"{TEXT_MODELS}/{number:04}"
         with replace_folder_with_manifest(folder / named) as new:
             tuned(run_memory.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
             view = TextView(str(new), tuning.dimensions)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mekiki.data.decoding import IMAGE_ENDINGS
 from mekiki.data.image_set import Indices, Labels
 from mekiki.errors import InputError, count_noun, name_some
+from mekiki.storage.run_folder import CHECKPOINT, COMPARISON
 
 TRAIN_SIDE = "train"
 TEST_SIDES = ("test", "val", "valid")
@@ -57,7 +58,7 @@ class Layout:
         )
 
 
-RESULTS = ("checkpoint.safetensors", "comparison.json")
+RESULTS = (CHECKPOINT, COMPARISON)
 """Files by which a folder is known to be a run or a comparison."""
 
 

@@ -19,9 +19,9 @@ from mekiki.describing.describer import Describer
 from mekiki.describing.part_features import Look, look_of
 from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.template import template_fields, template_text
-from mekiki.describing.train_describer import FOLDER
 from mekiki.errors import InputError, not_known
 from mekiki.storage.atomic import recover_folder
+from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_SETTINGS
 from mekiki.storage.vector_table import read_vectors
 
 CASES = 3
@@ -75,11 +75,11 @@ class Explainer:
         if language is not None and language not in LANGUAGES:
             raise not_known("language", language, LANGUAGES)
         self.run, self._k = run, cases
-        recover_folder(run / FOLDER)
+        recover_folder(run / DESCRIBER)
         self.describer: Describer | None = None
         self.facts: dict[str, Any] = {}
-        if (run / FOLDER).is_dir():
-            self.describer, self.facts = Describer.load(run / FOLDER, four_bit=four_bit)
+        if (run / DESCRIBER).is_dir():
+            self.describer, self.facts = Describer.load(run / DESCRIBER, four_bit=four_bit)
         self.proof: dict[str, Any] = self.facts.get("proof", {})
         self.language = language or (self.facts.get("languages") or ["en"])[0]
         self._room = run_memory or RunMemory(run)
@@ -298,7 +298,7 @@ def speaker_of(run: Path) -> str:
         'template'
     """
     try:
-        facts = json.loads((run / FOLDER / "describer.json").read_text(encoding="utf-8"))
+        facts = json.loads((run / DESCRIBER / DESCRIBER_SETTINGS).read_text(encoding="utf-8"))
         return "decoder" if facts["lm"]["own"] else "language model"
     except (OSError, ValueError, LookupError, TypeError):  # none, or damaged: asked to speak, it says so
         return "template"

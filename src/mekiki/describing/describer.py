@@ -26,8 +26,8 @@ from mekiki.describing.schema import Choice, Free, Literal, Schema
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
 from mekiki.storage.manifest import Manifest, check_format
+from mekiki.storage.run_folder import DESCRIBER_FORMAT, DESCRIBER_SETTINGS, LANGUAGE_MODEL, PROJECTOR
 
-FORMAT = "mekiki-describer/1"
 LONGEST = 240
 """Tokens of an answer at most."""
 FREE_WORDS = 80
@@ -210,12 +210,12 @@ class Describer:
         held = {
             name: value.detach().cpu().contiguous() for name, value in self.projector.state_dict().items()
         }
-        save_file(held, folder / "projector.safetensors")
+        save_file(held, folder / PROJECTOR)
         if self.lm.own or self.lm.lora:
-            (folder / "lm").mkdir()
-            self.lm.save(folder / "lm")
+            (folder / LANGUAGE_MODEL).mkdir()
+            self.lm.save(folder / LANGUAGE_MODEL)
         told = {
-            "format": FORMAT,
+            "format": DESCRIBER_FORMAT,
             "lm": {
                 "name": self.lm.name,
                 "own": self.lm.own,
@@ -226,7 +226,7 @@ class Describer:
             "values": self.values,
         }
         text = json.dumps(told | dict(facts), indent=1, ensure_ascii=False) + "\n"
-        (folder / "describer.json").write_text(text, encoding="utf-8")
+        (folder / DESCRIBER_SETTINGS).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(
@@ -237,25 +237,25 @@ class Describer:
         Raises:
             InputError: it cannot be read, or its language model is not what it was.
         """
-        path = folder / "describer.json"
+        path = folder / DESCRIBER_SETTINGS
         try:
             manifest = Manifest.of(folder, mend="`mekiki describe-train` again", quiet=True)
-            facts: dict[str, Any] = json.loads(manifest.read("describer.json"))
-            check_format(path, facts["format"], FORMAT)
-            if facts["format"] != FORMAT:
+            facts: dict[str, Any] = json.loads(manifest.read(DESCRIBER_SETTINGS))
+            check_format(path, facts["format"], DESCRIBER_FORMAT)
+            if facts["format"] != DESCRIBER_FORMAT:
                 raise InputError(
-                    f"{path}: is of format {facts['format']}, and this mekiki reads {FORMAT}; "
+                    f"{path}: is of format {facts['format']}, and this mekiki reads {DESCRIBER_FORMAT}; "
                     "`mekiki describe-train` makes it anew"
                 )
-            state = load(manifest.read("projector.safetensors"))
+            state = load(manifest.read(PROJECTOR))
             manifest.verify("lm/")
-            source = str(folder / "lm") if facts["lm"]["own"] else facts["lm"]["name"]
+            source = str(folder / LANGUAGE_MODEL) if facts["lm"]["own"] else facts["lm"]["name"]
             adapter = facts["lm"]["adapter"]
             lm = LanguageModel.load(
                 source, adapter=None if adapter is None else Path(adapter), four_bit=four_bit, device=device
             )
-            if not lm.own and (folder / "lm").is_dir():
-                lm.add_adapter(folder / "lm")
+            if not lm.own and (folder / LANGUAGE_MODEL).is_dir():
+                lm.add_adapter(folder / LANGUAGE_MODEL)
             if lm.fingerprint != facts["lm"]["fingerprint"]:
                 raise InputError(
                     f"{folder}: its language model ({lm.name}) has changed since; `mekiki describe-train` again"

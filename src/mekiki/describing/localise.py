@@ -31,7 +31,6 @@ from mekiki.data.photo import iter_photos
 from mekiki.describing.answer import Text, values_of
 from mekiki.describing.fit_describer import Schooling, dealt
 from mekiki.describing.localiser import (
-    FOLDER,
     MARKS,
     Sharpened,
     View8,
@@ -44,13 +43,13 @@ from mekiki.describing.texts import located, read_texts, texts_of_parts
 from mekiki.errors import InputError
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run_folder import finite, versions
+from mekiki.storage.run import finite, versions
+from mekiki.storage.run_folder import LOCALISER, LOCALISER_CHECKPOINT
 from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
 from mekiki.training.schedules import one_cycle
 
 Floats = NDArray[np.float32]
 
-CHECKPOINT = "sharp-checkpoint.safetensors"
 MARKED = 2.0
 """Weight of the marks beside the facts."""
 
@@ -102,7 +101,7 @@ def sharpen(
     if not values:
         raise InputError(f"{texts}: no line has defect, place and severity, and it is these that are learnt")
     deal = dealt(said, schooling)
-    with hold_lock(run / FOLDER, "sharpening", patience=0, role="training"):
+    with hold_lock(run / LOCALISER, "sharpening", patience=0, role="training"):
         images = _images(extractor, files, texts, progress)
         embedder = extractor.embedder
         with torch.random.fork_rng(devices=[]):
@@ -114,7 +113,15 @@ def sharpen(
                     _marks(masks, files, texts, extractor.size, sharp.grid, said, values, progress)
                 )
             history = _learnt(
-                sharp, lesson, deal.teach, deal.stop, schooling, run / CHECKPOINT, resume, progress, on_epoch
+                sharp,
+                lesson,
+                deal.teach,
+                deal.stop,
+                schooling,
+                run / LOCALISER_CHECKPOINT,
+                resume,
+                progress,
+                on_epoch,
             )
         right = _right(sharp, lesson, deal.prove)
         told = {
@@ -127,7 +134,7 @@ def sharpen(
             "marked": 0 if lesson.marks is None else int((lesson.marks.amax((1, 2)) > 0).sum()),
             "epochs": len(history["epoch"]),
         }
-        with replace_folder_with_manifest(run / FOLDER, run, "writing its sharpened eye") as new:
+        with replace_folder_with_manifest(run / LOCALISER, run, "writing its sharpened eye") as new:
             sharp.save(
                 new,
                 finite(
@@ -143,7 +150,7 @@ def sharpen(
                     }
                 ),
             )
-        for left in run.glob(f"*{CHECKPOINT}"):
+        for left in run.glob(f"*{LOCALISER_CHECKPOINT}"):
             left.unlink()
     return told
 

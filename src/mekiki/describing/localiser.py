@@ -29,12 +29,11 @@ from mekiki.judging.features import EmbedderExtractor
 from mekiki.models.networks import convolution, place_tensors
 from mekiki.storage.atomic import recover_folder
 from mekiki.storage.manifest import Manifest, check_format
-from mekiki.storage.run_folder import write_json
+from mekiki.storage.run import write_json
+from mekiki.storage.run_folder import LOCALISER, LOCALISER_FORMAT, LOCALISER_SETTINGS, LOCALISER_WEIGHTS
 
 Floats = NDArray[np.float32]
 
-FOLDER = "sharp"
-FORMAT = "mekiki-sharp/1"
 GRID = 8
 """Rows and columns of patches at most."""
 MARKS = 2
@@ -135,10 +134,10 @@ class Sharpened(nn.Module):
         weights = {
             name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()
         }
-        save_file(weights, folder / "sharp.safetensors")
+        save_file(weights, folder / LOCALISER_WEIGHTS)
         write_json(
-            folder / "sharp.json",
-            {"format": FORMAT, "values": self.values, "marked": self.mark is not None, **facts},
+            folder / LOCALISER_SETTINGS,
+            {"format": LOCALISER_FORMAT, "values": self.values, "marked": self.mark is not None, **facts},
         )
 
 
@@ -153,20 +152,20 @@ def sharpened(run: Path, extractor: Any) -> Sharpened | None:
     Raises:
         InputError: it was sharpened for another network than the run has now, or cannot be read.
     """
-    folder = run / FOLDER
+    folder = run / LOCALISER
     recover_folder(folder)
     if not folder.is_dir():
         return None
     try:
         manifest = Manifest.of(folder, mend="`mekiki sharpen` again", quiet=True)
-        facts = json.loads(manifest.read("sharp.json"))
-        weights = load(manifest.read("sharp.safetensors"))
+        facts = json.loads(manifest.read(LOCALISER_SETTINGS))
+        weights = load(manifest.read(LOCALISER_WEIGHTS))
         known, learnt_for, values, marked = (facts[each] for each in ("format", "eye", "values", "marked"))
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be read ({first_line(error)}); `mekiki sharpen` again") from None
-    check_format(folder / "sharp.json", known, FORMAT)
+    check_format(folder / LOCALISER_SETTINGS, known, LOCALISER_FORMAT)
     if not can_be_sharpened(extractor) or learnt_for != extractor.fingerprint:
         raise InputError(
             f"{folder}: was sharpened for another network than {run.name} has now; `mekiki sharpen` again, or remove "

@@ -26,11 +26,10 @@ from mekiki.errors import InputError
 from mekiki.report.description_page import Described, write_described
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run_folder import finite, versions, write_json
+from mekiki.storage.run import finite, versions, write_json
+from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_CHECKPOINT, GROUNDING, REPORT
 from mekiki.storage.vector_table import read_vectors
 
-FOLDER = "describer"
-CHECKPOINT = "describer-checkpoint.safetensors"
 EXAMPLES = 12
 """Parts on the page of a learning, which it had not seen."""
 
@@ -104,8 +103,8 @@ def describe_train(
     said = texts_of_parts(rows, which)
     lm = lm_config.load()
     run.mkdir(parents=True, exist_ok=True)
-    with hold_lock(run / FOLDER, "learning to describe", patience=0, role="training"):
-        checkpoint = run / CHECKPOINT
+    with hold_lock(run / DESCRIBER, "learning to describe", patience=0, role="training"):
+        checkpoint = run / DESCRIBER_CHECKPOINT
         describer, deal, history = learn(
             parts,
             said,
@@ -139,18 +138,18 @@ def describe_train(
             "command": command,
             "versions": versions(),
         }
-        with replace_folder_with_manifest(run / FOLDER, run, "writing its describer") as new:
+        with replace_folder_with_manifest(run / DESCRIBER, run, "writing its describer") as new:
             describer.save(new, finite(facts))
-            write_json(new / "proof.json", proof)
+            write_json(new / GROUNDING, proof)
             shown = _examples(describer, parts, said, names, deal.prove, look)
             write_described(
-                new / "report.html",
+                new / REPORT,
                 "What it says of parts it has not seen",
                 shown,
                 proof,
                 schooling_facts(facts),
             )
-        for left in run.glob(f"*{CHECKPOINT}"):
+        for left in run.glob(f"*{DESCRIBER_CHECKPOINT}"):
             left.unlink()
         return {
             "proof": proof,
@@ -158,7 +157,7 @@ def describe_train(
             "texts": len(said),
             "lm": describer.lm.name,
             "epochs": len(history["epoch"]),
-            "report": str(run / FOLDER / "report.html"),
+            "report": str(run / DESCRIBER / REPORT),
         }
 
 

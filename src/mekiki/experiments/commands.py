@@ -25,6 +25,7 @@ from mekiki.options import (
     command_line,
     read_size,
 )
+from mekiki.storage.run_folder import REPORT
 
 LOSS_HELP = "softmax, contrastive, triplet, online-contrastive, online-triplet, soft-neighbours, or pml:NAME"
 
@@ -172,7 +173,7 @@ def train(
     from mekiki.embedder import Embedder
     from mekiki.experiments.train import take_part, train_run
     from mekiki.report.figures.projection import check_method
-    from mekiki.storage import run_folder
+    from mekiki.storage.run import Run, free_folder, latest_folder
     from mekiki.training import processes
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
@@ -190,14 +191,14 @@ def train(
     if out is None:
         kind = embedder.loss if recipe == "post" else f"{recipe}-{Path(embedder.encoder).name}"
         named = f"{_short(data)}-{kind}-{embedder.dim}d-seed{seed}"
-        choose = run_folder.latest_folder if resume else run_folder.free_folder
+        choose = latest_folder if resume else free_folder
         out = choose(Path("runs"), named)
         arguments += ["--out", str(out)]
     if fabric is None and devices * nodes > 1:
-        run_folder.Run(out).check(resume=resume)
+        Run(out).check(resume=resume)
         sys.exit(processes.start(arguments, devices, nodes))
     with console.progress_bar() as progress:
-        run_folder.Run(out).check(resume=resume)
+        Run(out).check(resume=resume)
         result = train_run(
             request,
             request.load(progress),
@@ -212,7 +213,7 @@ def train(
             progress=progress,
         )
     if json:
-        console.print_json(result.metrics | {"run": str(out), "report": str(out / "report.html")})
+        console.print_json(result.metrics | {"run": str(out), "report": str(out / REPORT)})
         return
     metrics_table(
         result.metrics,
@@ -259,7 +260,7 @@ def compare(
     """Train several losses on the same images, and set them side by side. Interrupted, it goes on when called again."""
     from mekiki import recipes
     from mekiki.experiments.compare import COLUMNS, compare
-    from mekiki.storage import run_folder
+    from mekiki.storage.run import folder_name
 
     request = _request(data, root, size, channels, per_class, test_fraction, split_seed, resplit)
     given = _given(encoder, fine_tune, dim, normalise, epochs, batch_size, lr, schedule, augment, device)
@@ -271,7 +272,7 @@ def compare(
     if not variants:
         names = (losses or "softmax,contrastive,triplet").split(",")
         variants = {name.strip(): given | _loss(name.strip(), margin, None) for name in names if name.strip()}
-    out = out or Path("runs") / run_folder.folder_name(f"compare-{_short(data)}")
+    out = out or Path("runs") / folder_name(f"compare-{_short(data)}")
     with console.progress_bar() as progress:
         comparison = compare(
             request,
@@ -362,7 +363,7 @@ def distance(
 ) -> None:
     """Say how far two images lie apart, and what that means."""
     from mekiki.experiments.use import distance_of
-    from mekiki.storage.run_folder import finite
+    from mekiki.storage.run import finite
 
     apart = distance_of(run, a, b, root=root)
     if json:

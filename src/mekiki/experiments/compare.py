@@ -20,7 +20,8 @@ from mekiki.experiments.train import OnEpoch, Result, train_run
 from mekiki.report import figures
 from mekiki.report.content import ComparisonContent, ComparisonEntry
 from mekiki.report.run_page import write_comparison
-from mekiki.storage.run_folder import CHECKPOINT, finite, folder_name, versions, write_json
+from mekiki.storage.run import finite, folder_name, versions, write_json
+from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
 
 TOUCHING = 0.01
 """Overlap above which two classes are said to touch."""
@@ -118,15 +119,15 @@ def compare(
             "command": command,
         }
     )
-    write_json(folder / "comparison.json", comparison)
+    write_json(folder / COMPARISON, comparison)
     _write_comparison(folder, request, split, shown, summary, claim, seeds, command)
-    return comparison | {"report": str(folder / "report.html")}
+    return comparison | {"report": str(folder / REPORT)}
 
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder as --out")
-    if not folder.is_dir() or (folder / "comparison.json").is_file():
+    if not folder.is_dir() or (folder / COMPARISON).is_file():
         return
     strange = [entry.name for entry in folder.iterdir() if not (entry / CHECKPOINT).is_file()]
     if strange:
@@ -241,12 +242,12 @@ def _write_comparison(
         "seeds": ", ".join(map(str, seeds)),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
-    files = [("comparison.json", "every number of this page"), ("comparison.png", "the chart")]
+    files = [(COMPARISON, "every number of this page"), ("comparison.png", "the chart")]
     files += [
         (f"{_run_name(loss, seed)}/report.html", f"{loss}, seed {seed}") for loss in shown for seed in seeds
     ]
     write_comparison(
-        folder / "report.html",
+        folder / REPORT,
         ComparisonContent(
             f"{request.spec}: {len(shown)} embeddings side by side",
             split.train.class_names,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mekiki.console import Progress
 from mekiki.data.image_set import ImageSet
 from mekiki.data.splits import ImageSplit
-from mekiki.embedder import BACKBONE_FOLDER, Embedder
+from mekiki.embedder import Embedder
 from mekiki.evaluation.confused_pairs import RankedPairs, confused_pairs
 from mekiki.evaluation.summary import Evaluation
 from mekiki.evaluation.verification import PairHistogram, pair_histogram
@@ -27,7 +27,8 @@ from mekiki.report.content import (
     ScatterContent,
 )
 from mekiki.report.run_page import write_report
-from mekiki.storage.run_folder import METRICS, finite
+from mekiki.storage.run import finite
+from mekiki.storage.run_folder import BACKBONE, CHECKPOINT, CONFIG, HISTORY, METRICS, MODEL, REFERENCE, REPORT
 
 if TYPE_CHECKING:
     from mekiki.report.figures.projection import Projection
@@ -38,13 +39,13 @@ PLACED_BY_TSNE = 20_000
 """Images of a side that t-SNE places; a seeded sample of more."""
 
 FILES = (
-    ("model.safetensors", "weights of the network, standardisation included"),
-    (BACKBONE_FOLDER, "the pretrained network as it was fine-tuned, as transformers reads it"),
-    ("reference.safetensors", "vectors and labels of the training images"),
-    ("config.json", "how the run was made, and all that loading the model needs"),
-    ("history.csv", "loss, accuracy, rate, seconds and the doctor's figures, one row an epoch"),
+    (MODEL, "weights of the network, standardisation included"),
+    (BACKBONE, "the pretrained network as it was fine-tuned, as transformers reads it"),
+    (REFERENCE, "vectors and labels of the training images"),
+    (CONFIG, "how the run was made, and all that loading the model needs"),
+    (HISTORY, "loss, accuracy, rate, seconds and the doctor's figures, one row an epoch"),
     (METRICS, "every number of this page"),
-    ("checkpoint.safetensors", "state after the last epoch, for --resume"),
+    (CHECKPOINT, "state after the last epoch, for --resume"),
     ("scatter_train.png", "training images by label"),
     ("scatter_test.png", "test images by label"),
     ("loss.png", "loss and accuracy by epoch"),
@@ -145,7 +146,7 @@ def draw_run(
             (name, text) for name, text in FILES if (folder / name).exists() or name.startswith("checkpoint")
         ],
     )
-    write_report(folder / "report.html", content)
+    write_report(folder / REPORT, content)
     done("report")
 
 

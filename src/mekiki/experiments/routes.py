@@ -25,12 +25,13 @@ from mekiki.describing.routes import event
 from mekiki.embedder import Embedder, read_history
 from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
-from mekiki.experiments.snapshots import ABOUT, NOTE, POINTS, read_snapshots
+from mekiki.experiments.snapshots import NOTE, read_snapshots
 from mekiki.experiments.use import examine
 from mekiki.models.backbone import PREFIX
 from mekiki.models.networks import ENCODERS
 from mekiki.recipes import RECIPES, recipe
-from mekiki.storage.run_folder import Run, finite, folder_name, free_folder, write_json
+from mekiki.storage.run import Run, finite, folder_name, free_folder, write_json
+from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS
 from mekiki.training.objectives import LOSSES
 from mekiki.web.http_errors import BusyError, NotThereError
 from mekiki.web.maps import packed
@@ -39,7 +40,6 @@ from mekiki.web.models import Trainings as TrainingList
 from mekiki.web.state import Served
 from mekiki.web.worker import WriterLock
 
-FOLDER = "trainings"
 COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mekiki.cli import main; main()"
 """`mekiki`, but for what it inherits: a server that was started in the background ignores Ctrl-C."""
 OWN = "run"
@@ -70,7 +70,7 @@ class Trainings:
 
     def __init__(self, served: Served) -> None:
         self.served = served
-        self.folder = served.folder / FOLDER
+        self.folder = served.folder / TRAININGS
         self.streams = 0
         self._jobs: dict[str, _Job] = {}
         self._guard = threading.Lock()
@@ -78,7 +78,7 @@ class Trainings:
     def listed(self) -> list[Training]:
         """All of them, the oldest first."""
         records = sorted(self.folder.glob("*.json"), key=lambda path: (path.stat().st_mtime, path.name))
-        names = [OWN] if (self.served.folder / "history.csv").is_file() else []
+        names = [OWN] if (self.served.folder / HISTORY).is_file() else []
         return [self.training(name) for name in [*names, *(path.stem for path in records)]]
 
     def training(self, name: str) -> Training:
@@ -269,7 +269,7 @@ class Trainings:
 
     def _place(self, name: str) -> tuple[Path, dict[str, Any]]:
         """Where a training is, and how it was started."""
-        if name == OWN and (self.served.folder / "history.csv").is_file():
+        if name == OWN and (self.served.folder / HISTORY).is_file():
             return self.served.folder, {}
         path = self.folder / f"{name}.json"
         if name != folder_name(name) or not path.is_file():
@@ -430,7 +430,7 @@ def _news(place: Path, since: int) -> list[dict[str, Any]]:
 def _history(place: Path) -> dict[str, list[float]]:
     """What is written of the epochs; nothing while there is none, or while the folder is being replaced."""
     try:
-        return read_history(place / "history.csv")
+        return read_history(place / HISTORY)
     except (OSError, ValueError, StopIteration):
         return {}
 
@@ -448,8 +448,8 @@ def _findings(place: Path) -> list[dict[str, Any]]:
 def _snapshots(place: Path) -> int:
     """How many epochs have positions, without reading them."""
     try:
-        count = len(json.loads((place / ABOUT).read_text(encoding="utf-8"))["labels"])
-        return (place / POINTS).stat().st_size // (8 * count)
+        count = len(json.loads((place / EPOCHS).read_text(encoding="utf-8"))["labels"])
+        return (place / EPOCH_POINTS).stat().st_size // (8 * count)
     except (OSError, ValueError, LookupError, ZeroDivisionError):
         return 0
 

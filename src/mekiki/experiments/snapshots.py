@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mekiki.report.figures.projection import project
 from mekiki.storage.atomic import write_text
+from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS
 
-POINTS, ABOUT = "epochs.f32", "epochs.json"
 NOTE = (
     "Vectors of more than two dimensions are drawn by the PCA of their epoch, turned and mirrored to lie as in the "
     "epoch before."
@@ -71,11 +71,11 @@ def keep_snapshot(
     )
     points = vectors.astype(np.float32) if vectors.shape[1] == 2 else _placed(vectors, last)
     if not same:
-        (folder / POINTS).unlink(missing_ok=True)
+        (folder / EPOCH_POINTS).unlink(missing_ok=True)
         about = {"labels": labels.tolist(), "class_names": list(class_names)}
-        write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False) + "\n")
+        write_text(folder / EPOCHS, json.dumps(about, ensure_ascii=False) + "\n")
     size = 8 * len(labels)
-    with (folder / POINTS).open("ab") as handle:
+    with (folder / EPOCH_POINTS).open("ab") as handle:
         end = handle.seek(0, 2) // size
         handle.truncate(size * min(end, epoch - 1))
         if end < epoch - 1:
@@ -86,10 +86,10 @@ def keep_snapshot(
 def read_snapshots(folder: Path, since: int = 0) -> Snapshots | None:
     """What a run kept, from the epoch after `since` on; `None` if it kept nothing that can be read."""
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((folder / EPOCHS).read_text(encoding="utf-8"))
         labels = np.array(about["labels"], np.int64)
         size = 8 * len(labels)
-        with (folder / POINTS).open("rb") as handle:
+        with (folder / EPOCH_POINTS).open("rb") as handle:
             handle.seek(since * size)
             content = handle.read()
         whole = content[: len(content) // size * size]  # a last block may be half written

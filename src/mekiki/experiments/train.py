@@ -22,7 +22,8 @@ from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import keep_snapshot
 from mekiki.report import figures
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.run_folder import METRICS, Run, finite, versions, write_json
+from mekiki.storage.run import Run, finite, versions, write_json
+from mekiki.storage.run_folder import HISTORY, METRICS
 from mekiki.training.checkpoints import History
 from mekiki.training.collapse import is_collapsed
 from mekiki.training.distributed import ALONE, Ranks
@@ -134,7 +135,7 @@ def _trained(
 
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
         if not run.complete:  # what is there is whole, and stays so until the new one is
-            write_history(run.folder / "history.csv", history)
+            write_history(run.folder / HISTORY, history)
             for codes, seen in looked_at:
                 labels = embedder.classes_[codes].astype(np.int64)
                 keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)

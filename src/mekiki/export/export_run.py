@@ -26,9 +26,10 @@ from mekiki.experiments.request import DataRequest
 from mekiki.export.graph import OPSET, Runtime, Whole, in_eight_bits, traced
 from mekiki.export.parity import TOLERANCE, Program, Row, compared, neighbours, odd
 from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
-from mekiki.judging.inspector import FOLDER, Inspector, make_extractor
+from mekiki.judging.inspector import Inspector, make_extractor
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.run_folder import Run, finite, write_json
+from mekiki.storage.run import Run, finite, write_json
+from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
 
 MOST_PHOTOGRAPHS = 128
 """Of the run's own, that a graph is compared on."""
@@ -37,7 +38,7 @@ MOST_CALIBRATING = 48
 TIMED = 15
 """Single images that are timed, program and graph in turn."""
 LARGEST_SIDE = 4096
-NAMES = {False: "export.onnx", True: "export-int8.onnx"}
+NAMES = {False: EXPORT, True: EXPORT_INT8}
 """In the run folder, where no file is named; beside it lies the same name with .json."""
 
 
@@ -171,7 +172,7 @@ def _writing(output: Path) -> Iterator[None]:
 def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progress: Progress) -> _Subject:
     """What a run folder has to export."""
     run = Run(folder)
-    judged = (folder / FOLDER / "judge.json").is_file()
+    judged = (folder / JUDGE / JUDGE_SETTINGS).is_file()
     inspector = Inspector.open(folder) if with_judge or (judged and not run.complete) else None
     extractor = make_extractor(folder, "embedder") if inspector is None else inspector.extractor
     facts: dict[str, Any] = {
@@ -188,7 +189,7 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
         if about:
             facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
     if inspector is not None:
-        judge = (folder / FOLDER / "judge.safetensors").read_bytes()
+        judge = (folder / JUDGE / JUDGE_ARRAYS).read_bytes()
         facts |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
         size = size or _one_size(inspector)
     else:

@@ -25,9 +25,7 @@ from mekiki.storage.atomic import replace_file, user
 from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import digest_of, read_tensors, write_tensors
-
-LOG = "lessons.jsonl"
-KEPT = "lessons"
+from mekiki.storage.run_folder import CORRECTION_FILES, CORRECTIONS
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class CorrectionLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.log, self.kept = folder, folder / LOG, folder / KEPT
+        self.folder, self.log, self.kept = folder, folder / CORRECTIONS, folder / CORRECTION_FILES
 
     def entries(self) -> list[Entry]:
         """All lessons in order, those taken back too.
@@ -151,7 +149,7 @@ class CorrectionLog:
                 who or user(),
                 datetime.now(UTC).isoformat(timespec="seconds"),
                 before,
-                {f"{KEPT}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
+                {f"{CORRECTION_FILES}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
             )
             with replace_file(photograph) as temporary:
                 temporary.write_bytes(stream.getvalue())
@@ -228,7 +226,7 @@ class CorrectionLog:
         path = self.kept / f"{entry.number}.png"
         if not path.is_file():
             raise InputError(f"{path}: is missing; restore it from a copy")
-        wanted = entry.files.get(f"{KEPT}/{path.name}")
+        wanted = entry.files.get(f"{CORRECTION_FILES}/{path.name}")
         if wanted is not None and digest_of(path) != wanted:
             raise InputError(
                 f"{path}: is damaged (its checksum is another than when it was written); restore it"

@@ -36,9 +36,9 @@ from mekiki.report.figures.judge_figures import score_histogram, trade_off_curve
 from mekiki.storage.atomic import recover_folder
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, read_consistently, replace_folder_with_manifest
-from mekiki.storage.run_folder import Run, finite, write_json
+from mekiki.storage.run import Run, finite, write_json
+from mekiki.storage.run_folder import JUDGE, JUDGE_ARRAYS, JUDGE_FORMAT, JUDGE_SETTINGS
 
-FOLDER = "judge"
 Because = Literal["view", "lesson", "taught"]
 KINDS_BY: dict[str, dict[str, Any]] = {
     "mean": {"anchor": "mean"},
@@ -47,7 +47,6 @@ KINDS_BY: dict[str, dict[str, Any]] = {
 """How the kind of a defect may be told: `DefectTypeClassifier` with these settings."""
 NONE_OF_THESE = 0.05
 """Share of the NG parts of known kinds that may be said to be of none of them."""
-FORMAT = "mekiki-judge/2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,29 +199,29 @@ class Inspector:
         Raises:
             InputError: there is none, its files do not fit together, or its eye has changed since.
         """
-        recover_folder(folder / FOLDER)
-        return read_consistently(folder / FOLDER, lambda: cls._opened(folder))
+        recover_folder(folder / JUDGE)
+        return read_consistently(folder / JUDGE, lambda: cls._opened(folder))
 
     @classmethod
     def _opened(cls, folder: Path) -> Inspector:
-        place = folder / FOLDER
-        path = place / "judge.json"
+        place = folder / JUDGE
+        path = place / JUDGE_SETTINGS
         if not path.is_file():
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
         try:
             manifest = Manifest.of(place, mend="calibrate again")
-            facts: dict[str, Any] = json.loads(manifest.read("judge.json"))
+            facts: dict[str, Any] = json.loads(manifest.read(JUDGE_SETTINGS))
             if not isinstance(facts, dict):
                 raise ValueError("it holds no facts")
-            arrays = load(manifest.read("judge.safetensors"))
+            arrays = load(manifest.read(JUDGE_ARRAYS))
         except InputError:
             raise
         except Exception as error:  # damaged files raise nearly anything
             raise InputError(f"{place}: cannot be read ({error}); calibrate again") from None
-        check_format(path, facts.get("format"), FORMAT)
-        if facts.get("format") != FORMAT:
+        check_format(path, facts.get("format"), JUDGE_FORMAT)
+        if facts.get("format") != JUDGE_FORMAT:
             raise InputError(
-                f"{path}: is of format {facts.get('format')}, and this mekiki reads {FORMAT}; calibrate again"
+                f"{path}: is of format {facts.get('format')}, and this mekiki reads {JUDGE_FORMAT}; calibrate again"
             )
         try:
             return cls._assembled(folder, facts, arrays)
@@ -368,7 +367,7 @@ class Inspector:
         """Write the judge into its run folder in one step; what was taught stays."""
         arrays, facts = self.judge.state()
         self.facts = calibration.facts | {
-            "format": FORMAT,
+            "format": JUDGE_FORMAT,
             "guarantee": calibration.guarantee,
             "notes": calibration.notes,
             "judge": facts,
@@ -383,12 +382,12 @@ class Inspector:
             "examples/sizes": self.examples.sizes,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(self.folder, "calibrating"), replace_folder_with_manifest(self.folder / FOLDER) as new:
+        with hold_lock(self.folder, "calibrating"), replace_folder_with_manifest(self.folder / JUDGE) as new:
             save_file(
                 {name: np.ascontiguousarray(array) for name, array in every.items()},
-                new / "judge.safetensors",
+                new / JUDGE_ARRAYS,
             )
-            write_json(new / "judge.json", self.facts)
+            write_json(new / JUDGE_SETTINGS, self.facts)
             self._draw(new, calibration)
 
     def _draw(self, folder: Path, calibration: Calibration) -> None:

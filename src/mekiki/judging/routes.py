@@ -20,7 +20,7 @@ from mekiki.errors import InputError
 from mekiki.judging.corrections import Entry, read_corrections
 from mekiki.judging.inspector import Inspector, Verdict
 from mekiki.judging.teach import teach_judge, undo
-from mekiki.storage.run_folder import finite
+from mekiki.storage.run import finite
 from mekiki.web.http_errors import NotThereError, TooMuchError
 from mekiki.web.models import (
     CaseRow,

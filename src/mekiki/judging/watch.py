@@ -21,8 +21,7 @@ from mekiki.judging.inspector import Inspector, Verdict, writable
 from mekiki.judging.results import COLUMNS, csv_line
 from mekiki.storage.atomic import name_disk_errors
 from mekiki.storage.lock import hold_lock
-
-WATCHED = "watched.csv"
+from mekiki.storage.run_folder import WATCHED
 
 
 @dataclass(frozen=True)

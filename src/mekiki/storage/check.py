@@ -11,7 +11,6 @@ from mekiki.storage.atomic import PARTIAL, recover_folder
 from mekiki.storage.events import has_checksum, read_complete_lines, read_events
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import (
-    NAME,
     SEAL,
     Manifest,
     digest_of,
@@ -19,16 +18,25 @@ from mekiki.storage.manifest import (
     read_tensors,
     write_manifest,
 )
+from mekiki.storage.run_folder import (
+    BACKBONE,
+    CONFIG,
+    HISTORY,
+    MANIFEST,
+    MEMORY,
+    METRICS,
+    MODEL,
+    REFERENCE,
+    UNITS,
+)
 
-UNITS = ("", "judge", "describer", "sharp", "text-models/*")
-"""Folders of a run that are replaced in one step, each with a manifest of its own."""
 READ = (
-    "model.safetensors",
-    "reference.safetensors",
-    "config.json",
-    "history.csv",
-    "metrics.json",
-    "backbone/*",
+    MODEL,
+    REFERENCE,
+    CONFIG,
+    HISTORY,
+    METRICS,
+    f"{BACKBONE}/*",
 )
 """Files of a training that are read again; of version 0 these get a checksum."""
 WHOLE, DAMAGED, MISSING, UNKNOWN = "whole", "damaged", "missing", "no checksum"
@@ -94,7 +102,7 @@ def upgrade(folder: Path) -> int:
                     for path in folder.glob(pattern)
                     if path.is_file()
                 ]
-            if names is None or "metrics.json" in names:
+            if names is None or METRICS in names:
                 write_manifest(unit, names)
                 done += 1
     return done
@@ -115,7 +123,7 @@ def _units(folder: Path) -> Iterator[Path]:
 
 def _by_manifests(folder: Path) -> Iterator[Checked]:
     for unit in _units(folder):
-        path = unit / NAME
+        path = unit / MANIFEST
         try:
             manifest = Manifest.of(unit, quiet=True)
         except InputError as error:
@@ -162,7 +170,7 @@ def _carries_its_own(path: Path) -> bool:
     """Whether a file has its checksum inside, which is then right."""
     if path.suffix == ".safetensors":
         return SEAL in read_tensors(path)[1]
-    return path.name == "memory.json" and "format" in read_checked_json(path)
+    return path.name == MEMORY and "format" in read_checked_json(path)
 
 
 def _listed(folder: Path, place: Path, files: object, *, may_be_gone: bool) -> Iterator[Checked]:

@@ -25,9 +25,8 @@ from typing import Any, TypeVar
 from mekiki.errors import DataWarning, InputError
 from mekiki.storage.atomic import PARTIAL, replace_file, replace_folder, write_text
 from mekiki.storage.lock import hold_lock
+from mekiki.storage.run_folder import MANIFEST, MANIFEST_FORMAT
 
-NAME = "manifest.json"
-FORMAT = "mekiki-run/1"
 SEAL = "sha256"
 """Key of the checksum in files that carry their own."""
 T = TypeVar("T")
@@ -74,7 +73,7 @@ class Manifest:
                 ...
             mekiki.errors.InputError: ...a.txt: is damaged (its checksum is another than when it was written); ...
         """
-        path = folder / NAME
+        path = folder / MANIFEST
         if not path.is_file():
             if not quiet:
                 warnings.warn(
@@ -85,7 +84,7 @@ class Manifest:
                 )
             return cls(folder, None, mend)
         facts = read_checked_json(path)
-        check_format(path, facts.get("format"), FORMAT, str(facts.get("written_by", "")))
+        check_format(path, facts.get("format"), MANIFEST_FORMAT, str(facts.get("written_by", "")))
         try:
             files = {name: (int(each["size"]), str(each["sha256"])) for name, each in facts["files"].items()}
         except (LookupError, TypeError, ValueError, AttributeError):
@@ -123,7 +122,7 @@ class Manifest:
         if self.files is None:
             return
         if name not in self.files:
-            raise InputError(f"{path}: is damaged ({NAME} does not name it); {self.mend}")
+            raise InputError(f"{path}: is damaged ({MANIFEST} does not name it); {self.mend}")
         if self.files[name] != (size, digest):
             raise _damaged(path, self.mend)
 
@@ -142,12 +141,14 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
         names: which files; `None` is all that are there, those in folders too.
     """
     if names is None:
-        names = [path.relative_to(folder).as_posix() for path in _files_in(folder) if path.name != NAME]
+        names = [path.relative_to(folder).as_posix() for path in _files_in(folder) if path.name != MANIFEST]
     files = {
         name: {"size": (folder / name).stat().st_size, "sha256": digest_of(folder / name)}
         for name in sorted(names)
     }
-    write_checked_json(folder / NAME, {"format": FORMAT, "written_by": _version(), "files": files})
+    write_checked_json(
+        folder / MANIFEST, {"format": MANIFEST_FORMAT, "written_by": _version(), "files": files}
+    )
 
 
 @contextmanager
@@ -197,7 +198,7 @@ def read_consistently(folder: Path, open_it: Callable[[], T]) -> T:
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
     """What differs between one writing of a folder and the next."""
-    for path in (folder / NAME, folder):
+    for path in (folder / MANIFEST, folder):
         try:
             found = path.stat()
         except OSError:
@@ -255,7 +256,7 @@ def read_checked_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({error}); make it anew, or restore it from a copy") from None
-    if sealed is None and path.name != NAME and "format" not in facts:
+    if sealed is None and path.name != MANIFEST and "format" not in facts:
         return facts
     if sealed != _json_digest(facts):
         raise _damaged(path)

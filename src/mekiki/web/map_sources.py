@@ -19,7 +19,7 @@ from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
 from mekiki.judging.inspector import Inspector
 from mekiki.report.thumbnails import fitted
-from mekiki.storage.run_folder import Run
+from mekiki.storage.run import Run
 from mekiki.storage.vector_table import read_vectors
 from mekiki.web.state import as_png
 

@@ -19,6 +19,7 @@ from mekiki.cases.relabel import Change, Picked, changes_of, relabel, remember_p
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.routes import Number, png
 from mekiki.report.figures.projection import project
+from mekiki.storage.run_folder import JUDGE, JUDGE_SETTINGS, METRICS, TRAININGS
 from mekiki.web.http_errors import BusyError, NotThereError
 from mekiki.web.map_sources import Table, case_table, judge_table, run_table, vector_table
 from mekiki.web.models import (
@@ -85,9 +86,9 @@ class Maps:
         return Sources(maps=told)
 
     def _names(self) -> list[str]:
-        folder = self.served.folder / "trainings"
+        folder = self.served.folder / TRAININGS
         finished = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
-        own = [("run", (self.served.folder / "metrics.json").is_file()), ("judge", self.served.calibrated)]
+        own = [("run", (self.served.folder / METRICS).is_file()), ("judge", self.served.calibrated)]
         names = [name for name, there in own if there]
         names += [f"{TRAINING}{name}" for name in finished]
         return [*names, "cases", *(["vectors"] if self.served.vectors is not None else [])]
@@ -116,14 +117,14 @@ class Maps:
             store = served.run_memory().store("images")
             return lambda: case_table(store, calibrated=served.calibrated), store.version()
         if source == "judge":
-            return lambda: judge_table(served.inspector()), _changed(served.folder / "judge" / "judge.json")
+            return lambda: judge_table(served.inspector()), _changed(served.folder / JUDGE / JUDGE_SETTINGS)
         if source == "vectors" and served.vectors is not None:
             path = served.vectors
             return lambda: vector_table(path), _changed(path)
         folder = served.folder
         if source.startswith(TRAINING):
-            folder = folder / "trainings" / source.removeprefix(TRAINING)
-        return lambda: run_table(folder), _changed(folder / "metrics.json")
+            folder = folder / TRAININGS / source.removeprefix(TRAINING)
+        return lambda: run_table(folder), _changed(folder / METRICS)
 
     def point(self, source: str, row: int) -> Point:
         """What there is to say of a point."""

@@ -16,14 +16,22 @@ from mekiki.cases.encoders import JudgeView
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.store import open_store
 from mekiki.describing.describe import Explainer, speaker_of
-from mekiki.describing.localiser import FOLDER as SHARP
-from mekiki.describing.train_describer import FOLDER as DESCRIBER
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
-from mekiki.judging.corrections import LOG, read_corrections
-from mekiki.judging.inspector import FOLDER as JUDGE
+from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
-from mekiki.storage.run_folder import Run, read_config
+from mekiki.storage.run import Run, read_config
+from mekiki.storage.run_folder import (
+    CORRECTIONS,
+    DESCRIBER,
+    DESCRIBER_SETTINGS,
+    JUDGE,
+    JUDGE_SETTINGS,
+    LOCALISER,
+    LOCALISER_SETTINGS,
+    MEMORY,
+    METRICS,
+)
 from mekiki.web.allowed_files import Places
 from mekiki.web.models import Abilities, RunFacts
 from mekiki.web.models import Limits as LimitsModel
@@ -83,7 +91,7 @@ class Served:
     @property
     def calibrated(self) -> bool:
         """Whether there is a judge."""
-        return (self.folder / JUDGE / "judge.json").is_file()
+        return (self.folder / JUDGE / JUDGE_SETTINGS).is_file()
 
     def inspector(self) -> Inspector:
         """The judge as it is now: of the last calibration, with all lessons.
@@ -91,7 +99,7 @@ class Served:
         Raises:
             InputError: there is none.
         """
-        stamp, lessons = _stamp(self.folder / JUDGE / "judge.json"), _stamp(self.folder / LOG)
+        stamp, lessons = _stamp(self.folder / JUDGE / JUDGE_SETTINGS), _stamp(self.folder / CORRECTIONS)
         if self._inspector is None or stamp != self._judge_stamp:
             self._inspector = Inspector.open(self.folder)
             self._judge_stamp, self._lessons_stamp = stamp, lessons
@@ -107,7 +115,7 @@ class Served:
             InputError: the run looks with nothing.
         """
         inspector = self.inspector() if self.calibrated else None
-        stamp = (self._judge_stamp, _stamp(self.folder / "memory.json"), _stamp(self.folder / "metrics.json"))
+        stamp = (self._judge_stamp, _stamp(self.folder / MEMORY), _stamp(self.folder / METRICS))
         if self._room is None or stamp != self._room_stamp:
             view = None if inspector is None else JudgeView(inspector)
             self._room, self._room_stamp = RunMemory(self.folder, view=view), stamp
@@ -120,7 +128,7 @@ class Served:
             InputError: its describer cannot be read, or the run looks with nothing.
         """
         run_memory = self.run_memory()
-        learnt = (self.folder / DESCRIBER / "describer.json", self.folder / SHARP / "sharp.json")
+        learnt = (self.folder / DESCRIBER / DESCRIBER_SETTINGS, self.folder / LOCALISER / LOCALISER_SETTINGS)
         stamp = (*self._room_stamp, *(_stamp(path) for path in learnt))
         if self._explainer is None or stamp != self._explainer_stamp:
             self._explainer, self._explainer_stamp = Explainer(self.folder, run_memory=run_memory), stamp
