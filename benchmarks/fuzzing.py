@@ -297,12 +297,15 @@ def adapter() -> Kind:
     import numpy as np
     from safetensors.torch import save
 
-    from mekiki.cases.adapter import Adapter, load_adapter, state_of
+    from mekiki.cases.adapter import Adapter, load_adapter
     from mekiki.storage.run_folder import ADAPTER_FORMAT
+    from mekiki.training.callbacks import copy_weights
 
     made = Adapter(np.zeros(4, np.float32), 1.0, 2, "linear")
     facts = {"format": ADAPTER_FORMAT, "kind": made.kind, "rank": made.rank, "dimension": made.dimension}
-    return Kind([save(state_of(made), {"facts": json.dumps(facts)})], of_file("f.safetensors", load_adapter))
+    return Kind(
+        [save(copy_weights(made), {"facts": json.dumps(facts)})], of_file("f.safetensors", load_adapter)
+    )
 
 
 def config() -> Kind:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,16 +36,16 @@ from mekiki.storage.manifest import Manifest, read_consistently, replace_folder_
 from mekiki.storage.run import read_config
 from mekiki.storage.run_folder import BACKBONE, CONFIG, EMBEDDER_FORMAT, HISTORY, MANIFEST, MODEL, REFERENCE
 from mekiki.training.augment import augmentation
+from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.collapse import Finding, diagnose
 from mekiki.training.distributed import Ranks
-from mekiki.training.fit import Examples, OnVectors, TrainingSettings, train
+from mekiki.training.fit import Callback, History
 from mekiki.training.objectives import build_objective, check_loss
 from mekiki.training.schedules import schedule
+from mekiki.training.train_embedding import Examples, TrainingSettings, train_embedding
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-    from mekiki.training.checkpoints import History
 
 MOST_DIM = 16_384
 NEIGHBOURS = 5
@@ -123,7 +123,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     Attributes:
         classes_: the labels seen, sorted.
-        history_: one list a column, one number an epoch; see `mekiki.training.fit.train`.
+        history_: one list a column, one number an epoch; see `mekiki.training.train_embedding`.
         seed_: the seed used, drawn from `random_state` if that is no int.
         findings_: what the collapse doctor sees.
         encoder_: the trained network, standardisation included; of a frozen `hf:` encoder the head.
@@ -192,7 +192,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         identity: Mapping[str, Any] | None = None,
         on_epoch: Callable[[History, list[Finding]], None] | None = None,
         fabric: Fabric | None = None,
-        on_vectors: OnVectors | None = None,
+        callbacks: Sequence[Callback] = (),
         progress: Progress = silent,
     ) -> Self:
         """Learn from examples and their labels.
@@ -207,8 +207,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             on_epoch: called after each epoch with the history so far and what the doctor sees in it.
             fabric: the processes that train together, joined already (see `mekiki.training.processes`); each
                 calls this with the same arguments. `None` is this one alone, on `device`.
-            on_vectors: called before that with labels, as positions in `classes_`, and vectors of up to 2,000 examples,
-                of `validation` if it is given; the same ones each time.
+            callbacks: called before that; their state has as `sample` the labels, as positions in `classes_`, and
+                vectors of up to 2,000 examples, of `validation` if it is given.
             progress: called every few steps.
 
         Raises:
@@ -238,7 +238,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
         fabric = fabric or self._fabric()
         ranks = Ranks.of(fabric)
-        seed = self.seed_ = ranks.told(self._draw_seed)
+        seed = self.seed_ = ranks.broadcast(self._draw_seed)
         self.backbone_: Backbone | None = None
         if self.encoder.startswith(PREFIX):
             self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)
@@ -265,10 +265,11 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             "constant_loss": objective.constant_loss,
         }
 
-        def after_epoch(history: History) -> None:
-            if on_epoch is not None:
-                on_epoch(history, diagnose(history, **known_to_doctor))
-
+        after = [*callbacks]
+        if on_epoch is not None:
+            after.append(
+                AfterEpoch(lambda state: on_epoch(state.history, diagnose(state.history, **known_to_doctor)))
+            )
         examples = Examples(features, torch.from_numpy(codes.astype(np.int64)))
         with fabric.rank_zero_first(local=True):
             measured = self._check_validation(validation, progress)
@@ -283,7 +284,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 # Its length is fixed, so that a longer training goes on from where a shorter one stopped.
                 read_consistently = TrainingSettings(HEAD_EPOCHS, settings.lr, "step", seed)
                 head_first = _head_first(progress)
-                train(
+                train_embedding(
                     objective,
                     network,
                     examples,
@@ -294,7 +295,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             network[0].awaken(torch.from_numpy(np.array(stored[:1])).to(fabric.device))
             examples = replace(examples, stored=stored)
             settings = replace(settings, lr=FINE_TUNE_RATE * settings.lr)
-        self.history_: History = train(
+        self.history_: History = train_embedding(
             objective,
             network,
             examples,
@@ -304,8 +305,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             checkpoint=checkpoint,
             resume=resume,
             identity=self._identity() | known,
-            on_epoch=after_epoch,
-            on_vectors=on_vectors,
+            callbacks=after,
             progress=progress,
         )
         self.findings_ = diagnose(self.history_, **known_to_doctor)
@@ -316,7 +316,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.margin_ = objective.margin
         seen = self._seen(stored, progress)
         own = embed(network, seen[ranks.share(len(seen))], progress).to(fabric.device)
-        self.reference_vectors_ = ranks.gathered(own, len(seen)).cpu().numpy()
+        self.reference_vectors_ = ranks.gather(own, len(seen)).cpu().numpy()
         self.reference_labels_ = codes.astype(np.int64)
         self.reference_contents_ = content_hashes(stored)
         self._learn_distances()

@@ -12,13 +12,12 @@ from mekiki.errors import DivergedError, InputError
 from mekiki.models.losses import ContrastiveLoss
 from mekiki.models.networks import build_encoder
 from mekiki.models.sampling import fixed_pairs
-from mekiki.training import fit
-from mekiki.training.adam import FusedAdam
+from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.collapse import diagnose, effective_rank, spread
-from mekiki.training.fit import Examples, TrainingSettings, train
 from mekiki.training.objectives import LOSSES, Batch, build_objective
 from mekiki.training.schedules import one_cycle, post19, step
+from mekiki.training.train_embedding import Examples, TrainingSettings, read_ahead, train_embedding
 
 EVERY_LOSS = [*LOSSES, "pml:MultiSimilarityLoss", "pml:ProxyAnchorLoss"]
 
@@ -29,7 +28,7 @@ def run(digits, loss="contrastive", epochs=2, n=400, **more):
     encoder = build_encoder("mlp", (1, 8, 8), 2, normalise=False, mean=[78.0], std=[96.0])
     objective = build_objective(loss, encoder, dim=2, classes=10, margin=1.0, batch_size=64, seed=0)
     settings = TrainingSettings(epochs=epochs, **more.pop("settings", {}))
-    history = train(
+    history = train_embedding(
         objective,
         encoder,
         Examples(more.pop("stored", pixels[:n]), torch.from_numpy(labels[:n])),
@@ -141,12 +140,12 @@ def test_reading_ahead_from_a_disk_keeps_the_order_and_tells_what_went_wrong(tmp
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     examples = Examples(mapped, torch.zeros(20, dtype=torch.int64))
     batches = [Batch((torch.tensor(rows),), torch.zeros(2)) for rows in ([3, 1], [0, 19], [7, 7])]
-    given = list(fit._taken_ahead(examples, batches, torch.device("cpu")))
+    given = list(read_ahead(examples, batches, torch.device("cpu")))
     assert [batch for batch, _ in given] == batches
     assert [taken[0][:, 0].tolist() for _, taken in given] == [[6, 2], [0, 38], [14, 14]]
     beyond = [batches[0], Batch((torch.tensor([99, 1]),), torch.zeros(2))]
     with pytest.raises(IndexError):
-        list(fit._taken_ahead(examples, beyond, torch.device("cpu")))
+        list(read_ahead(examples, beyond, torch.device("cpu")))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("examples")]
 
 
@@ -154,7 +153,7 @@ def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(digits, tmp
     checkpoint = tmp_path / "checkpoint.safetensors"
     run(digits, epochs=1, checkpoint=checkpoint, identity={"loss": "contrastive"})
     with pytest.raises(
-        InputError, match="cannot be gone on with: loss was 'contrastive' and is now 'triplet'"
+        InputError, match="cannot be resumed with other settings: loss was 'contrastive' and is now 'triplet'"
     ):
         run(digits, epochs=2, checkpoint=checkpoint, resume=True, identity={"loss": "triplet"})
     with pytest.raises(InputError, match="seed was 0 and is now 5"):
@@ -236,7 +235,7 @@ def test_the_doctor_sees_a_real_collapse(digits):
         "online-triplet", encoder, dim=2, classes=10, margin=1.0, batch_size=64, seed=0, options=options
     )
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(labels[:400]))
-    history = train(
+    history = train_embedding(
         objective,
         encoder,
         Examples(pixels[:400], shuffled),
@@ -250,7 +249,7 @@ def test_the_doctor_sees_a_real_collapse(digits):
 
 
 def test_sweeping_the_optimizer_changes_no_weight(digits, monkeypatch):
-    from mekiki.training import fit as module
+    from mekiki.training import train_embedding as module
 
     monkeypatch.setattr(module, "SWEEP_EVERY", 10**9)
     _, never = run(digits, epochs=4)
@@ -268,33 +267,6 @@ def test_whoever_watches_a_resumed_training_sees_its_whole_history(digits, tmp_p
         epochs=4,
         checkpoint=checkpoint,
         resume=True,
-        on_epoch=lambda history: seen.append(list(history["epoch"])),
+        callbacks=[AfterEpoch(lambda state: seen.append(list(state.history["epoch"])))],
     )
     assert seen == [[1, 2, 3], [1, 2, 3, 4]]
-
-
-@pytest.mark.parametrize("left_out", [(), (2,), (0, 3)])
-def test_fused_adam_is_the_librarys_adam_to_the_bit_and_takes_its_state(left_out):
-    def train(make, steps, state=None):
-        generator = torch.Generator().manual_seed(0)
-        parameters = [torch.nn.Parameter(torch.randn(7, 5, generator=generator)) for _ in range(3)]
-        optimizer = make(parameters)
-        if state is not None:
-            optimizer.load_state_dict(state)
-        for number in range(steps):
-            optimizer.param_groups[0]["lr"] = 0.01 / (number + 1)
-            for index, parameter in enumerate(parameters):
-                gradient = torch.randn(7, 5, generator=generator)
-                parameter.grad = None if index == 1 and number in left_out else gradient
-            optimizer.step()
-        return torch.stack([parameter.detach() for parameter in parameters]), optimizer.state_dict()
-
-    plain, state = train(lambda p: torch.optim.Adam(p, lr=0.1, fused=True), 6)
-    ours, own_state = train(lambda p: FusedAdam(p, lr=0.1), 6)
-    assert ours.equal(plain)
-    assert [int(s["step"]) for s in own_state["state"].values()] == [
-        int(s["step"]) for s in state["state"].values()
-    ]
-    plain, _ = train(lambda p: torch.optim.Adam(p, lr=0.1, fused=True), 5, state)
-    ours, _ = train(lambda p: FusedAdam(p, lr=0.1), 5, own_state)
-    assert ours.equal(plain)

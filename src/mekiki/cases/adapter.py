@@ -17,7 +17,7 @@ better than the old one.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from mekiki.models.losses import TripletLoss
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import read_tensors, write_tensors
 from mekiki.storage.run_folder import ADAPTER_FORMAT
+from mekiki.training.callbacks import AfterEpoch, EarlyStopping, copy_weights
+from mekiki.training.fit import fit
 
 Floats = NDArray[np.float32]
 
@@ -209,31 +211,34 @@ def train_adapter(
     with torch.no_grad():
         apart = (named[0] - named[2]).norm(dim=1)
     loss = TripletLoss(schooling.margin * float(apart.median()))
-    optimiser = torch.optim.AdamW(adapter.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
-    best, best_state, since, epoch = _held_loss(adapter, stop, loss), state_of(adapter), 0, 0
-    for epoch in range(1, schooling.epochs + 1):
-        anchors, positives, negatives = named
-        if hard is not None:
-            more = hard.draw(adapter, generator)
-            if more is not None:
-                anchors, positives, negatives = (
-                    torch.cat(pair) for pair in zip((anchors, positives, negatives), more, strict=True)
-                )
-        order = torch.randperm(len(anchors), generator=generator)
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            optimiser.zero_grad()
-            value = loss(adapter(anchors[batch]), adapter(positives[batch]), adapter(negatives[batch]))
-            value.backward()
-            optimiser.step()
-        now = _held_loss(adapter, stop, loss)
-        since += 1
-        if now < best:
-            best, best_state, since = now, state_of(adapter), 0
-        progress("teaching", epoch, schooling.epochs)
-        if since >= schooling.patience:
-            break
-    adapter.load_state_dict(best_state)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
+
+    def batches(epoch: int) -> tuple[int, Iterable[list[Tensor]]]:
+        sides = named
+        more = None if hard is None else hard.draw(adapter, generator)
+        if more is not None:
+            sides = [torch.cat(pair) for pair in zip(named, more, strict=True)]
+        rows = torch.split(torch.randperm(len(sides[0]), generator=generator), BATCH)
+        return len(rows), ([side[batch] for side in sides] for batch in rows)
+
+    def step(batch: list[Tensor]) -> tuple[Tensor, int]:
+        return loss(*map(adapter, batch)), len(batch[0])
+
+    early = EarlyStopping(adapter, "held_out", schooling.patience, [_held_loss(adapter, stop, loss)])
+    history = fit(
+        batches,
+        step,
+        optimizer,
+        epochs=schooling.epochs,
+        rate=lambda epoch, step, steps: schooling.rate,
+        measure=lambda state: {"held_out": _held_loss(adapter, stop, loss)},
+        callbacks=[
+            early,
+            AfterEpoch(lambda state: progress("training the adapter", state.epoch + 1, schooling.epochs)),
+        ],
+    )
+    early.restore()
+    epoch = len(history["epoch"])
     adapter.requires_grad_(False)
     before, after, frozen = (right(each, judge) for each in (old, adapter, None))
     return adapter, Lesson(before, after, frozen, len(teach), len(judge), epoch)
@@ -351,11 +356,6 @@ def _held_loss(adapter: Adapter, held: Triplets, loss: TripletLoss) -> float:
         return float(loss(*parts))
 
 
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Weights as they are now, which further learning leaves alone."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 class AdapterStore:
     """The adapter in force, and those before it, of one encoder: files in a folder.
 
@@ -423,7 +423,7 @@ def save_adapter(path: Path, adapter: Adapter, lesson: Lesson) -> None:
         "dimension": adapter.dimension,
     }
     said = {"facts": json.dumps(facts), "lesson": json.dumps(vars(lesson))}
-    write_tensors(path, save(state_of(adapter), said))
+    write_tensors(path, save(copy_weights(adapter), said))
 
 
 def load_adapter(path: Path) -> Adapter:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases.adapter import Adapter, dealt_queries, right, state_of
+from mekiki.cases.adapter import Adapter, dealt_queries, right
 from mekiki.cases.encoders import TextView
 from mekiki.cases.remember import BLOCK, add_notes
 from mekiki.cases.run_memory import RunMemory, Settings
@@ -34,6 +34,7 @@ from mekiki.extras import quiet_transformers, require
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run_folder import TEXT_MODELS
+from mekiki.training.callbacks import copy_weights
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def tuned(
         loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=tuning.margin)
         if tuning.nested:
             loss = losses.MatryoshkaLoss(encoder, loss, matryoshka_dims=sorted(tuning.nested, reverse=True))
-        best: dict[str, Any] = {"right": _right(encoder, stop), "state": state_of(encoder)}
+        best: dict[str, Any] = {"right": _right(encoder, stop), "state": copy_weights(encoder)}
 
         class Watch(trainers.TrainerCallback):  # type: ignore[misc, name-defined]
             """Tells how far it is, and keeps the best epoch."""
@@ -193,7 +194,7 @@ def tuned(
                 now = _right(encoder, stop)
                 encoder.train()
                 if now > best["right"]:
-                    best.update(right=now, state=state_of(encoder))
+                    best.update(right=now, state=copy_weights(encoder))
 
         trainer = library.SentenceTransformerTrainer(
             model=encoder,

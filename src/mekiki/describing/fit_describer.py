@@ -11,7 +11,7 @@ either, is for the proof.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,15 +30,15 @@ from mekiki.describing.language_model import LanguageModel
 from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.projector import Projector, tensors
 from mekiki.errors import InputError
-from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
+from mekiki.training.callbacks import AfterEpoch, EarlyStopping, MeanLoss, SaveCheckpoint, StepProgress
+from mekiki.training.checkpoints import continue_from, read_checkpoint
+from mekiki.training.fit import Callback, History, TrainingState, fit
 from mekiki.training.schedules import one_cycle
 
 STEPS = 60
 """Steps of an epoch at least."""
 LEAST = 40
 """Parts with a text that it takes at least."""
-EPOCH = {"epoch": 0.0, "loss": 0.0, "held_out": 0.0}
-"""What is kept of an epoch: mean loss of the tokens learnt, and of those held out for stopping, in nats."""
 
 
 @dataclass(frozen=True)
@@ -181,70 +181,62 @@ def _trained(
 ) -> History:
     own = describer.lm.own
     parameters = [each for each in learns.parameters() if each.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=schooling.rate, weight_decay=schooling.decay)
-    nothing = nn.Module()
+    optimizer = torch.optim.AdamW(parameters, lr=schooling.rate, weight_decay=schooling.decay)
     teach, stop = (examples_of(describer, texts, rows) for rows in (deal.teach, deal.stop))
     settings: dict[str, Any] = asdict(schooling) | {"examples": len(teach), "lm": describer.lm.name}
-    history: History = {name: [] for name in EPOCH}
-    best: dict[str, torch.Tensor] = {}
-    kept = None if checkpoint is None else checkpoint.with_name(f"best-{checkpoint.name}")
+    history: History = {}
     if resume and checkpoint is not None:
-        state = read_checkpoint(checkpoint)
-        if state.settings != settings:
-            raise InputError(
-                f"{checkpoint}: was begun with other settings or texts; leave out --resume to start anew"
-            )
-        restore(state, model=learns, loss=nothing, optimizer=optimiser)
-        history = state.history
-        assert kept is not None
-        best = {
-            name.removeprefix("model."): value
-            for name, value in read_checkpoint(kept).tensors.items()
-            if name.startswith("model.")
-        }
+        history = continue_from(checkpoint, settings, model=learns, optimizer=optimizer)
+    early = EarlyStopping(learns, "held_out", schooling.patience, history.get("held_out", ()))
+    mean = MeanLoss()
+    callbacks: list[Callback] = [mean, StepProgress(progress, "learning to describe"), early]
+    if checkpoint is not None:
+        best = checkpoint.with_name(f"best-{checkpoint.name}")
+        if resume:
+            early.best = read_checkpoint(best).weights("model")
+        # The best first: a crash between the two leaves a best newer than the state, and never a state without one.
+        for path, when in ((best, lambda: early.improved), (checkpoint, None)):
+            callbacks.append(SaveCheckpoint(path, settings, model=learns, optimizer=optimizer, when=when))
+    if on_epoch is not None:
+        callbacks.append(AfterEpoch(lambda state: on_epoch(state.row)))
     everything = tensors(parts)
     passes = max(1, -(-STEPS * schooling.batch // len(deal.teach)))
-    steps = passes * -(-len(deal.teach) // schooling.batch)
-    for epoch in range(len(history["epoch"]), schooling.epochs):
-        if _stale(history) >= schooling.patience:
-            break
+
+    def batches(epoch: int) -> tuple[int, Iterable[tuple[list[Example], NDArray[np.bool_] | None]]]:
         rng = np.random.default_rng((schooling.seed, epoch))
-        total = 0.0
         describer.lm.model.train(own)
-        batches = chain.from_iterable(_batches(teach, schooling, own, rng) for _ in range(passes))
-        for step, (batch, blind) in enumerate(batches):
-            for group in optimiser.param_groups:
-                group["lr"] = schooling.rate * one_cycle(epoch + step / steps, schooling.epochs)
-            optimiser.zero_grad()
-            soft = describer.soft(batch, everything, blind)
-            value = describer.losses(batch, soft).sum() / sum(len(example.answer) for example in batch)
-            if learns.guides:
-                value = value + learns.guidance(soft, batch, blind)
-            value.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            total += float(value.detach()) * len(batch)
-            progress(f"learning to describe, epoch {epoch + 1}", step + 1, steps)
+        several = (_batches(teach, schooling, own, rng) for _ in range(passes))
+        return passes * -(-len(deal.teach) // schooling.batch), chain.from_iterable(several)
+
+    def step(item: tuple[list[Example], NDArray[np.bool_] | None]) -> tuple[Tensor, int]:
+        batch, blind = item
+        soft = describer.soft(batch, everything, blind)
+        loss = describer.losses(batch, soft).sum() / sum(len(example.answer) for example in batch)
+        if learns.guides:
+            loss = loss + learns.guidance(soft, batch, blind)
+        return loss, len(batch)
+
+    def backward(loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+
+    def measure(state: TrainingState) -> dict[str, float]:
         describer.lm.model.eval()
-        row = {
-            "epoch": epoch + 1.0,
-            "loss": total / (passes * len(deal.teach)),
-            "held_out": mean_loss(describer, stop, everything),
-        }
-        for name, number in row.items():
-            history[name].append(number)
-        improved = row["held_out"] <= min(history["held_out"])
-        if improved:
-            best = {name: value.detach().clone() for name, value in learns.state_dict().items()}
-        if checkpoint is not None and kept is not None:
-            # The best first: a crash between the two leaves a best newer than the state, never one that lacks.
-            for path in (kept, checkpoint) if improved else (checkpoint,):
-                save_checkpoint(
-                    path, model=learns, loss=nothing, optimizer=optimiser, history=history, settings=settings
-                )
-        if on_epoch is not None:
-            on_epoch(row)
-    learns.load_state_dict(best)
+        return {"loss": mean.value, "held_out": mean_loss(describer, stop, everything)}
+
+    fit(
+        batches,
+        step,
+        optimizer,
+        epochs=schooling.epochs,
+        rate=lambda epoch, step, steps: schooling.rate * one_cycle(epoch + step / steps, schooling.epochs),
+        measure=measure,
+        seed=schooling.seed,
+        history=history,
+        callbacks=callbacks,
+        backward=backward,
+    )
+    early.restore()
     describer.lm.model.eval()
     return history
 
@@ -338,9 +330,3 @@ def _batches(
         rows = batches[number]
         blind = rng.random(len(rows)) < schooling.blind if own else None
         yield [examples[row] for row in rows], blind
-
-
-def _stale(history: History) -> int:
-    """Epochs since the best."""
-    held = history["held_out"]
-    return len(held) - 1 - int(np.argmin(held)) if held else 0

@@ -12,7 +12,7 @@ along; and what it reads of a photograph is the mean over all of these views.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from mekiki.cases.encoders import view_of
@@ -45,7 +45,9 @@ from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run import finite, versions
 from mekiki.storage.run_folder import LOCALISER, LOCALISER_CHECKPOINT
-from mekiki.training.checkpoints import History, read_checkpoint, restore, save_checkpoint
+from mekiki.training.callbacks import AfterEpoch, MeanLoss, SaveCheckpoint, StepProgress
+from mekiki.training.checkpoints import continue_from
+from mekiki.training.fit import Callback, History, fit
 from mekiki.training.schedules import one_cycle
 
 Floats = NDArray[np.float32]
@@ -240,42 +242,38 @@ def _learnt(
     progress: Progress,
     on_epoch: Callable[[dict[str, float]], None] | None,
 ) -> History:
-    optimiser = torch.optim.AdamW(sharp.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
-    nothing = nn.Module()
+    optimizer = torch.optim.AdamW(sharp.parameters(), lr=schooling.rate, weight_decay=schooling.decay)
     settings: dict[str, Any] = asdict(schooling) | {"parts": len(teach), "values": sharp.values}
-    history: History = {name: [] for name in ("epoch", "loss", *sharp.values)}
+    history: History = {}
     if resume:
-        state = read_checkpoint(checkpoint)
-        if state.settings != settings:
-            raise InputError(
-                f"{checkpoint}: was begun with other settings or texts; leave out --resume to start anew"
-            )
-        restore(state, model=sharp, loss=nothing, optimizer=optimiser)
-        history = state.history
-    steps = -(-len(teach) // schooling.batch)
-    for epoch in range(len(history["epoch"]), schooling.epochs):
+        history = continue_from(checkpoint, settings, model=sharp, optimizer=optimizer)
+    mean = MeanLoss()
+    callbacks: list[Callback] = [mean, StepProgress(progress, "sharpening")]
+    callbacks.append(SaveCheckpoint(checkpoint, settings, model=sharp, optimizer=optimizer))
+    if on_epoch is not None:
+        callbacks.append(AfterEpoch(lambda state: on_epoch(state.row)))
+
+    def batches(epoch: int) -> tuple[int, Iterable[tuple[NDArray[np.intp], View8]]]:
         rng = np.random.default_rng((schooling.seed, epoch))
-        torch.manual_seed(schooling.seed * 1_000_003 + epoch)  # of what is dropped out
         sharp.train()
-        total = 0.0
-        for step, rows in enumerate(_batches(teach, schooling.batch, rng)):
-            view = sharp.views[int(rng.integers(len(sharp.views)))]
-            for group in optimiser.param_groups:
-                group["lr"] = schooling.rate * one_cycle(epoch + step / steps, schooling.epochs)
-            optimiser.zero_grad()
-            value = _loss(sharp, lesson, rows, view)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += float(value.detach()) * len(rows)
-            progress(f"sharpening, epoch {epoch + 1}", step + 1, steps)
-        row = {"epoch": epoch + 1.0, "loss": total / len(teach)} | _right(sharp, lesson, stop, once=True)
-        for name, number in row.items():
-            history[name].append(number)
-        save_checkpoint(
-            checkpoint, model=sharp, loss=nothing, optimizer=optimiser, history=history, settings=settings
-        )
-        if on_epoch is not None:
-            on_epoch(row)
+        rows = list(_batches(teach, schooling.batch, rng))
+        views = [sharp.views[int(rng.integers(len(sharp.views)))] for _ in rows]
+        return -(-len(teach) // schooling.batch), zip(rows, views, strict=True)
+
+    def step(batch: tuple[NDArray[np.intp], View8]) -> tuple[Tensor, int]:
+        return _loss(sharp, lesson, *batch), len(batch[0])
+
+    fit(
+        batches,
+        step,
+        optimizer,
+        epochs=schooling.epochs,
+        rate=lambda epoch, step, steps: schooling.rate * one_cycle(epoch + step / steps, schooling.epochs),
+        measure=lambda state: {"loss": mean.value} | _right(sharp, lesson, stop, once=True),
+        seed=schooling.seed,
+        history=history,
+        callbacks=callbacks,
+    )
     sharp.eval()
     return history
 

@@ -24,9 +24,10 @@ from mekiki.report import figures
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.run import Run, finite, versions, write_json
 from mekiki.storage.run_folder import HISTORY, METRICS
-from mekiki.training.checkpoints import History
+from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.collapse import is_collapsed
 from mekiki.training.distributed import ALONE, Ranks
+from mekiki.training.fit import History, TrainingState
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -122,24 +123,24 @@ def _trained(
 ) -> Result:
     train, test = split
     ranks = ALONE if fabric is None else Ranks.of(fabric)
-    started = ranks.told(lambda: run.begin(resume=resume))
+    started = ranks.broadcast(lambda: run.begin(resume=resume))
     fingerprint = _fingerprint(split)
     done = None
     if run.complete:
         done = _as_it_is(run, embedder, fingerprint, projection, split, progress)
-    if ranks.told(lambda: done is not None):
+    if ranks.broadcast(lambda: done is not None):
         assert done is not None
         return done
 
-    looked_at: list[tuple[NDArray[np.int64], Vectors]] = []
+    def keep(state: TrainingState) -> None:
+        assert state.sample is not None
+        codes, vectors = (part.numpy() for part in state.sample)
+        labels = embedder.classes_[codes].astype(np.int64)
+        keep_snapshot(run.folder, state.epoch + 1, vectors, labels, train.class_names)
 
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
         if not run.complete:  # what is there is whole, and stays so until the new one is
             write_history(run.folder / HISTORY, history)
-            for codes, seen in looked_at:
-                labels = embedder.classes_[codes].astype(np.int64)
-                keep_snapshot(run.folder, int(history["epoch"][-1]), seen, labels, train.class_names)
-        looked_at.clear()
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
@@ -153,7 +154,7 @@ def _trained(
             identity={"data": fingerprint},
             on_epoch=after_epoch,
             fabric=fabric,
-            on_vectors=(lambda *seen: looked_at.append(seen)) if snapshots else None,
+            callbacks=[AfterEpoch(keep)] if snapshots and not run.complete else [],
             progress=progress,
         )
     except BaseException:
@@ -200,8 +201,8 @@ def take_part(split: ImageSplit, embedder: Embedder, folder: Path, fabric: Fabri
         InputError: the first process cannot go on, or has other images.
     """
     ranks = Ranks.of(fabric)
-    started = ranks.told(lambda: False)
-    if ranks.told(lambda: False):  # the run is complete as it is
+    started = ranks.broadcast(lambda: False)
+    if ranks.broadcast(lambda: False):  # the run is complete as it is
         return
     embedder.fit(
         split.train.pixels,

@@ -22,7 +22,7 @@ from mekiki.experiments.request import DataRequest
 from mekiki.models.networks import block_length
 from mekiki.storage.run import Run, finite, folder_name, write_json
 from mekiki.storage.vector_table import VectorTable, check_suffix, write_vectors
-from mekiki.training.checkpoints import read_facts
+from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.collapse import diagnose, is_collapsed
 
 
@@ -146,8 +146,8 @@ def examine(folder: Path) -> dict[str, Any]:
     """What the collapse doctor sees in a run, finished or not: `findings`, `collapsed`, `epochs` and `history`."""
     run = Run(folder)
     if run.checkpoint.is_file() and not run.complete:
-        history, settings = read_facts(run.checkpoint)
-        findings = diagnose(history, **settings["doctor"])
+        checkpoint = read_checkpoint(run.checkpoint, tensors=False)
+        history, findings = checkpoint.history, diagnose(checkpoint.history, **checkpoint.settings["doctor"])
     else:
         embedder = Embedder.load(run.open().folder)
         history, findings = embedder.history_, embedder.findings_

@@ -1,7 +1,7 @@
-"""Several processes that train one network: each does its share of every batch, and all take the same step.
+"""Training one network by several processes: each computes its share of every batch, and all make the same step.
 
-The batches are those of one process, drawn from the same seeds everywhere. What is summed over processes is summed in
-another order than in one, so results agree up to rounding and not to the bit.
+All processes draw the same batches from the same seeds. Sums over processes are taken in another order than in one
+process, so results agree up to rounding and not to the bit.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from mekiki.errors import InputError, MekikiError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is.
+    """The number of this process among those that train together, and what they exchange.
 
     Attributes:
-        rank: 0 … size − 1; rank 0 writes and speaks.
-        size: how many there are; alone, nothing is sent anywhere.
+        rank: 0 … size − 1; rank 0 writes files and messages.
+        size: how many processes there are; one alone exchanges nothing.
 
     Example:
-        >>> one, two = Ranks(0, 2), Ranks(1, 2)
-        >>> one.share(5), two.share(5)
+        >>> first, second = Ranks(0, 2), Ranks(1, 2)
+        >>> first.share(5), second.share(5)
         (slice(0, 2, None), slice(2, 5, None))
-        >>> two.share(1)  # too few to be shared: each does all of them
+        >>> second.share(1)  # fewer rows than processes: each process takes all of them
         slice(0, 1, None)
     """
 
@@ -53,75 +53,74 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def divides(self, number: int) -> bool:
-        """Whether so many items are shared out; fewer than there are processes are done by each."""
+        """Whether a batch of this length is divided; with fewer rows than processes, each process takes all."""
         return number >= self.size
 
     def share(self, number: int) -> slice:
-        """Which of `number` items in a row are this process's."""
+        """The rows of `number` that are this process's."""
         return self._shares(number)[self.rank]
 
-    def gathered(self, local: Tensor, number: int) -> Tensor:
+    def gather(self, local: Tensor, number: int) -> Tensor:
         """The rows of all processes, in order: `[share, …]` → `[number, …]`.
 
-        The gradient of a row is the sum of what every process has for it.
-
-        Args:
-            local: this process's share.
-            number: of rows in all.
+        The gradient of a row is the sum of the gradients that the processes have for it.
         """
         if self.alone or not self.divides(number):
             return local
-        whole: Tensor = _Gathered.apply(local, self._shares(number), self.rank)  # type: ignore[no-untyped-call]
+        whole: Tensor = _Gather.apply(local, self._shares(number), self.rank)  # type: ignore[no-untyped-call]
         return whole
 
-    def summed(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """The sums over all processes of numbers that each has."""
+    def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """The sums of each number over all processes."""
         if self.alone:
             return list(values)
-        # Apple's backend has no float64, and no several processes either.
         total = torch.tensor(values, dtype=torch.float64, device=device)
         distributed.all_reduce(total)
         return [float(value) for value in total]
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module that no wrapper looks after."""
-        if self.alone:
-            return
-        for parameter in module.parameters():
-            if parameter.grad is not None:
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.size
+        """Average the gradients of a module that Fabric has not wrapped."""
+        if not self.alone:
+            self._average([each.grad for each in module.parameters() if each.grad is not None])
 
-    def told(self, work: Callable[[], Result]) -> Result:
-        """What rank 0 finds, told to all; an error meant for a person is raised by all."""
+    def average_batch_norms(self, module: nn.Module) -> None:
+        """Average the running means and variances of the batch normalisations in a module."""
+        if not self.alone:
+            self._average([value for name, value in module.named_buffers() if "running_" in name])
+
+    def _average(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            distributed.all_reduce(tensor)
+            tensor /= self.size
+
+    def broadcast(self, work: Callable[[], Value]) -> Value:
+        """Do `work` on rank 0, and give all processes its result, or raise its error if a person can mend that."""
         if self.alone:
             return work()
-        said: list[Any] = [None, None]
+        message: list[Any] = [None, None]
         if self.first:
             try:
-                said = [work(), None]
+                message = [work(), None]
             except MekikiError as error:
-                said = [None, str(error)]
-                distributed.broadcast_object_list(said)
+                distributed.broadcast_object_list([None, str(error)])
                 raise
-        distributed.broadcast_object_list(said)
-        if said[1] is not None:
-            raise InputError(said[1])
-        found: Result = said[0]
-        return found
+        distributed.broadcast_object_list(message)
+        if message[1] is not None:
+            raise InputError(message[1])
+        value: Value = message[0]
+        return value
 
     def check_same(self, what: str, own: object) -> None:
-        """Refuse to go on where this process has another thing than rank 0.
+        """Check that this process has the same as rank 0.
 
         Raises:
-            InputError: it has.
+            InputError: it has not.
         """
-        theirs = self.told(lambda: own)
-        if theirs != own:
+        if self.broadcast(lambda: own) != own:
             raise InputError(
                 f"process {self.rank} of {self.size} has other {what} than the first; give every machine the same "
                 "data at the same place, and the same command"
@@ -137,8 +136,8 @@ class Ranks:
 ALONE = Ranks()
 
 
-class _Gathered(torch.autograd.Function):
-    """All processes' rows in order; shares may differ by one row, which is padded on the way."""
+class _Gather(torch.autograd.Function):
+    """The rows of all processes in order; shares may differ by one row, so they are padded for the exchange."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor, shares: list[slice], rank: int) -> Tensor:

@@ -1,13 +1,14 @@
-"""What a training asks of its network: which examples meet, what the loss of each meeting is, and was it right.
+"""Objectives: which examples are compared in a step, their losses, and whether the network was right.
 
-Four objectives share one loop: the plain classifier, Siamese pairs, triplets, and losses that choose their pairs or
-triplets inside a class-balanced batch.
+The plain classifier, Siamese pairs, triplets, and losses that select their pairs or triplets inside a class-balanced
+batch share one training loop.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,86 +40,70 @@ OPTIONS = {
 }
 """Further settings of each loss."""
 
-LOSSES = ("softmax", "contrastive", "triplet", "online-contrastive", "online-triplet", "soft-neighbours")
+LOSSES = tuple(OPTIONS)
 """The losses by name; `pml:NAME` is one of pytorch-metric-learning."""
 
 
 class Batch(NamedTuple):
-    """Indices of the examples on each side (one, two or three, each int64 `[B]`) and what is asked of them `[B]`."""
+    """Rows of the examples on each side (one, two or three sides, each int64 `[B]`), and the target `[B]`."""
 
     sides: tuple[Tensor, ...]
     target: Tensor
 
 
 class Outcome(NamedTuple):
-    """Per item of a batch: its loss `[n]` and, where that has a meaning, whether it came out right, bool `[n]`."""
+    """The loss of each item of a batch `[n]`, and whether it was right, bool `[n]`, where that has a meaning."""
 
     losses: Tensor
     correct: Tensor | None
 
 
-class Objective(Protocol):
-    """What the loop needs to know of a loss."""
+class Objective(ABC):
+    """A loss with its batches.
 
-    @property
-    def model(self) -> nn.Module:
-        """What is trained: the embedding network, or one that stands around it."""
-        ...
+    Attributes:
+        model: what is trained: the embedding network, or one around it.
+        validation_model: takes the fixed batches; shares its weights with `model`.
+        loss: holds the settings, and sometimes weights of its own.
+        batch_size: examples, pairs or triplets a step.
+        margin: the length that distances are compared with, where the loss has one.
+        constant_loss: the validation loss when all vectors are equal, where it has a fixed value.
+        whole_batches: whether the loss needs the vectors of a whole batch at once.
+        accuracy_name: the name of `Outcome.correct` in the history.
+    """
 
-    @property
-    def validation_model(self) -> nn.Module:
-        """What the fixed batches go through; shares its weights with `model`."""
-        ...
+    model: nn.Module
+    validation_model: nn.Module
+    loss: nn.Module
+    batch_size: int
+    margin: float | None = None
+    constant_loss: float | None = None
+    whole_batches = False
+    accuracy_name = "accuracy"
 
-    @property
-    def loss(self) -> nn.Module:
-        """Holds the settings, and sometimes weights of its own."""
-        ...
-
-    @property
-    def margin(self) -> float | None:
-        """The length that distances are held against, where the loss has one."""
-        ...
-
-    @property
-    def constant_loss(self) -> float | None:
-        """The validation loss when all vectors are equal, where it has a fixed value."""
-        ...
-
-    @property
-    def whole_batches(self) -> bool:
-        """Whether the loss needs the vectors of a whole batch at once, and not of one item after another."""
-        ...
-
-    @property
-    def accuracy_name(self) -> str:
-        """How `Outcome.correct` is called in the history."""
-        ...
-
+    @abstractmethod
     def train_batches(self, labels: Tensor, generator: torch.Generator) -> list[Batch]:
         """The batches of one epoch."""
-        ...
 
+    @abstractmethod
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
-        """Batches that are the same whenever asked, for validation."""
-        ...
+        """The batches of validation, the same at each call."""
 
+    @abstractmethod
     def training_outcome(self, outputs: Any, target: Tensor) -> Outcome:
-        """Losses that the gradient is taken of."""
-        ...
+        """The losses whose gradient is taken."""
 
     def validation_outcome(self, outputs: Any, target: Tensor) -> Outcome:
-        """Losses on the fixed batches."""
-        ...
+        """The losses on the fixed batches."""
+        return self.training_outcome(outputs, target)
+
+    def _split(self, sides: Sequence[Tensor], target: Tensor) -> list[Batch]:
+        parts = zip(*(torch.split(side, self.batch_size) for side in (*sides, target)), strict=True)
+        return [Batch(tuple(part[:-1]), part[-1]) for part in parts]
 
 
-class Classification:
-    """Softmax cross-entropy on one example at a time."""
-
-    accuracy_name = "accuracy"
-    whole_batches = False
-    margin = None
-    constant_loss = None
+class Classification(Objective):
+    """Softmax cross-entropy of single examples."""
 
     def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:
         self.model = self.validation_model = ClassificationNet(encoder, classes)
@@ -132,69 +117,64 @@ class Classification:
 
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
         """Every example once, in order."""
-        return _batches((torch.arange(len(labels)),), labels, self.batch_size)
+        return self._split([torch.arange(len(labels))], labels)
 
     def training_outcome(self, outputs: Tensor, target: Tensor) -> Outcome:
-        """Cross-entropy, and whether the largest logit is the right one."""
+        """Cross-entropy, and whether the largest logit is that of the class."""
         return Outcome(self.loss(outputs, target), outputs.detach().argmax(1) == target)
 
-    validation_outcome = training_outcome
 
-
-class SiamesePairs:
-    """The post's protocol: one partner an image and epoch, half of them positive; contrastive loss."""
+class SiamesePairs(Objective):
+    """The protocol of the post: one partner an image and epoch, half of the pairs positive; contrastive loss."""
 
     accuracy_name = "pair_accuracy"
-    whole_batches = False
+    loss: ContrastiveLoss
 
     def __init__(self, encoder: nn.Module, margin: float, batch_size: int) -> None:
         self.model = self.validation_model = SiameseNet(encoder)
         self.loss = ContrastiveLoss(margin)
         self.margin = margin
-        self.constant_loss = margin**2 / 4  # half of the pairs are negative and lose ½m²
+        self.constant_loss = margin**2 / 4  # half of the pairs are negative and have the loss ½m²
         self.loss_at_half_margin = margin**2 / 8  # of a pair of either kind
         self.batch_size = batch_size
 
     def train_batches(self, labels: Tensor, generator: torch.Generator) -> list[Batch]:
         """Every example once as the anchor, in random order."""
         pairs = sampling.siamese_pairs(labels, generator)
-        return _batches((pairs.anchor, pairs.partner), pairs.same, self.batch_size)
+        return self._split([pairs.anchor, pairs.partner], pairs.same)
 
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
         """The same pairs every time."""
         pairs = sampling.fixed_pairs(labels)
-        return _batches((pairs.anchor, pairs.partner), pairs.same, self.batch_size)
+        return self._split([pairs.anchor, pairs.partner], pairs.same)
 
     def training_outcome(self, outputs: tuple[Tensor, Tensor], target: Tensor) -> Outcome:
         """Contrastive losses; a pair is right if its distance is on its side of half the margin."""
         losses = self.loss.each(*outputs, target)
         return Outcome(losses, losses.detach() < self.loss_at_half_margin)
 
-    validation_outcome = training_outcome
 
-
-class RandomTriplets:
+class RandomTriplets(Objective):
     """One random positive and one random negative an image and epoch; triplet loss."""
 
     accuracy_name = "triplet_accuracy"
-    whole_batches = False
+    loss: TripletLoss
 
     def __init__(self, encoder: nn.Module, margin: float, batch_size: int, *, squared: bool = False) -> None:
         self.model = self.validation_model = TripletNet(encoder)
         self.loss = TripletLoss(margin, squared=squared)
-        self.margin = margin
-        self.constant_loss = margin
+        self.margin = self.constant_loss = margin
         self.batch_size = batch_size
 
     def train_batches(self, labels: Tensor, generator: torch.Generator) -> list[Batch]:
         """Every example once as the anchor, in random order."""
         triplets = sampling.random_triplets(labels, generator)
-        return _batches(triplets, labels[triplets.anchor], self.batch_size)
+        return self._split(triplets, labels[triplets.anchor])
 
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
         """The same triplets every time."""
         triplets = sampling.fixed_triplets(labels)
-        return _batches(triplets, labels[triplets.anchor], self.batch_size)
+        return self._split(triplets, labels[triplets.anchor])
 
     def training_outcome(self, outputs: tuple[Tensor, Tensor, Tensor], target: Tensor) -> Outcome:
         """Triplet losses; a triplet is right if the positive is closer to the anchor than the negative."""
@@ -203,14 +183,12 @@ class RandomTriplets:
             right = distance(anchor, positive) < distance(anchor, negative)
         return Outcome(self.loss.each(anchor, positive, negative), right)
 
-    validation_outcome = training_outcome
 
+class InBatch(Objective):
+    """A loss of vectors and labels that selects its pairs or triplets inside a class-balanced batch.
 
-class InBatch:
-    """A loss of vectors and labels that chooses its pairs or triplets inside a class-balanced batch.
-
-    Where the encoder shows a hidden vector beside its embedding, the same is asked of both while it learns.
-    Validation is done as `validated_by` does it, so that `online-contrastive` reads on the scale of `contrastive` and
+    Where the encoder gives a hidden vector beside its embedding, training takes the loss of both.
+    Validation is that of `validated_by`, so that `online-contrastive` is on the scale of `contrastive` and
     `online-triplet` on that of `triplet`. Other losses are validated by themselves, on fixed batches.
     """
 
@@ -227,20 +205,23 @@ class InBatch:
         margin: float | None = None,
     ) -> None:
         self.model = deeply_supervised(encoder)
+        self.validation_model = encoder
         self.loss = loss
         self.classes, self.samples = classes, samples
+        self.margin = margin
         self.validated_by = validated_by
-        self.validation_model = encoder if validated_by is None else validated_by.model
-        self.margin = margin if validated_by is None else validated_by.margin
-        self.constant_loss = None if validated_by is None else validated_by.constant_loss
-        self.accuracy_name = "accuracy" if validated_by is None else validated_by.accuracy_name
+        if validated_by is not None:
+            self.validation_model = validated_by.model
+            self.margin = validated_by.margin
+            self.constant_loss = validated_by.constant_loss
+            self.accuracy_name = validated_by.accuracy_name
 
     def train_batches(self, labels: Tensor, generator: torch.Generator) -> list[Batch]:
         """Class-balanced batches; the loss draws from the same generator."""
         if isinstance(self.loss, OnlineTripletLoss):
             self.loss.generator = generator
-        chosen = sampling.balanced_batches(labels, self.classes, self.samples, generator)
-        return [Batch((indices,), labels[indices]) for indices in chosen]
+        batches = sampling.balanced_batches(labels, self.classes, self.samples, generator)
+        return [Batch((indices,), labels[indices]) for indices in batches]
 
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
         """The fixed pairs or triplets of `validated_by`, else class-balanced batches of a fixed seed."""
@@ -248,30 +229,28 @@ class InBatch:
             return self.validated_by.fixed_batches(labels)
         classes = min(self.classes, len(torch.unique(labels)))
         generator = torch.Generator().manual_seed(FIXED_SEED)
-        chosen = sampling.balanced_batches(labels, classes, self.samples, generator)
-        return [Batch((indices,), labels[indices]) for indices in chosen]
+        batches = sampling.balanced_batches(labels, classes, self.samples, generator)
+        return [Batch((indices,), labels[indices]) for indices in batches]
 
     def training_outcome(self, outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Outcome:
-        """Losses of what was selected; right or wrong has no meaning on a selection of the hardest."""
-        asked = (outputs,) if isinstance(outputs, Tensor) else outputs
-        return Outcome(torch.cat([self._losses(vectors, target) for vectors in asked]), None)
+        """Losses of the pairs or triplets selected, of which the share that is right has no meaning."""
+        several = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return Outcome(torch.cat([self._losses(vectors, target) for vectors in several]), None)
 
     def _losses(self, vectors: Tensor, target: Tensor) -> Tensor:
         each = getattr(self.loss, "each", None)
-        if each is None:  # another library's: one number for the batch, standing for each of its examples
+        if each is None:  # pytorch-metric-learning's: one number for the batch, which stands for each example
             return library_value(self.loss, vectors, target).expand(len(target))
         losses: Tensor = each(vectors, target)
         return losses if len(losses) else (vectors.sum() * 0.0).view(1)
 
     def validation_outcome(self, outputs: Any, target: Tensor) -> Outcome:
         """Losses on the fixed batches."""
-        if self.validated_by is None:
-            return self.training_outcome(outputs, target)
-        return self.validated_by.validation_outcome(outputs, target)
+        return (self.validated_by or self).training_outcome(outputs, target)
 
 
 def check_loss(name: str, options: Mapping[str, Any] | None = None) -> None:
-    """Check a loss's name and the names of its options, before any data is read.
+    """Check the name of a loss and the names of its options, before any data is read.
 
     Raises:
         InputError: there is no such loss, or it has no such option.
@@ -289,10 +268,9 @@ online-contrastive, online-triplet, soft-neighbours, or pml:NAME; did you mean t
             has = f"it has {', '.join(OPTIONS[name])}" if OPTIONS[name] else "it has none"
             raise InputError(f"loss {name!r} has no option {unknown[0]!r}; {has}")
         return
-    if isinstance(name, str) and name.startswith("pml:"):
-        library_loss_class(name.removeprefix("pml:"))
-        return
-    raise not_known("loss", name, LOSSES, also=", or pml:NAME")
+    if not isinstance(name, str) or not name.startswith("pml:"):
+        raise not_known("loss", name, LOSSES, also=", or pml:NAME")
+    library_loss_class(name.removeprefix("pml:"))
 
 
 def build_objective(
@@ -323,29 +301,21 @@ def build_objective(
     """
     check_loss(name, options)
     given = dict(options or {})
-    per_batch = min(10, classes)
-    samples = max(2, batch_size // per_batch)
     if name == "softmax":
         return Classification(encoder, classes, batch_size)
     if name == "contrastive":
         return SiamesePairs(encoder, margin, batch_size)
     if name == "triplet":
         return RandomTriplets(encoder, margin, batch_size, **given)
+    per_batch = min(10, classes)
+    sizes: dict[str, Any] = {"classes": per_batch, "samples": max(2, batch_size // per_batch)}
     if name == "online-contrastive":
         pairs = SiamesePairs(encoder, margin, batch_size)
-        mining = OnlineContrastiveLoss(margin, **given)
-        return InBatch(encoder, mining, classes=per_batch, samples=samples, validated_by=pairs)
-    if name == "soft-neighbours":
-        soft = SoftNeighbourLoss(margin, **given)
-        return InBatch(encoder, soft, classes=per_batch, samples=samples, margin=margin)
+        return InBatch(encoder, OnlineContrastiveLoss(margin, **given), validated_by=pairs, **sizes)
     if name == "online-triplet":
         triplets = RandomTriplets(encoder, margin, batch_size, squared=given.get("squared", False))
-        loss = OnlineTripletLoss(margin, seed=seed, **given)
-        return InBatch(encoder, loss, classes=per_batch, samples=samples, validated_by=triplets)
+        return InBatch(encoder, OnlineTripletLoss(margin, seed=seed, **given), validated_by=triplets, **sizes)
+    if name == "soft-neighbours":
+        return InBatch(encoder, SoftNeighbourLoss(margin, **given), margin=margin, **sizes)
     library = library_loss(name.removeprefix("pml:"), dim=dim, classes=classes, options=given)
-    return InBatch(encoder, library, classes=per_batch, samples=samples)
-
-
-def _batches(sides: Sequence[Tensor], target: Tensor, batch_size: int) -> list[Batch]:
-    parts = (slice(start, start + batch_size) for start in range(0, len(target), batch_size))
-    return [Batch(tuple(side[part] for side in sides), target[part]) for part in parts]
+    return InBatch(encoder, library, **sizes)
