@@ -25,7 +25,9 @@ from mekiki.cases.store import distances_to, open_store, stats
 from mekiki.cases.where import matches, parse_where
 from mekiki.errors import InputError
 from mekiki.storage.events import read_events
+from mekiki.storage.lock import lock_timeout
 from mekiki.storage.manifest import digest_of
+from parts import held_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
 
@@ -449,12 +451,13 @@ def test_checksums_of_files_that_were_tidied_away_go_with_them(tmp_path, monkeyp
     assert LanceStore(folder, "images").count() == 6
 
 
-def test_a_writer_that_waits_in_vain_is_told_to_try_again(tmp_path, monkeypatch):
-    from filelock import FileLock
-
-    monkeypatch.setattr("mekiki.cases.lance.PATIENCE", 0.1)
+def test_a_writer_that_waits_in_vain_is_told_to_try_again(tmp_path):
     store = LanceStore(tmp_path / "cases", "images", ENCODER)
-    with FileLock(tmp_path / "cases" / ".lock"), pytest.raises(InputError, match="try again"):
+    with (
+        held_elsewhere(tmp_path / "cases", "writing"),
+        lock_timeout(0.1),
+        pytest.raises(InputError, match="try again"),
+    ):
         store.add(Cases.of([case("a")]))
     assert store.add(Cases.of([case("a")])) == 1
 

@@ -452,12 +452,12 @@ def test_a_lock_goes_with_its_process(tmp_path):
         time.sleep(0.005)
     with (
         pytest.raises(InputError, match=rf"another process \({pid} is writing\)"),
-        hold_lock(tmp_path / "run", patience=0),
+        hold_lock(tmp_path / "run", timeout=0),
     ):
         pass
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    with hold_lock(tmp_path / "run", patience=0):
+    with hold_lock(tmp_path / "run", timeout=0):
         pass
 
 

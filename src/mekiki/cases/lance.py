@@ -7,12 +7,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases, Encoder, arrow, schema
@@ -21,9 +19,8 @@ from mekiki.cases.where import And, Compare, Condition, Like, Not, OneOf, Or
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
 from mekiki.storage.database_checksums import SETTLED, Sums
+from mekiki.storage.lock import hold_lock
 
-PATIENCE = 30.0
-"""Seconds that a writer waits for another."""
 TIDY_AFTER = 64
 """Additions after which what they left in pieces is put together."""
 _ENCODER = b"mekiki.encoder"
@@ -65,11 +62,10 @@ class LanceStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); give another store") from None
-        self._lock = FileLock(folder / ".lock")
         self._sums = Sums(folder / f"{name}.sums.jsonl", [f"{name}.lance/{pattern}" for pattern in _READ])
         self._database: Any = lancedb.connect(str(folder))
         if not self._manifests():
-            with self._writing():
+            with hold_lock(self._folder, "writing cases"):
                 self._begin(encoder)
         self._sums.check()
         self._table = self._opened()
@@ -115,19 +111,11 @@ class LanceStore:
             ) from None
         raise InputError(f"{self._folder}: is not a store that mekiki made; give another folder")
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with self._lock.acquire(timeout=PATIENCE):
-                yield
-        except Timeout:
-            raise InputError(f"{self._folder}: another process is writing there; try again") from None
-
     def add(self, cases: Cases) -> int:
         """See `Store.add`."""
         check_fit(self.encoder, cases, self.place)
         table = cases.last_of_each().table.cast(_inside(cases.table.schema))
-        with self._writing():
+        with hold_lock(self._folder, "writing cases"):
             self._table.checkout_latest()
             known = self._known(table["id"])
             if known == 0:  # which is faster than to look for each where it belongs
@@ -182,7 +170,7 @@ class LanceStore:
         """See `Store.forget`."""
         if not ids:
             return 0
-        with self._writing():
+        with hold_lock(self._folder, "writing cases"):
             self._table.checkout_latest()
             before = self._table.count_rows()
             for start in range(0, len(ids), BATCH):

@@ -109,7 +109,7 @@ def tune(
     adapter = run_memory.adapter_store("notes", memory.store.encoder).current()
     held = _some(given, judge)
     before = right_by(run_memory.texts, held, adapter)
-    with hold_lock(folder / TEXT_MODELS, "tuning its text model", patience=0, role="training"):
+    with hold_lock(folder / TEXT_MODELS, "tuning its text model", timeout=0, role="training"):
         number = 1 + max((int(each.name) for each in (folder / TEXT_MODELS).glob("[0-9]*")), default=0)
         named = f"{TEXT_MODELS}/{number:04}"
         with replace_folder_with_manifest(folder / named) as new:

@@ -103,7 +103,7 @@ def sharpen(
     if not values:
         raise InputError(f"{texts}: no line has defect, place and severity, and it is these that are learnt")
     deal = dealt(said, schooling)
-    with hold_lock(run / LOCALISER, "sharpening", patience=0, role="training"):
+    with hold_lock(run / LOCALISER, "sharpening", timeout=0, role="training"):
         images = _images(extractor, files, texts, progress)
         embedder = extractor.embedder
         with torch.random.fork_rng(devices=[]):

@@ -103,7 +103,7 @@ def describe_train(
     said = texts_of_parts(rows, which)
     lm = lm_config.load()
     run.mkdir(parents=True, exist_ok=True)
-    with hold_lock(run / DESCRIBER, "learning to describe", patience=0, role="training"):
+    with hold_lock(run / DESCRIBER, "learning to describe", timeout=0, role="training"):
         checkpoint = run / DESCRIBER_CHECKPOINT
         describer, deal, history = learn(
             parts,

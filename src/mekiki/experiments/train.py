@@ -92,7 +92,7 @@ def train_run(
     train = split.train
     if len(train) == 0:
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
-    with hold_lock(folder, "training", patience=0, role="training"):
+    with hold_lock(folder, "training", timeout=0, role="training"):
         return _trained(
             request,
             split,

@@ -67,7 +67,7 @@ def watch(
     path = output or run / WATCHED
     if path.suffix != ".csv":
         raise InputError(f"{path}: watching writes .csv, one line a photograph; give a file that ends so")
-    with hold_lock(path, "watching", patience=0, role="watching"):
+    with hold_lock(path, "watching", timeout=0, role="watching"):
         return _watched(Inspector.open(run), folder, path, poll, once, on_verdict, on_drift)
 
 

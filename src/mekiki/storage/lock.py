@@ -1,7 +1,7 @@
-"""One at a time: a lock on a file or folder that two processes might change at once.
+"""Locks: one process at a time changes a file or folder.
 
-The lock is a file beside what it guards, held by the system (`flock`, on Windows `msvcrt.locking`), so that it goes
-when its process dies, however that happens. In the file stands who holds it, for the message to the other.
+A lock is a file beside what it guards. The operating system holds it (library `filelock`), so it is released when its
+process ends, however that happens. The file says who holds it, for the error message of the others.
 """
 
 from __future__ import annotations
@@ -9,57 +9,55 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from mekiki.errors import InputError
 
-PATIENCE = 30.0
-"""Seconds that one writer waits for another, unless it is told otherwise."""
-_PAUSE = 0.02
-_PLACE = 1 << 30
-"""Where Windows locks a byte: beyond the text, which others may then read."""
-_mine = threading.local()
+LOCK_TIMEOUT_S = 30.0
+_POLL_INTERVAL_S = 0.02
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+_this_thread = threading.local()
 
 
 class LockedError(InputError):
-    """Another process is at work there."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def lock_timeout(seconds: float) -> Iterator[None]:
-    """Within the block, locks that this thread takes wait so long where nothing else is said.
+    """Set how long this thread waits for the locks that it takes within the block.
 
     Args:
         seconds: to wait for another process.
     """
-    before = getattr(_mine, "patience", PATIENCE)
-    _mine.patience = seconds
+    before = getattr(_this_thread, "timeout", LOCK_TIMEOUT_S)
+    _this_thread.timeout = seconds
     try:
         yield
     finally:
-        _mine.patience = before
+        _this_thread.timeout = before
 
 
 @contextmanager
 def hold_lock(
-    path: Path, purpose: str = "writing", *, patience: float | None = None, role: str = "lock"
+    path: Path, purpose: str = "writing", *, timeout: float | None = None, role: str = "lock"
 ) -> Iterator[None]:
-    """Hold the lock of a file or folder, which need not exist, for the block; within a thread it may be held twice.
+    """Hold the lock of a file or folder, which need not exist, for the block; a thread may take it repeatedly.
 
     Args:
         path: what is guarded.
-        purpose: what is done meanwhile, as "is writing" would have it; told to whoever comes second.
-        patience: seconds to wait for another, if other than usual (`lock_timeout`); 0 does not wait.
-        role: one path may have several locks, by name.
+        purpose: what the block does, as in "is writing"; shown to the others.
+        timeout: seconds to wait for another process, 30 or what `lock_timeout` says if not given; 0 does not wait.
+        role: name of the lock: one path may have several.
 
     Raises:
-        LockedError: another process holds it, and still does when patience ends.
-        OSError: no lock can be made there.
+        LockedError: another process still holds it after the timeout.
+        OSError: the lock file cannot be made.
 
     Example:
         >>> import tempfile
@@ -70,93 +68,74 @@ def hold_lock(
         >>> list(folder.iterdir())
         []
     """
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link)
-    name = (os.getpid(), whole, role)  # a process forked off this one holds nothing
-    held: set[tuple[int, Path, str]] = _mine.__dict__.setdefault("held", set())
-    if name in held:
+    key = (os.getpid(), _absolute(path), role)  # a forked process does not hold its parent's locks
+    held: set[tuple[int, Path, str]] = _this_thread.__dict__.setdefault("held", set())
+    if key in held:
         yield
         return
-    missing = [above for above in whole.parents if not above.is_dir()]
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    if patience is None:
-        patience = getattr(_mine, "patience", PATIENCE)
-    handle, place = _acquired(whole, path, purpose, patience, role)
-    held.add(name)
+    if timeout is None:
+        timeout = getattr(_this_thread, "timeout", LOCK_TIMEOUT_S)
+    release = acquire_lock(path, purpose, timeout=timeout, role=role)
+    held.add(key)
     try:
         yield
     finally:
-        held.discard(name)
-        # Away while it is still held: who waits finds another file under the name, or none, and tries again.
-        with contextlib.suppress(OSError):
-            place.unlink()
-            for above in missing:  # if nothing came of it
-                above.rmdir()
-        os.close(handle)
+        held.discard(key)
+        release()
 
 
-def _acquired(whole: Path, path: Path, purpose: str, patience: float, role: str) -> tuple[int, Path]:
-    deadline = time.monotonic() + patience
-    while True:
-        handle, place = _opened(whole, role)
-        if _try(handle):
-            if _is(handle, place):
-                with contextlib.suppress(OSError):  # on a full disk nobody is told who it is
-                    os.ftruncate(handle, 0)
-                    os.write(handle, f"{os.getpid()} is {purpose}".encode())
-                return handle, place
-        elif time.monotonic() >= deadline:
-            said = os.pread(handle, 200, 0).decode("utf-8", "replace") if hasattr(os, "pread") else ""
-            os.close(handle)
-            raise LockedError(
-                f"{path}: another process ({said or 'it'}) is at work there; try again when it is done"
-            )
-        else:
-            time.sleep(_PAUSE)
-        os.close(handle)
-
-
-def _opened(whole: Path, role: str) -> tuple[int, Path]:
-    """The file of the lock: beside what it guards, or, where nothing may be made there, inside."""
-    place = whole.with_name(f".{whole.name}.{role}")
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+def acquire_lock(
+    path: Path, purpose: str = "writing", *, timeout: float = LOCK_TIMEOUT_S, role: str = "lock"
+) -> Callable[[], None]:
+    """Take the lock of a file or folder as `hold_lock` does; returns a function that releases it, in any thread."""
+    whole = _absolute(path)
+    missing = [parent for parent in whole.parents if not parent.is_dir()]
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = whole.with_name(f".{whole.name}.{role}")
     try:
-        return os.open(place, flags, 0o666), place
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM) or not whole.is_dir():
+        lock = _acquire(lock_file, path, purpose, timeout)
+    except PermissionError:  # the folder above cannot be written, the one that is guarded perhaps can
+        if not whole.is_dir():
             raise
-    place = whole / f".{role}"
-    return os.open(place, flags, 0o666), place
+        lock_file = whole / f".{role}"
+        lock = _acquire(lock_file, path, purpose, timeout)
+
+    def release() -> None:
+        # Removed while it is held: a process that waits for it sees that, and opens the next one.
+        with contextlib.suppress(OSError):
+            lock_file.unlink()
+            for parent in missing:  # if the block left them empty
+                parent.rmdir()
+        if lock is not None:
+            lock.release()
+
+    return release
 
 
-def _is(handle: int, place: Path) -> bool:
-    """Whether the file that is locked is still the one of that name."""
+def _acquire(lock_file: Path, path: Path, purpose: str, timeout: float) -> FileLock | None:
+    """The lock, acquired; `None` on a file system that has no locks."""
+
+    def write_holder(descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} is {purpose}".encode())
+
+    lock = FileLock(lock_file, thread_local=False, on_acquired=write_holder)
     try:
-        return os.path.samestat(os.fstat(handle), place.stat())
-    except FileNotFoundError:
-        return False
+        lock.acquire(timeout=timeout, poll_interval=_POLL_INTERVAL_S)
+    except Timeout:
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = lock_file.read_text(encoding="utf-8", errors="replace")[:200]
+        raise LockedError(
+            f"{path}: another process ({holder or 'it'}) is at work there; try again when it is done"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return lock
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try(handle: int) -> bool:
-        os.lseek(handle, _PLACE, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            # A file system without locks: the two are not told of each other.
-        return True
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link)

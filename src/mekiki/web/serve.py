@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mekiki.extras import require
 
-LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "filelock")
+LIBRARIES = ("fastapi", "uvicorn", "python_multipart")
 
 
 def serve(

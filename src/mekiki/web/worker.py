@@ -11,9 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
-from mekiki.storage.lock import lock_timeout
+from mekiki.storage.lock import LockedError, acquire_lock, lock_timeout
 from mekiki.web.http_errors import BusyError
 
 Result = TypeVar("Result")
@@ -66,8 +64,7 @@ class WriterLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
-        # Taken by one thread and given back by another: a training ends when it ends.
-        self._lock = FileLock(self.folder.with_name(f".{self.folder.name}.page.lock"), thread_local=False)
+        self._release: Callable[[], None] | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -87,21 +84,22 @@ class WriterLock:
     def take(self, patience: float = 0.0) -> None:
         """Take it; see `held`."""
         try:
-            self._lock.acquire(timeout=patience)
-        except Timeout:
+            self._release = acquire_lock(self.folder, "serving", timeout=patience, role="page.lock")
+        except LockedError:
             raise BusyError(f"{self.folder.name}: another process is writing there; try again") from None
 
     def give_back(self) -> None:
-        """Let others have it."""
-        self._lock.release()
+        """Release it, in any thread: a training ends in another than it began in."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
     def taken(self) -> bool:
-        """Whether anybody holds it."""
-        if self._lock.is_locked:
+        """Whether a process holds it."""
+        if self._release is not None:
             return True
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            acquire_lock(self.folder, timeout=0, role="page.lock")()
+        except LockedError:
             return True
-        self._lock.release()
         return False
