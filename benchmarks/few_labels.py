@@ -166,7 +166,7 @@ class _Whitened:
 
     def _whiten(self, vectors):
         # Whitened, a vector is about 1 long; times the root of its length, each item has a deviation of about 1.
-        return self.judge.whitened({"views": vectors}) * np.sqrt(vectors.shape[1])
+        return self.judge.whiten({"views": vectors}) * np.sqrt(vectors.shape[1])
 
 
 def _ours(anchor: str):

@@ -141,7 +141,7 @@ def coverage(tiles: Tiles) -> dict[str, Any]:
         judge.calibrate(tiles.seen(calibrating), RATES[0])
         good, bad = judge.score(tiles.seen(others)), judge.score(tiles.seen(tiles.ng))
         for rate in RATES:
-            threshold = judge.state_rate(rate)
+            threshold = judge.set_rate(rate)
             kept[rate].append(float(np.mean(good > threshold.value)))
             missed[rate].append(float(np.mean(bad <= threshold.value)))
     return {

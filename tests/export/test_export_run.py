@@ -195,7 +195,7 @@ def test_a_taught_photograph_itself_is_counted_and_left_out(run, tmp_path):
 
 def test_neighbours_lie_on_both_sides_and_close(run):
     inspector = Inspector.open(run)
-    program = Program(inspector.extractor, list(inspector.judge.names), inspector)
+    program = Program(inspector.extractor, list(inspector.judge.groups), inspector)
     parts = [part(50 + number, blot=(16, 16) if number % 2 else None) for number in range(8)]
     parts = [np.repeat(image[..., None], 3, axis=2) for image in parts]
     made = neighbours(program, parts)
@@ -289,7 +289,7 @@ def test_the_graph_says_what_its_user_must_know_and_nothing_of_this_machine(line
     assert facts["model"].startswith("hf:")
     assert float(facts["threshold"]) == judge.threshold.value
     assert float(facts["false_reject"]) == 0.1
-    assert list(json.loads(facts["views"])) == list(judge.names)
+    assert list(json.loads(facts["views"])) == list(judge.groups)
     assert json.loads(facts["kinds"])[0] == "blot"
     assert {"version", "model_fingerprint", "judge_fingerprint", "guarantee", "input"} <= set(facts)
     said = [output.name for output in model.graph.output]
@@ -334,7 +334,7 @@ def test_a_graph_that_judges_otherwise_is_refused_and_the_old_file_stays(line, t
     monkeypatch.setattr(room, "traced", lambda *_: (graph, []))
     export_run(run, with_judge=True)
     inspector = Inspector.open(run)
-    inspector.judge.state_rate(0.3)  # the judge is another one than the graph was made of
+    inspector.judge.set_rate(0.3)  # the judge is another one than the graph was made of
     monkeypatch.setattr(room.Inspector, "open", lambda _: inspector)
     before = contents(run)
     with pytest.raises(

@@ -3,27 +3,23 @@
 import itertools
 import math
 import re
-import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from mekiki.errors import InputError
 from mekiki.judging import conformal as module
 from mekiki.judging.conformal import (
+    TOLERANCE,
     CrossThreshold,
-    combine,
-    combine_scores,
     conformal_threshold,
     cross_conformal_threshold,
-    cross_p_values,
     p_values,
     parts_needed,
-    trade_off,
+    upper_end,
 )
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -32,11 +28,9 @@ any_scores = st.one_of(st.lists(finite, min_size=1, max_size=40), st.lists(tying
 rates = st.floats(0.001, 0.999)
 
 
-@pytest.fixture
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+def cross_p_values(scores, calibration, folds=None):
+    folds = np.arange(len(calibration)) if folds is None else np.asarray(folds)
+    return CrossThreshold(np.asarray(calibration), folds, 0.5).p_values(scores)
 
 
 # ---- the rate that one threshold realises
@@ -51,9 +45,9 @@ def test_the_realised_rate_is_a_draw_from_the_beta_distribution(number, rate):
     realised = np.exp([-threshold.value for threshold in thresholds])  # what lies above, known exactly
     beta = stats.beta(rank, number + 1 - rank)
     assert stats.kstest(realised, beta.cdf).pvalue > 0.001
-    assert thresholds[0].expected == pytest.approx(beta.mean())
+    assert thresholds[0].largest_p == pytest.approx(beta.mean())
     for level in (0.5, 0.95):
-        low, high = thresholds[0].realised(level)
+        low, high = thresholds[0].rate_interval(level)
         assert (low, high) == pytest.approx(beta.interval(level))
         assert np.mean((realised >= low) & (realised <= high)) == pytest.approx(level, abs=0.04)
 
@@ -73,7 +67,7 @@ def test_with_ties_the_upper_end_of_the_realised_rate_still_holds():
     for _ in range(3000):
         threshold = conformal_threshold(rng.integers(0, 20, 50).astype(float), 0.1)
         realised = (19 - threshold.value) / 20
-        beyond += realised > threshold.realised(0.9)[1]
+        beyond += realised > threshold.rate_interval(0.9)[1]
     assert beyond / 3000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 3000)
 
 
@@ -180,22 +174,29 @@ def test_judging_is_the_same_as_comparing_p_values_with_the_rate(known, scores, 
     assert threshold.tied == known.count(threshold.value)
 
 
+@pytest.mark.parametrize("score", [2.0, -3.0, 1e-20, 1e300])
+def test_a_score_that_exceeds_another_by_the_tolerance_counts_as_equal(score):
+    known = np.full(19, score)
+    within, beyond = score + 0.5 * TOLERANCE * abs(score), score + 2 * TOLERANCE * abs(score)
+    assert score < within < upper_end(score) < beyond
+    threshold = conformal_threshold(known, 0.1)
+    assert threshold.judge([score, within, beyond]).tolist() == [False, False, True]
+    assert p_values([score, within, beyond], known).tolist() == [1, 1, 1 / 20]
+    cross = cross_conformal_threshold(known, None, 0.1)
+    assert cross.judge([[within] * 19, [beyond] * 19]).tolist() == [False, True]
+
+
 @pytest.mark.parametrize("number", [9, 19, 99, 199, 299, 999])
 def test_rates_that_are_just_reached_are_reached(number):
     for rank in {1, 2, 3, number // 3, number}:
         rate = rank / (number + 1)
         threshold = conformal_threshold(np.arange(number), rate)
-        assert (threshold.rank, threshold.expected) == (rank, rate)
+        assert (threshold.rank, threshold.largest_p) == (rank, rate)
 
 
 def test_scores_are_never_clamped():
     assert p_values([1e300], [1.0, 2.0])[0] == pytest.approx(1 / 3)
     assert conformal_threshold([-1e300, 1e300, 5.0], 0.3).value == 1e300
-    parts = np.array([[10.0], [1e3], [1e10], [1e100], [1e250]])
-    joined = combine_scores(parts, np.arange(100.0)[:, None])
-    assert (np.diff(joined) > 0).all()
-    assert joined[-1] > 1e240
-    assert (np.diff(combine([[1e-9], [1e-99], [1e-300]], "max")[::-1]) < 0).all()
 
 
 # ---- the guarantee in words
@@ -204,13 +205,13 @@ def test_scores_are_never_clamped():
 def test_the_guarantee_says_what_holds():
     assert (
         "Averaged over calibrations with 199 OK parts, at most 5 %"
-        in conformal_threshold(range(199), 0.05).guarantee
+        in conformal_threshold(range(199), 0.05).promise()
     )
-    said = conformal_threshold(range(400), 0.01, confidence=0.95).guarantee
+    said = conformal_threshold(range(400), 0.01, confidence=0.95).promise()
     assert said.startswith("With 95 % confidence this threshold rejects at most 1 %")
     assert "tie" not in said
-    assert "(7 of the 9 scores tie with the threshold" in conformal_threshold([1, 2] + [3] * 7, 0.2).guarantee
-    assert "99.999 %" in conformal_threshold(range(30), 0.5, confidence=0.99999).guarantee  # and not 100
+    assert "(7 of the 9 scores tie with the threshold" in conformal_threshold([1, 2] + [3] * 7, 0.2).promise()
+    assert "99.999 %" in conformal_threshold(range(30), 0.5, confidence=0.99999).promise()  # and not 100
 
 
 @pytest.mark.parametrize(
@@ -224,8 +225,8 @@ def test_the_guarantee_says_what_holds():
 )
 def test_the_guarantee_says_the_same_in_japanese(threshold):
     figures = re.compile(r"[\d.]+ %|[\d.]+")
-    said = threshold.promised("ja")
-    assert sorted(set(figures.findall(threshold.guarantee)) - {"."}) == sorted(
+    said = threshold.promise("ja")
+    assert sorted(set(figures.findall(threshold.promise())) - {"."}) == sorted(
         set(figures.findall(said.replace("部品 1 個", "部品"))) - {"."}
     )
     assert said.startswith("今後の良品") and said.endswith("です。")
@@ -309,154 +310,6 @@ def test_the_worst_case_is_not_exceeded_by_a_scorer_that_overfits():
     assert np.mean(rejected) == pytest.approx(0.1, abs=0.03)  # and, as said, about the rate asked for
 
 
-# ---- several detectors
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.tuples(finite, finite), min_size=1, max_size=30), st.data())
-def test_combined_scores_never_fall_when_a_score_rises(known, data):
-    low = np.array(data.draw(st.lists(finite, min_size=2, max_size=2)))
-    high = np.maximum(low, data.draw(st.lists(finite, min_size=2, max_size=2)))
-    for how in ("sum", "max"):
-        joined = combine_scores([low, high], known, how)
-        assert not np.isnan(joined).any()
-        assert joined[0] <= joined[1]
-        assert (joined >= 0).all()
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.lists(st.integers(-40, 40), min_size=3, max_size=3))
-def test_combined_scores_do_not_change_with_the_units(seed, number, powers):
-    rng = np.random.default_rng(seed)
-    known, asked = rng.normal(size=(number, 3)), 3 * rng.normal(size=(10, 3))
-    if number == 1:
-        known = np.concatenate([known, known + 1])  # one score alone has no unit
-    units = 2.0 ** np.array(powers)
-    for how in ("sum", "max"):
-        plain = combine_scores(asked, known, how)
-        assert combine_scores(asked * units, known * units, how).tolist() == plain.tolist()
-        assert combine_scores(asked * 3.3 + 7, known * 3.3 + 7, how) == pytest.approx(plain, rel=1e-6)
-
-
-def test_combined_scores_are_minus_log_p_among_ordinary_parts():
-    rng = np.random.default_rng(7)
-    known = rng.exponential(size=(400, 2))
-    ordinary = np.quantile(known, [[0.1, 0.5], [0.8, 0.3]], axis=0)[:, 0]
-    p = np.stack([p_values(ordinary[:, j], known[:, j]) for j in range(2)], axis=1)
-    assert combine_scores(ordinary, known) == pytest.approx(-np.log(p).sum(axis=1))
-    assert combine_scores(ordinary, known, "max") == pytest.approx(-np.log(p.min(axis=1)))
-    assert combine(p) == pytest.approx(stats.chi2.isf(stats.combine_pvalues(p, axis=1).pvalue, 4) / 2)
-
-
-def test_the_line_beyond_the_ordinary_is_the_exponential_tail():
-    known = np.sort(np.random.default_rng(8).exponential(2.5, size=20_000))
-    far = np.array([12.0, 25.0, 60.0])
-    assert combine_scores(far[:, None], known[:, None]) == pytest.approx(far / 2.5, rel=0.05)
-
-
-def test_combined_scores_calibrated_again_keep_the_rate_whatever_the_dependence():
-    rng = np.random.default_rng(9)
-
-    def detectors(n):
-        base = rng.normal(size=n)
-        return np.stack([base, base**3 + 0.1 * rng.normal(size=n), -base], axis=1)
-
-    known = detectors(60)
-    for how in ("sum", "max"):
-        rejected = []
-        for _ in range(300):
-            threshold = conformal_threshold(combine_scores(detectors(99), known, how), 0.05)
-            rejected.append(threshold.judge(combine_scores(detectors(300), known, how)).mean())
-        assert np.mean(rejected) <= 0.05 + 3 * np.std(rejected) / math.sqrt(300)
-
-
-def test_scores_that_span_all_numbers_are_combined(no_warnings):
-    joined = combine_scores([[-1e308], [0.0], [1.5e308]], [[-1e308], [1e308]])
-    assert np.isfinite(joined).all()
-    assert (np.diff(joined) > 0).all()
-    assert combine_scores([[1e300]], [[0.0], [1e-300]])[0] == np.inf  # farther than a number can say
-    assert combine_scores([[5.0], [4.0], [6.0]], [[5.0], [5.0]]).tolist()[:2] == [0.0, 0.0]
-    assert combine_scores([[1.6e308], [1.7e308]], [[1.6e308]] * 5)[1] > 1e300
-
-
-# ---- NG parts as well
-
-
-@settings(deadline=None, max_examples=100)
-@given(any_scores, any_scores)
-def test_the_trade_off_is_scikit_learns_roc_curve(ok, ng):
-    curve = trade_off(ok, ng)
-    false, true, thresholds = roc_curve([0] * len(ok) + [1] * len(ng), ok + ng, drop_intermediate=False)
-    # Theirs rejects "at least", from +inf downwards; ours "more than", from −inf upwards.
-    assert curve.false_rejects == pytest.approx(false[::-1])
-    assert 1 - curve.misses == pytest.approx(true[::-1])
-    assert curve.thresholds[1:].tolist() == thresholds[:0:-1].tolist()
-    assert curve.auroc() == pytest.approx(roc_auc_score([0] * len(ok) + [1] * len(ng), ok + ng))
-
-
-@settings(deadline=None, max_examples=100)
-@given(any_scores, any_scores, st.one_of(st.floats(allow_nan=False), tying))
-def test_errors_at_a_threshold_are_counted(ok, ng, threshold):
-    errors = trade_off(ok, ng).at(threshold, level=0.9)
-    rejected, missed = sum(s > threshold for s in ok), sum(s <= threshold for s in ng)
-    assert (errors.false_reject, errors.miss) == (rejected / len(ok), missed / len(ng))
-    for count, number, found in [
-        (rejected, len(ok), errors.false_reject_interval),
-        (missed, len(ng), errors.miss_interval),
-    ]:
-        wanted = stats.binomtest(count, number).proportion_ci(0.9, method="exact")
-        assert found == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    st.lists(tying, min_size=1, max_size=12),
-    st.lists(tying, min_size=1, max_size=12),
-    st.integers(0, 50),
-    st.integers(1, 50),
-    st.one_of(st.none(), st.sampled_from([0.0, 0.001, 0.1, 0.5, 1.0])),
-)
-def test_the_cheapest_threshold_by_brute_force(ok, ng, miss_cost, false_reject_cost, share):
-    best = trade_off(ok, ng).cheapest(miss_cost, false_reject_cost, ng_share=share)
-    share = len(ng) / (len(ok) + len(ng)) if share is None else share
-
-    def cost(threshold):
-        missed, rejected = np.mean(np.array(ng) <= threshold), np.mean(np.array(ok) > threshold)
-        return share * miss_cost * missed + (1 - share) * false_reject_cost * rejected
-
-    everywhere = [-np.inf, *np.arange(-4, 5), *(np.arange(-4, 5) + 0.5)]
-    least = min(map(cost, everywhere))
-    assert best.cost == pytest.approx(least)
-    assert cost(best.threshold) == pytest.approx(least)
-    low, high = best.cost_interval
-    assert low <= best.cost <= high
-    assert best.ng_share == share
-    cheap = [t for t in everywhere if cost(t) <= least + 1e-12]
-    missed_least = min(np.mean(np.array(ng) <= t) for t in cheap)
-    assert best.miss == missed_least  # of several equally cheap ones, the one that misses least
-
-
-def test_the_cost_interval_covers_the_true_cost_of_the_threshold_chosen():
-    rng = np.random.default_rng(10)
-    covered = 0
-    for _ in range(300):
-        best = trade_off(rng.normal(size=150), rng.normal(2, size=60)).cheapest(
-            10, 1, ng_share=0.1, level=0.8
-        )
-        true = 0.1 * 10 * stats.norm.cdf(best.threshold - 2) + 0.9 * stats.norm.sf(best.threshold)
-        covered += best.cost_interval[0] <= true <= best.cost_interval[1]
-    assert covered / 300 >= 0.8
-
-
-def test_the_cheapest_threshold_stands_between_neighbours(no_warnings):
-    assert trade_off([1.0, 2.0], [4.0]).cheapest(1, 1).threshold == 3.0
-    low, high = 1.0, float(np.nextafter(1.0, 2))
-    assert trade_off([low], [high]).cheapest(1, 1).threshold == low  # neighbouring numbers have no middle
-    assert trade_off([-1.7e308], [1.7e308]).cheapest(1, 1).threshold == 0.0
-    assert trade_off([5.0], [1.0]).cheapest(100, 1).threshold == -np.inf
-    assert trade_off([5.0], [1.0]).cheapest(0, 1).threshold == 5.0
-
-
 # ---- refusals
 
 NAN = [1.0, math.nan, 2.0]
@@ -484,7 +337,7 @@ NAN = [1.0, math.nan, 2.0]
         (lambda: conformal_threshold([1.0], True), "false_reject must be a number"),
         (lambda: conformal_threshold([1.0], 0.5, confidence=1.0), "confidence 1.0"),
         (lambda: conformal_threshold([1.0], 0.5).judge([math.nan]), "1 of 1 are NaN"),
-        (lambda: conformal_threshold([1.0], 0.5).realised(1), "level 1"),
+        (lambda: conformal_threshold([1.0], 0.5).rate_interval(1), "level 1"),
         (lambda: p_values([math.nan], [1.0]), "scores: 1 of 1 are NaN"),
         (lambda: p_values([1.0], [-np.inf]), "1 are infinite"),
         (lambda: parts_needed(1.0), "false_reject 1.0"),
@@ -495,19 +348,6 @@ NAN = [1.0, math.nan, 2.0]
         (lambda: cross_conformal_threshold([1.0, 2.0], [[0], [0, 1]], 0.4), "whole numbers"),
         (lambda: cross_conformal_threshold([1.0, 2.0], [0, 2], 0.4), "none of them empty"),
         (lambda: cross_conformal_threshold([1.0, 2.0], [0, 0], 0.4), "at least two"),
-        (lambda: combine([[0.0, 0.5]]), "above 0 and at most 1; 1 are not, for example 0"),
-        (lambda: combine([[0.5]], "mean"), "how 'mean' is not known"),
-        (lambda: combine_scores([[1.0]], [[1.0, 2.0]]), "one column a detector"),
-        (lambda: combine_scores([[np.inf]], [[1.0]]), "infinite"),
-        (lambda: combine_scores([[1.0]], [[1.0]], "summ"), "did you mean sum"),
-        (lambda: trade_off([], [1.0]), "OK scores: there are none"),
-        (lambda: trade_off([1.0], NAN), "NG scores: 1 of 3 are NaN"),
-        (lambda: trade_off([1.0], [2.0]).at(math.nan), "the threshold is NaN"),
-        (lambda: trade_off([1.0], [2.0]).cheapest(0, 0), "not both 0"),
-        (lambda: trade_off([1.0], [2.0]).cheapest(-1, 1), "0 or more"),
-        (lambda: trade_off([1.0], [2.0]).cheapest("a", 1), "miss_cost must be a number"),
-        (lambda: trade_off([1.0], [2.0]).cheapest(1, 1, ng_share=1.5), "ng_share 1.5"),
-        (lambda: trade_off([1.0], [2.0]).cheapest(1, 1, level=0), "level 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(call, said):

@@ -90,7 +90,7 @@ def test_the_last_lesson_on_a_photograph_holds(run, dull):
     missed = passed(run, dull)[0]
     verdicts = [teach(run, missed, label)[2] for label in ("NG:spot", "OK", "NG")]
     assert [one.verdict for one in verdicts] == ["NG", "OK", "NG"]
-    assert len(Inspector.open(run).judge.lessons) == 1
+    assert len(Inspector.open(run).judge.taught) == 1
     undo(run)
     assert Inspector.open(run).judge_one(missed).verdict == "OK"
 
@@ -247,7 +247,7 @@ def test_a_lesson_whose_vectors_are_gone_is_named_and_can_be_taken_back(run, dul
     with pytest.raises(InputError, match=r"1\.safetensors: cannot be read .*take lesson 1 back with --undo"):
         Inspector.open(run)
     undo(run, 1)
-    assert Inspector.open(run).judge.lessons == ()
+    assert Inspector.open(run).judge.taught == ()
 
 
 def test_a_file_name_of_any_bytes_can_be_taught(run, dull, tmp_path):
@@ -284,7 +284,7 @@ def test_lessons_are_looked_at_anew_where_the_eye_is_another(run, dull, ok, tmp_
     inspector = Inspector.open(run)
     taught = inspector.judge_one(missed)
     assert (taught.verdict, taught.kind) == ("NG", "spot")
-    (lesson,) = inspector.judge.lessons
+    (lesson,) = inspector.judge.taught
     assert lesson.vectors.keys() == taught.views.keys()
     assert all(np.array_equal(lesson.vectors[name], taught.views[name]) for name in taught.views)
 

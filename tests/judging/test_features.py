@@ -133,7 +133,7 @@ def test_no_place_is_named_for_an_ok_part_or_where_nobody_asks(run, ng, fresh):
 def test_parts_of_other_proportions_are_looked_at_twice_and_blots_found_on_them(tmp_path, net):
     wide = ok_folder(tmp_path / "ok", 40, height=48, width=128)
     inspector, _ = calibrate_run(tmp_path / "made", [wide], encoder=net, terms=Terms(0.1))
-    assert inspector.judge.names == ("layer 16", "layer 18", "layer 16, proportions kept")
+    assert inspector.judge.groups == ("layer 16", "layer 18", "layer 16, proportions kept")
     for blot in ((12, 20), (36, 100)):
         verdict = inspector.judge_one(save(tmp_path / "bad.png", part(5, 48, 128, blot=blot)), where=True)
         assert verdict.verdict == "NG"

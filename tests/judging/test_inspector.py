@@ -237,12 +237,12 @@ def test_the_nearest_examples_are_really_the_nearest(run, ok, ng, fresh):
     examples = inspector.examples
     seen = list(inspector.judge_files([Path(name) for name in examples.names]))
     views = {name: np.stack([one.views[name] for one in seen]) for name in seen[0].views}
-    known = inspector.judge.whitened(views).astype(np.float64) @ examples.directions
+    known = inspector.judge.whiten(views).astype(np.float64) @ examples.directions
     good = np.array([kind == "OK" for kind in examples.kinds])
     assert (good.sum(), (~good).sum()) == (60, 16)
     for one in inspector.judge_files([*images(fresh)[:6], bad[0]]):
         own = (
-            inspector.judge.whitened({name: view[None] for name, view in one.views.items()})
+            inspector.judge.whiten({name: view[None] for name, view in one.views.items()})
             @ examples.directions
         )
         apart = np.square(known - own).sum(axis=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.conformal import Threshold, cross_p_values
-from mekiki.judging.judge import Judge, Lesson, learn_share
+from mekiki.judging.conformal import TOLERANCE, CrossThreshold, SplitThreshold
+from mekiki.judging.judge import Judge, TaughtPart, learning_parts
 from mekiki.judging.mahalanobis_taguchi import MT
 
 
@@ -28,7 +28,7 @@ def one(views, row=0):
 
 
 def lesson(views, *, ng, note=""):
-    return Lesson(ng, {name: view[0] for name, view in views.items() if view.ndim == 2}, note)
+    return TaughtPart(ng, {name: view[0] for name, view in views.items() if view.ndim == 2}, note)
 
 
 def calibrated(rate=0.05, seed=0, n=199, how="sum"):
@@ -82,7 +82,7 @@ def test_each_view_can_reject_alone_and_is_named():
     good["rough"][2] = 50
     verdicts = judge.judge(good)
     assert verdicts.ng.all()
-    assert verdicts.foremost() == ["colour", "shape", "rough"]
+    assert verdicts.leading_groups() == ["colour", "shape", "rough"]
 
 
 def test_scores_of_worse_and_worse_parts_never_tie():
@@ -113,8 +113,8 @@ def test_a_missed_part_taught_as_ng_is_caught_and_so_are_others_with_the_same_de
     judge.teach([lesson(first, ng=True, note="scratch")])
     verdict = judge.judge(first)
     assert verdict.ng[0]
-    assert verdict.foremost() == ["lessons"]
-    assert verdict.lesson[0] == 0
+    assert verdict.leading_groups() == ["lessons"]
+    assert verdict.nearest[0] == 0
     ok = parts(4000, 6)
     assert judge.judge(others).ng.mean() > 2 * judge.judge(ok).ng.mean()
     assert judge.judge(ok).ng.mean() < 0.10  # one calibration of 199 parts: Beta(10, 190)
@@ -171,7 +171,7 @@ def test_state_round_trip_is_bit_equal(mode):
     if mode == "split":
         judge.fit(parts(120, 0)).calibrate(parts(60, 1), 0.05)
     else:
-        judge.across(parts(60, 0), 0.05)
+        judge.cross_calibrate(parts(60, 0), 0.05)
     taught = [lesson(parts(1, 3), ng=True)]
     arrays, facts = judge.state()
     again = Judge.from_state(arrays, facts)
@@ -185,7 +185,7 @@ def test_state_round_trip_is_bit_equal(mode):
 def test_across_uses_every_part_twice_and_agrees_with_the_cross_conformal_p_values():
     views = parts(40, 0)
     judge = Judge()
-    judge.across(views, 0.05)
+    judge.cross_calibrate(views, 0.05)
     new = parts(10, 1, shift=[3, 0, 0, 0, 0, 0])
     folds = np.arange(40) % 10
     models = [Judge().fit({n: v[folds != k] for n, v in views.items()}) for k in range(10)]
@@ -193,7 +193,7 @@ def test_across_uses_every_part_twice_and_agrees_with_the_cross_conformal_p_valu
     own = np.array(
         [models[k].score({n: v[i : i + 1] for n, v in views.items()})[0] for i, k in enumerate(folds)]
     )
-    np.testing.assert_array_equal(judge.judge(new).p, cross_p_values(columns, own, folds))
+    np.testing.assert_array_equal(judge.judge(new).p, CrossThreshold(own, folds, 0.05).p_values(columns))
 
 
 def test_contributions_of_a_view_sum_to_its_distance():
@@ -206,13 +206,13 @@ def test_too_few_parts_are_refused_with_the_number_it_takes():
     judge = Judge().fit(parts(50, 0))
     with pytest.raises(InputError, match="at least 99"):
         judge.calibrate(parts(98, 1), 0.01)
-    assert isinstance(judge.calibrate(parts(99, 1), 0.01), Threshold)
+    assert isinstance(judge.calibrate(parts(99, 1), 0.01), SplitThreshold)
     with pytest.raises(InputError, match="at least 8"):
         Judge().fit(parts(7, 0))
     with pytest.raises(InputError, match="at least 19"):
-        Judge().across(parts(18, 0), 0.05)
+        Judge().cross_calibrate(parts(18, 0), 0.05)
     with pytest.raises(InputError, match="it takes at least 99"):
-        learn_share(90, 0.01)
+        learning_parts(90, 0.01)
 
 
 def test_a_refused_calibration_leaves_the_one_before_in_force():
@@ -225,7 +225,7 @@ def test_a_refused_calibration_leaves_the_one_before_in_force():
 
 @pytest.mark.parametrize("number", [99, 130, 200, 476, 10_000])
 def test_the_share_to_learn_from_leaves_enough_to_calibrate(number):
-    learning = learn_share(number, 0.01)
+    learning = learning_parts(number, 0.01)
     assert learning == 0 or number - learning >= 99
 
 
@@ -271,7 +271,7 @@ def test_with_more_items_than_parts_distances_are_those_of_mt_with_ledoit_wolf(c
         mt = MT("ledoit-wolf").fit(learn)
     judge = Judge().fit({"many": learn})
     np.testing.assert_allclose(
-        np.square(judge.whitened({"many": new})).sum(axis=1), mt.squared_distance(new), rtol=2e-4
+        np.square(judge.whiten({"many": new})).sum(axis=1), mt.squared_distance(new), rtol=2e-4
     )
     np.testing.assert_allclose(
         judge.contributions({"many": new}, "many"), mt.contributions(new), rtol=1e-3, atol=1e-4
@@ -280,17 +280,19 @@ def test_with_more_items_than_parts_distances_are_those_of_mt_with_ledoit_wolf(c
 
 @pytest.mark.parametrize("items", [6, 400])  # MT's own matrix, and directions kept in its place
 @pytest.mark.parametrize("taught", [False, True])
-def test_a_part_has_the_same_score_alone_as_among_others_to_the_last_bit(items, taught):
+def test_a_part_has_the_same_score_and_verdict_alone_as_among_others(items, taught):
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(300, items)).astype(np.float32)
     judge = Judge().fit({"view": vectors[:100]})
     judge.calibrate({"view": vectors[100:200]}, 0.05)
     if taught:
-        judge.teach([Lesson(ng, {"view": vectors[200 + ng] + 1}) for ng in (False, True)])
-    together = judge.score({"view": vectors[100:]})
-    alone = [judge.score({"view": vectors[row : row + 1]})[0] for row in range(100, 300)]
-    assert np.array_equal(together, alone)
-    assert np.array_equal(together[:100], judge.calibration_scores)
+        judge.teach([TaughtPart(ng, {"view": vectors[200 + ng] + 1}) for ng in (False, True)])
+    together = judge.judge({"view": vectors[100:]})
+    alone = [judge.judge({"view": vectors[row : row + 1]}) for row in range(100, 300)]
+    for name in ("score", "p", "ng"):
+        own = [getattr(result, name)[0] for result in alone]
+        np.testing.assert_allclose(getattr(together, name), own, rtol=TOLERANCE)
+    np.testing.assert_allclose(together.score[:100], judge.calibration_scores, rtol=TOLERANCE)
 
 
 def test_the_part_that_set_the_threshold_is_ok_when_it_comes_alone():

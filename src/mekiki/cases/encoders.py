@@ -18,7 +18,6 @@ from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 from mekiki.judging.features import EmbedderExtractor
 from mekiki.judging.inspector import Inspector, Verdict, make_extractor
-from mekiki.products import one_product_thread
 from mekiki.storage.run_folder import JUDGE
 
 Floats = NDArray[np.float32]
@@ -92,8 +91,7 @@ class JudgeView:
 
     def placed(self, views: Mapping[str, Floats]) -> Floats:
         """The same from what the eye saw of photographs: float32 `[N, d]`."""
-        with one_product_thread():  # a vector must not depend on what it was made with
-            placed = self.inspector.judge.whitened(views) @ self.inspector.examples.directions
+        placed = self.inspector.judge.whiten(views) @ self.inspector.examples.directions
         return np.asarray(placed, np.float32)
 
 

@@ -227,10 +227,10 @@ def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:
         judge = subject.inspector.judge
         facts |= {
             "kinds": whole.kinds,
-            "threshold": getattr(judge.threshold, "value", None),
+            "threshold": None if judge.threshold is None else judge.threshold.value,
             "false_reject": judge.rate,
             "guarantee": subject.inspector.facts["guarantee"],
-            "lessons": [lesson.note for lesson in judge.lessons],
+            "lessons": [lesson.note for lesson in judge.taught],
         }
     return facts
 
@@ -250,7 +250,9 @@ def _own(inspector: Inspector) -> tuple[list[Path], str]:
     """Photographs that the judge was made from: those whose scores lie nearest the threshold, and NG ones."""
     facts, judge = inspector.facts, inspector.judge
     scores, learnt = judge.calibration_scores, facts["ok_parts"] - len(judge.calibration_scores)
-    value = getattr(judge.threshold, "value", float(np.quantile(scores, 1 - facts["false_reject"])))
+    value = None if judge.threshold is None else judge.threshold.value
+    if value is None:
+        value = float(np.quantile(scores, 1 - facts["false_reject"]))
     order = np.argsort(np.abs(scores - value), kind="stable")
     ok = [Path(facts["ok"][learnt + int(place)]) for place in order] + [Path(p) for p in facts["ok"][:learnt]]
     ng = [Path(place) for place in facts["ng"]]

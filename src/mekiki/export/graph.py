@@ -64,13 +64,13 @@ class Whole(nn.Module):
         shape = (1, *size, 3) if (channels or extractor.channels) == 3 else (1, *size)
         with torch.no_grad():
             seen = self.seeing(torch.zeros(shape, dtype=torch.uint8))
-        order = list(seen) if inspector is None else list(inspector.judge.names)
+        order = list(seen) if inspector is None else list(inspector.judge.groups)
         self.views = {name: int(seen[name].shape[1]) for name in order}
         self.names = ["vector"]
         if inspector is not None:
             judge = inspector.judge
             self.judge = JudgeModule(judge)
-            lesson_kinds = [kind_of(lesson) if lesson.ng else "" for lesson in judge.lessons]
+            lesson_kinds = [kind_of(lesson) if lesson.ng else "" for lesson in judge.taught]
             self.kind = KindsModule(judge, inspector.namer, inspector.examples.directions, lesson_kinds)
             self.kinds = self.kind.kinds
             self.names += ["distance", "score", "p", "ng", "surprise", "kind"]

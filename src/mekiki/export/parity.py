@@ -15,7 +15,7 @@ from mekiki.data.decoding import resized
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import Photo
 from mekiki.export.graph import Outputs
-from mekiki.export.judge_modules import LEAVE
+from mekiki.judging.conformal import TOLERANCE as TIE
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector, Verdict
 
@@ -102,7 +102,8 @@ class Program:
     def threshold(self) -> float:
         """Of the score; NaN where there is none."""
         judge = None if self.inspector is None else self.inspector.judge
-        return float(getattr(getattr(judge, "threshold", None), "value", float("nan")))
+        value = None if judge is None or judge.threshold is None else judge.threshold.value
+        return float("nan") if value is None else value
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Row:
         steps: images whose distance lies, but for rounding, on a step of the surprise (see `docs/exporting.md`), so
             that scores differ by that step; they are left out of `score` and `p`.
         nearest: how near the nearest score comes to the threshold, as a share of it; `None` without a threshold.
-        on_threshold: images on it but for rounding (`LEAVE`), such as the photograph that set it, that are judged
+        on_threshold: images on it but for rounding (`TIE`), such as the photograph that set it, that are judged
             otherwise, for the graph rounds otherwise; they are not among `verdicts`.
         taught: photographs that were taught, which only the program knows again; left out.
     """
@@ -222,8 +223,8 @@ def _with(
         return row
     # Across models there is no threshold; a tie with one part moves p by that part.
     parts = len(program.inspector.judge.calibration_scores)
-    tie = near <= LEAVE if near is not None else differs <= LEAVE and 0 < p <= 1.5 / (parts + 1)
-    tie = tie and differs <= LEAVE
+    tie = near <= TIE if near is not None else differs <= TIE and 0 < p <= 1.5 / (parts + 1)
+    tie = tie and differs <= TIE
     return replace(row, verdicts=row.verdicts + (not tie), on_threshold=row.on_threshold + tie)
 
 

@@ -1,4 +1,5 @@
 """Judging of parts: Mahalanobis–Taguchi distances, and a threshold with a stated false-reject rate."""
+# ruff: noqa: F401
 
 from __future__ import annotations
 
@@ -8,18 +9,14 @@ from mekiki.extras import lazy_names
 
 if TYPE_CHECKING:
     from mekiki.judging.conformal import (
-        Cheapest,
         CrossThreshold,
-        Errors,
         Language,
+        SplitThreshold,
         Threshold,
-        TradeOff,
         conformal_threshold,
         cross_conformal_threshold,
-        cross_p_values,
         p_values,
         parts_needed,
-        trade_off,
     )
     from mekiki.judging.defect_types import NONE, DefectTypeClassifier
     from mekiki.judging.drift import Drift, DriftAlarm
@@ -30,81 +27,28 @@ if TYPE_CHECKING:
         select_items,
         sn_ratio,
     )
-    from mekiki.judging.judge import Judge, Lesson, Slopes, Verdicts, learn_share
-    from mekiki.judging.mahalanobis_taguchi import MT, MTA, adjugate
+    from mekiki.judging.judge import Judge, JudgeResult, Slopes, TaughtPart, learning_parts
+    from mekiki.judging.mahalanobis_taguchi import MT, MTA
     from mekiki.judging.taguchi import RT, T1, Ta, Tb
+    from mekiki.judging.trade_off import CheapestThreshold, ErrorRates, TradeOff
 
 _HOMES = {
-    "Cheapest": "conformal",
-    "CrossThreshold": "conformal",
-    "Drift": "drift",
-    "DriftAlarm": "drift",
-    "Errors": "conformal",
-    "HeldOutCheck": "item_selection",
-    "ItemSelection": "item_selection",
-    "Judge": "judge",
-    "Language": "conformal",
-    "Lesson": "judge",
-    "MT": "mahalanobis_taguchi",
-    "MTA": "mahalanobis_taguchi",
-    "NONE": "defect_types",
-    "DefectTypeClassifier": "defect_types",
-    "RT": "taguchi",
-    "Slopes": "judge",
-    "T1": "taguchi",
-    "Ta": "taguchi",
-    "Tb": "taguchi",
-    "Threshold": "conformal",
-    "TradeOff": "conformal",
-    "Verdicts": "judge",
-    "adjugate": "mahalanobis_taguchi",
-    "conformal_threshold": "conformal",
-    "cross_conformal_threshold": "conformal",
-    "cross_p_values": "conformal",
-    "learn_share": "judge",
-    "orthogonal_array": "item_selection",
-    "p_values": "conformal",
-    "parts_needed": "conformal",
-    "select_items": "item_selection",
-    "sn_ratio": "item_selection",
-    "trade_off": "conformal",
+    name: module
+    for module, names in {
+        "conformal": "CrossThreshold Language SplitThreshold Threshold conformal_threshold cross_conformal_threshold "
+        "p_values parts_needed",
+        "defect_types": "NONE DefectTypeClassifier",
+        "drift": "Drift DriftAlarm",
+        "item_selection": "HeldOutCheck ItemSelection orthogonal_array select_items sn_ratio",
+        "judge": "Judge JudgeResult Slopes TaughtPart learning_parts",
+        "mahalanobis_taguchi": "MT MTA",
+        "taguchi": "RT T1 Ta Tb",
+        "trade_off": "CheapestThreshold ErrorRates TradeOff",
+    }.items()
+    for name in names.split()
 }
 
-__all__ = [
-    "MT",
-    "MTA",
-    "NONE",
-    "RT",
-    "T1",
-    "Cheapest",
-    "CrossThreshold",
-    "DefectTypeClassifier",
-    "Drift",
-    "DriftAlarm",
-    "Errors",
-    "HeldOutCheck",
-    "ItemSelection",
-    "Judge",
-    "Language",
-    "Lesson",
-    "Slopes",
-    "Ta",
-    "Tb",
-    "Threshold",
-    "TradeOff",
-    "Verdicts",
-    "adjugate",
-    "conformal_threshold",
-    "cross_conformal_threshold",
-    "cross_p_values",
-    "learn_share",
-    "orthogonal_array",
-    "p_values",
-    "parts_needed",
-    "select_items",
-    "sn_ratio",
-    "trade_off",
-]
+__all__ = list(_HOMES)
 
 __getattr__ = lazy_names(__name__, _HOMES)
 

@@ -15,11 +15,12 @@ from mekiki.data.decoding import has_colour
 from mekiki.data.image_set import Pixels, content_hashes
 from mekiki.data.photo import BLOCK, Conditions, Photo, iter_photos, list_photos, pixel_hash
 from mekiki.errors import InputError
-from mekiki.judging.conformal import TradeOff, parts_needed, trade_off
+from mekiki.judging.conformal import Threshold, parts_needed
 from mekiki.judging.defect_types import DefectTypeClassifier
 from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
 from mekiki.judging.inspector import KINDS_BY, Calibration, Examples, Inspector, make_extractor
-from mekiki.judging.judge import Judge, learn_share
+from mekiki.judging.judge import Judge, learning_parts
+from mekiki.judging.trade_off import TradeOff
 from mekiki.report.thumbnails import fitted
 
 THUMBNAIL = 64
@@ -137,9 +138,9 @@ def calibrated(
     if learning:
         judge.fit({name: view[:learning] for name, view in views.items()})
         calibrating = {name: view[learning:] for name, view in views.items()}
-        threshold: Any = judge.calibrate(calibrating, terms.false_reject, confidence=terms.confidence)
+        threshold: Threshold = judge.calibrate(calibrating, terms.false_reject, confidence=terms.confidence)
     else:
-        threshold = judge.across(views, terms.false_reject)
+        threshold = judge.cross_calibrate(views, terms.false_reject)
         notes.append(
             f"{len(good.paths)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
         )
@@ -166,7 +167,7 @@ def calibrated(
         ng_views = _seen(extractor, bad, "looking at NG parts", progress)
         pools.append((bad, kinds, ng_views))
         ng_scores = judge.score(ng_views)
-        curve = trade_off(judge.calibration_scores, ng_scores)
+        curve = TradeOff.from_scores(judge.calibration_scores, ng_scores)
         if terms.costs is not None:
             threshold = _cheapest(judge, curve, terms.costs, facts, notes)
         missed = ~judge.judge(ng_views).ng
@@ -178,20 +179,16 @@ def calibrated(
                 kind: float(missed[np.array(kinds) == kind].mean()) for kind in sorted(set(kinds))
             },
         }
-    facts["threshold"] = getattr(threshold, "value", None)
-    if learning:
-        facts["realised_between"] = list(threshold.realised())
-    else:
-        facts["proven_at_most"] = threshold.worst_case
+    facts |= threshold.to_dict()
     examples = _examples(judge, pools)
     facts["kinds_by"] = kinds_by(examples)
     inspector = Inspector(folder, extractor, judge, examples, facts)
-    return inspector, Calibration(facts, threshold.guarantee, notes, curve, ng_scores)
+    return inspector, Calibration(facts, threshold.promise(), notes, curve, ng_scores)
 
 
 def _learning(parts: int, terms: Terms) -> int:
     """How many OK parts teach; 0 where all do both."""
-    learning = learn_share(parts, terms.false_reject, terms.confidence)
+    learning = learning_parts(parts, terms.false_reject, terms.confidence)
     if learning == 0 and terms.confidence is not None:
         needed = parts_needed(terms.false_reject, terms.confidence)
         raise InputError(
@@ -201,12 +198,14 @@ def _learning(parts: int, terms: Terms) -> int:
     return learning
 
 
-def _cheapest(judge: Judge, curve: TradeOff, costs: Costs, facts: dict[str, Any], notes: list[str]) -> Any:
+def _cheapest(
+    judge: Judge, curve: TradeOff, costs: Costs, facts: dict[str, Any], notes: list[str]
+) -> Threshold:
     """State the rate that costs least."""
     best = curve.cheapest(costs.escape, costs.overkill, ng_share=costs.ng_share)
     own = judge.calibration_scores
     rate = (float(np.sum(own > best.threshold)) + 1) / (len(own) + 1)
-    threshold = judge.state_rate(min(rate, 1 - 1 / (len(own) + 1)))
+    threshold = judge.set_rate(min(rate, 1 - 1 / (len(own) + 1)))
     facts |= {
         "false_reject": threshold.false_reject,
         "cost_per_part": best.cost,
@@ -320,7 +319,7 @@ def _examples(
         names += [str(path) for path in pool.paths[:most]]
         kinds += kinds_of[:most]
         thumbnails += [fitted(pixels, THUMBNAIL) for pixels in pool.pixels[:most]]
-        vectors.append(judge.whitened({name: view[:most] for name, view in views.items()}))
+        vectors.append(judge.whiten({name: view[:most] for name, view in views.items()}))
     whitened = np.concatenate(vectors)
     directions = foremost_directions(whitened)
     drawn = np.zeros((len(thumbnails), THUMBNAIL, THUMBNAIL, *thumbnails[0].shape[2:]), np.uint8)

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.numpy import load, save
 
 from mekiki.errors import InputError
-from mekiki.judging.judge import Lesson
+from mekiki.judging.judge import TaughtPart
 from mekiki.storage.atomic import replace_file, user
 from mekiki.storage.events import append_event, damaged_line, read_events
 from mekiki.storage.lock import hold_lock
@@ -185,7 +185,7 @@ class CorrectionLog:
 
     def in_force(
         self, views: Sequence[str], extractor: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
-    ) -> list[Lesson]:
+    ) -> list[TaughtPart]:
         """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
 
         Args:
@@ -214,7 +214,7 @@ class CorrectionLog:
                     f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
                 ) from None
             known = {name: vector for name, vector in vectors.items() if name in views and vector.ndim == 1}
-            lessons.append(Lesson(entry.ng, known, entry.note))
+            lessons.append(TaughtPart(entry.ng, known, entry.note))
         return lessons
 
     def photograph(self, entry: Entry) -> Path:

@@ -19,7 +19,7 @@ from mekiki.data.image_set import Pixels
 from mekiki.data.photo import Conditions, Photo, iter_photos, pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.conformal import TradeOff, parts_needed
+from mekiki.judging.conformal import parts_needed
 from mekiki.judging.corrections import CorrectionLog, Entry
 from mekiki.judging.defect_types import DefectTypeClassifier
 from mekiki.judging.features import (
@@ -29,8 +29,8 @@ from mekiki.judging.features import (
     Features,
     ScatteringExtractor,
 )
-from mekiki.judging.judge import Judge, Lesson
-from mekiki.products import one_product_thread
+from mekiki.judging.judge import CORRECTIONS, Judge, TaughtPart
+from mekiki.judging.trade_off import TradeOff
 from mekiki.report.figures.charts import save
 from mekiki.report.figures.judge_figures import score_histogram, trade_off_curve
 from mekiki.storage.atomic import recover_folder
@@ -252,7 +252,7 @@ class Inspector:
 
     def reload_lessons(self) -> None:
         """Put what has been taught in force; called when the book has changed."""
-        lessons = self.lessons.in_force(self.judge.names, self.extractor.fingerprint, self._views_of)
+        lessons = self.lessons.in_force(self.judge.groups, self.extractor.fingerprint, self._views_of)
         self.judge.teach(lessons)
         self.namer = self._learn_kinds(lessons)
         self._taught = {entry.content: entry for entry in self.lessons.entries() if not entry.undone}
@@ -298,23 +298,19 @@ class Inspector:
             if one.pixels is None:
                 yield Verdict(one.path, "unreadable", problem=one.problem)
             else:
-                # One by one: products of another shape round otherwise, and a verdict must not depend on what
-                # happened to be looked at together.
-                with one_product_thread():
-                    verdict = self._verdict(one, one.pixels, features.only(row), where)
-                yield verdict
+                yield self._verdict(one, one.pixels, features.only(row), where)
                 row += 1
 
     def _verdict(self, one: Photo, pixels: Pixels, features: Features, where: bool) -> Verdict:
         said = self.judge.judge(features.views)
         vector = (said.whitened @ self.examples.directions)[0]
-        ng, why, kind = bool(said.ng[0]), said.foremost()[0], ""
+        ng, why, kind = bool(said.ng[0]), said.leading_groups()[0], ""
         because: Because = "view"
         entry = self._taught.get(one.content)
         if entry is not None:
             ng, why, kind, because = entry.ng, f"taught: {entry.note}", entry.kind, "taught"
-        elif ng and why == "lessons":
-            lesson = self.judge.lessons[said.lesson[0]]
+        elif ng and why == CORRECTIONS:
+            lesson = self.judge.taught[said.nearest[0]]
             why, kind, because = f"like {lesson.note}", kind_of(lesson), "lesson"
         elif ng and self.namer is not None:
             kind = str(self.namer.predict(vector[None])[0])
@@ -324,7 +320,7 @@ class Inspector:
             "NG" if ng else "OK",
             float(said.score[0]),
             float(said.p[0]),
-            float(getattr(self.judge.threshold, "value", float("nan"))),
+            self._threshold,
             why,
             kind,
             like_ok,
@@ -337,6 +333,12 @@ class Inspector:
             because,
         )
 
+    @property
+    def _threshold(self) -> float:
+        """Of the score; NaN where the judge has no single one."""
+        value = None if self.judge.threshold is None else self.judge.threshold.value
+        return float("nan") if value is None else value
+
     def _alike(self, vector: NDArray[np.float32]) -> tuple[str, str]:
         """The nearest OK and NG examples; empty where there is none."""
         apart = np.square(self.examples.vectors - vector).sum(axis=1)
@@ -344,7 +346,7 @@ class Inspector:
         ok_name = self.examples.names[int(np.argmin(np.where(ng, np.inf, apart)))]
         return ok_name, self.examples.names[int(np.argmin(np.where(ng, apart, np.inf)))] if ng.any() else ""
 
-    def _learn_kinds(self, lessons: Sequence[Lesson]) -> DefectTypeClassifier | None:
+    def _learn_kinds(self, lessons: Sequence[TaughtPart]) -> DefectTypeClassifier | None:
         """What names the kind of a defect: from the NG examples, and kinds taught since; `None` without examples."""
         ng = np.flatnonzero(self.examples.ng)
         if not len(ng):
@@ -360,7 +362,7 @@ class Inspector:
             for lesson in lessons:
                 if lesson.ng:
                     vector = {name: view[None] for name, view in lesson.vectors.items()}
-                    namer.add(self.judge.whitened(vector) @ self.examples.directions, kind_of(lesson))
+                    namer.add(self.judge.whiten(vector) @ self.examples.directions, kind_of(lesson))
         return namer
 
     def write(self, calibration: Calibration) -> None:
@@ -393,7 +395,8 @@ class Inspector:
     def _draw(self, folder: Path, calibration: Calibration) -> None:
         """Pictures of the calibration: `scores.png`, and `trade_off.png` where there are NG parts."""
         own = self.judge.calibration_scores
-        threshold = getattr(self.judge.threshold, "value", None)
+        value = self._threshold
+        threshold = None if np.isnan(value) else value
         save(score_histogram(own, calibration.ng_scores, threshold), folder / "scores.png")
         curve = calibration.trade_off
         if curve is not None:
@@ -412,7 +415,7 @@ def writable(name: Path | str) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def kind_of(lesson: Lesson) -> str:
+def kind_of(lesson: TaughtPart) -> str:
     """The kind of defect that was taught, from the note that `Entry.note` made."""
     return lesson.note.partition(" (lesson ")[0]
 

@@ -164,11 +164,11 @@ class Served:
             inspector = self.inspector()
             facts = inspector.facts
             rule = inspector.judge.threshold
-            threshold = getattr(rule, "value", None)
+            threshold = None if rule is None else rule.value
             told |= {
                 "encoder": facts["eye"]["name"],
-                "guarantee": {} if rule is None else {each: rule.promised(each) for each in LANGUAGES},
-                "threshold": None if threshold is None else float(threshold),
+                "guarantee": {} if rule is None else {each: rule.promise(each) for each in LANGUAGES},
+                "threshold": threshold,
                 "false_reject": float(facts["false_reject"]),
             }
             counts |= {
