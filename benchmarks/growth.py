@@ -93,14 +93,14 @@ def moved(pixels, size: int):
 
 def drawn(rows: list[dict[str, Any]]) -> Figure:
     """Seconds and gigabytes against the number of images, both axes logarithmic."""
-    from mekiki.report.figures.canvas import dress, lettering, new_figure
+    from mekiki.report.figures.canvas import new_figure, style_axes, text_style
     from mekiki.report.figures.palette import ACCENT, DIFFERENT, FAINT_INK, INK, SAME
 
     images = [row["images"] for row in rows]
     figure = new_figure(9.6, 4.2)
     seconds, memory = figure.subplots(1, 2)
-    dress(seconds, "images", "seconds", "Time")
-    dress(memory, "images", "GB", "Memory")
+    style_axes(seconds, "images", "seconds", "Time")
+    style_axes(memory, "images", "GB", "Memory")
     for axes, name, label, colour, marker in (
         (seconds, "epoch_seconds", "an epoch of the post's protocol", SAME, "o"),
         (seconds, "embedding_seconds", "embedding all", DIFFERENT, "s"),
@@ -129,7 +129,7 @@ def drawn(rows: list[dict[str, Any]]) -> Figure:
     for axes in (seconds, memory):
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xticks(images, [_short(n) for n in images], **lettering(8.5))
+        axes.set_xticks(images, [_short(n) for n in images], **text_style(8.5))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)

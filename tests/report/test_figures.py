@@ -12,9 +12,9 @@ from PIL import Image
 
 from mekiki.errors import InputError, MissingExtraError
 from mekiki.report import figures
-from mekiki.report.figures import lettering, palette
+from mekiki.report.figures import fonts, palette
 from mekiki.report.figures.history import rate_steps
-from mekiki.report.figures.scatter_plot import spread
+from mekiki.report.figures.scatter_plot import separate_boxes
 
 JAPANESE = ["良品", "傷", "打痕", "汚れ"]
 HISTORY = {
@@ -269,7 +269,7 @@ def test_scatter_refuses_what_does_not_fit(points, labels, said):
 
 def test_boxes_in_one_place_are_spread_within_bounds():
     half = np.tile([10.0, 4.0], (12, 1))
-    at = spread(np.full((12, 2), 50.0), half, half, 100 - half)
+    at = separate_boxes(np.full((12, 2), 50.0), half, half, 100 - half)
     overlap = half[:, None] + half[None] - np.abs(at[:, None] - at[None])
     clash = (overlap > 0.5).all(axis=2) & ~np.eye(12, dtype=bool)
     assert not clash.any()
@@ -290,13 +290,13 @@ def test_japanese_names_are_drawn_or_numbered_but_never_tofu(blobs, tmp_path):
 
 
 def test_without_a_font_the_class_gets_its_number(monkeypatch):
-    monkeypatch.setattr(lettering, "_glyphs", lambda: frozenset(range(32, 127)))
-    assert lettering.class_labels(["ok", *JAPANESE[1:]]) == ["ok", "class 1", "class 2", "class 3"]
-    assert lettering.legible("傷 17") == "? 17"
+    monkeypatch.setattr(fonts, "_glyphs", lambda: frozenset(range(32, 127)))
+    assert fonts.class_labels(["ok", *JAPANESE[1:]]) == ["ok", "class 1", "class 2", "class 3"]
+    assert fonts.drawable_text("傷 17") == "? 17"
 
 
 def test_empty_names_and_line_breaks_become_one_line():
-    assert lettering.class_labels(["", "a\nb"]) == ["class 0", "a b"]
+    assert fonts.class_labels(["", "a\nb"]) == ["class 0", "a b"]
 
 
 # ---- loss curve ----

@@ -9,7 +9,7 @@ import pytest
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.results import MOST_CARDS, judge_paths
 from mekiki.judging.teach import teach
-from mekiki.report.judge_page import Card, Gallery, overlay, write_gallery
+from mekiki.report.judge_page import Card, Gallery, red_overlay, write_gallery
 from parts import images, part, save, wait_until
 
 ATTACK = "<img src=x onerror=alert(1)>&\"'.png"
@@ -163,11 +163,11 @@ def test_a_page_of_nothing_and_numbers_that_are_none(tmp_path):
 def test_red_is_clear_at_the_median_and_deepest_at_the_largest_and_any_map_can_be_drawn():
     places = np.zeros((4, 4), np.float32)
     places[3, 0] = 7
-    drawn = overlay(places, 64, 32)
+    drawn = red_overlay(places, 64, 32)
     assert drawn.shape == (64, 32, 4)
     row, column = np.unravel_index(drawn[..., 3].argmax(), (64, 32))
     assert row > 44
     assert column < 12
     assert drawn[:16, 16:, 3].max() == 0
     for odd in (np.zeros((3, 3)), np.full((2, 5), 1e30), np.array([[1.0, -5.0]])):
-        assert overlay(odd.astype(np.float32), 10, 10).shape == (10, 10, 4)
+        assert red_overlay(odd.astype(np.float32), 10, 10).shape == (10, 10, 4)

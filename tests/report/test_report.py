@@ -11,22 +11,22 @@ import pytest
 from PIL import Image
 
 from mekiki.errors import InputError
+from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import (
     Column,
     ComparisonContent,
     ComparisonEntry,
     ConfusedPairs,
-    Finding,
     Headline,
     PairDistances,
     ReportContent,
     ScatterContent,
 )
 from mekiki.report.figures.palette import class_style
-from mekiki.report.payload import MOST_POINTS
-from mekiki.report.run_page import write_comparison, write_report
-from mekiki.report.thumbnails import sheet
-from mekiki.report.wording import as_script
+from mekiki.report.formatting import script_json
+from mekiki.report.plot_data import MOST_POINTS
+from mekiki.report.run_page import write_report
+from mekiki.report.thumbnails import thumbnail_sheet
 
 ATTACK = "</script><script>alert(1)</script>"
 NAMES = ["良品", "dent", ATTACK]
@@ -57,7 +57,7 @@ def report_content(**changes):
             ("EER", float("nan"), "-"),
         ],
         "findings": [
-            Finding("ok", "All is well."),
+            ("ok", "All is well.", ""),
             ("problem", "The loss sits at the margin.", "Lower the rate."),
         ],
         "notes": ["2 images were skipped."],
@@ -234,7 +234,7 @@ def test_more_points_than_can_be_drawn_are_thinned_and_said(tmp_path):
 def test_sheet_holds_every_thumbnail_in_its_place(colour):
     pixels = scatter_content(11, 64, 48, colour).thumbnails
     rows = np.array([3, 0, 10, 7])
-    made = sheet(pixels, rows)
+    made = thumbnail_sheet(pixels, rows)
     assert (made.width, made.height, made.columns, made.reduced) == (24, 32, 2, True)
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(made.address.partition(",")[2]))))
     for place, row in enumerate(rows):
@@ -292,7 +292,7 @@ def test_broken_file_names_do_not_break_the_page(tmp_path):
     path = tmp_path / "report.html"
     write_report(path, ReportContent("t", ["a"], files=[("bad\udcff.png", "x")], metrics={"\udcff": 1}))
     assert "bad?.png" in Page(path).text
-    assert json.loads(as_script({"\udcff": "a\udcff\u2028<!--"})) == {"?": "a?\u2028<!--"}
+    assert json.loads(script_json({"\udcff": "a\udcff\u2028<!--"})) == {"?": "a?\u2028<!--"}
 
 
 # ---- in a browser ----

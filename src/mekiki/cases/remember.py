@@ -21,7 +21,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import list_photos_with_notes, pixel_hash
 from mekiki.errors import InputError
-from mekiki.report.thumbnails import fitted
+from mekiki.report.thumbnails import shrink
 from mekiki.storage.atomic import user
 from mekiki.storage.lock import hold_lock
 
@@ -199,7 +199,7 @@ def add_notes(store: Store, texts: TextView, cases: Sequence[Case]) -> int:
 def png(pixels: Pixels) -> bytes:
     """A small PNG of a photograph."""
     stream = io.BytesIO()
-    Image.fromarray(fitted(pixels, THUMBNAIL)).save(stream, "PNG")
+    Image.fromarray(shrink(pixels, THUMBNAIL)).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -242,14 +242,14 @@ def describing_epoch(row: Mapping[str, float], epochs: int) -> None:
 
 def proof_lines(proof: Mapping[str, Any]) -> None:
     """What a describer gets right with vectors that are a part's own, and with others."""
-    from mekiki.report.description_page import ROWS
+    from mekiki.report.description_page import VECTOR_LABELS
 
     columns = list(proof["most"])
     table = console.new_table(box=None, padding=(0, 2, 0, 0))
     table.add_column("described from", no_wrap=True)
     for name in ("loss", *columns):
         table.add_column(name, justify="right")
-    for vectors, said in ROWS.items():
+    for vectors, said in VECTOR_LABELS.items():
         own = [console.number(proof["right"][vectors][name], 100, "%") for name in columns]
         table.add_row(said, f"{proof['loss'][vectors]:.3f}", *own)
     if columns:

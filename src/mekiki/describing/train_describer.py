@@ -23,7 +23,7 @@ from mekiki.describing.part_features import Look, look_of
 from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.texts import Row, located, read_texts, texts_of_parts
 from mekiki.errors import InputError
-from mekiki.report.description_page import Described, write_described
+from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run import finite, versions, write_json
@@ -142,13 +142,10 @@ def describe_train(
             describer.save(new, finite(facts))
             write_json(new / GROUNDING, proof)
             shown = _examples(describer, parts, said, names, deal.prove, look)
-            write_described(
-                new / REPORT,
-                "What it says of parts it has not seen",
-                shown,
-                proof,
-                schooling_facts(facts),
+            page = DescriptionPage(
+                "Descriptions of parts that were not used in training", shown, proof, schooling_facts(facts)
             )
+            write_description_page(new / REPORT, page)
         for left in run.glob(f"*{DESCRIBER_CHECKPOINT}"):
             left.unlink()
         return {
@@ -211,7 +208,7 @@ def _examples(
     names: Sequence[Path | str],
     held: NDArray[np.intp],
     look: Look | None,
-) -> list[Described]:
+) -> list[DescribedPart]:
     """Some of the parts that it has not seen, with what was written and what it says."""
     first = {text.part: text for text in reversed(texts)}
     rows = [int(row) for row in held[:EXAMPLES]]
@@ -224,12 +221,12 @@ def _examples(
         text, part = first[row], parts.rows(slice(row, row + 1))
         fields = describer.reports(part, text.language)[0] if describer.values else {}
         shown.append(
-            Described(
+            DescribedPart(
                 str(names[row]),
                 "".join(describer.stream(part, ASKS[text.language]["text"])),
                 fields,
                 pixels[row],
-                written=text.text,
+                reference=text.text,
                 truth={name: text.fields[name] for name in ATTRIBUTES if name in text.fields},
             )
         )

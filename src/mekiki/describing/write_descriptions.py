@@ -12,7 +12,7 @@ from mekiki.describing.endpoint import write_requests
 from mekiki.describing.remote_describer import language_model_of, rows_for
 from mekiki.describing.train_describer import schooling_facts
 from mekiki.errors import InputError
-from mekiki.report.description_page import Described, write_described
+from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
 from mekiki.storage.atomic import replace_file
 
 
@@ -46,18 +46,13 @@ def write_descriptions(
             f"[{case['id']}] {case['label']}: {case['note']}"
             for case in explainer.rests_on(subject, said, fields)
         ]
-        parts.append(Described(subject.name, said, fields, subject.pixels, rests))
+        parts.append(DescribedPart(subject.name, said, fields, subject.pixels, rests))
     facts = schooling_facts(explainer.facts) if explainer.describer else {}
     with replace_file(path) as temporary:
-        write_described(
-            temporary,
-            "Described",
-            parts,
-            explainer.proof,
-            facts,
-            note=explainer.warning,
-            language=explainer.language,
+        page = DescriptionPage(
+            "Described", parts, explainer.proof, facts, explainer.warning, explainer.language
         )
+        write_description_page(temporary, page)
     return len(parts)
 
 

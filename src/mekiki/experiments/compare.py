@@ -18,8 +18,8 @@ from mekiki.experiments.draw import scatter_content
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import OnEpoch, Result, train_run
 from mekiki.report import figures
+from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import ComparisonContent, ComparisonEntry
-from mekiki.report.run_page import write_comparison
 from mekiki.storage.run import finite, folder_name, versions, write_json
 from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
 

@@ -20,7 +20,6 @@ from mekiki.evaluation.verification import PairHistogram, pair_histogram
 from mekiki.report import figures
 from mekiki.report.content import (
     ConfusedPairs,
-    Finding,
     Headline,
     PairDistances,
     ReportContent,
@@ -133,7 +132,7 @@ def draw_run(
         subtitle=f"{len(train):,} training and {len(test):,} test images of {len(names)} classes",
         facts=_facts(embedder, about),
         headline=_headline(metrics),
-        findings=[Finding(f.severity, f.message, f.advice) for f in embedder.findings_],
+        findings=[(found.severity, found.message, found.advice) for found in embedder.findings_],
         notes=[*split.notes, *evaluation.notes],
         history=embedder.history_,
         test=scatters["test"],

@@ -21,7 +21,7 @@ from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
 from mekiki.judging.inspector import KINDS_BY, Calibration, Examples, Inspector, make_extractor
 from mekiki.judging.judge import Judge, learning_parts
 from mekiki.judging.trade_off import TradeOff
-from mekiki.report.thumbnails import fitted
+from mekiki.report.thumbnails import shrink
 
 THUMBNAIL = 64
 """Pixels on the longer side of the examples that are kept."""
@@ -318,7 +318,7 @@ def _examples(
         most = MOST_EXAMPLES if kinds_of[0] == "OK" else len(kinds_of)
         names += [str(path) for path in pool.paths[:most]]
         kinds += kinds_of[:most]
-        thumbnails += [fitted(pixels, THUMBNAIL) for pixels in pool.pixels[:most]]
+        thumbnails += [shrink(pixels, THUMBNAIL) for pixels in pool.pixels[:most]]
         vectors.append(judge.whiten({name: view[:most] for name, view in views.items()}))
     whitened = np.concatenate(vectors)
     directions = foremost_directions(whitened)

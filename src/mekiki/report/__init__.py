@@ -1,20 +1,20 @@
-"""Reports: one HTML file that works offline, for one run (`write_report`) or several side by side."""
+"""Reports as one HTML file that works offline: of one run (`write_report`) or several side by side."""
 
 from __future__ import annotations
 
+from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import (
     COLUMNS,
     Column,
     ComparisonContent,
     ComparisonEntry,
     ConfusedPairs,
-    Finding,
     Headline,
     PairDistances,
     ReportContent,
     ScatterContent,
 )
-from mekiki.report.run_page import write_comparison, write_report
+from mekiki.report.run_page import write_report
 
 __all__ = [
     "COLUMNS",
@@ -22,7 +22,6 @@ __all__ = [
     "ComparisonContent",
     "ComparisonEntry",
     "ConfusedPairs",
-    "Finding",
     "Headline",
     "PairDistances",
     "ReportContent",

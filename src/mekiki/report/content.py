@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: arrays, numbers and sentences, nothing of runs or training."""
+"""What a report shows, as plain data: arrays, numbers and sentences."""
 
 from __future__ import annotations
 
@@ -14,19 +14,11 @@ History = Mapping[str, Sequence[float | None]]
 
 
 class Headline(NamedTuple):
-    """One number that matters: a label, the value (a number, or text with its unit), and its meaning in words."""
+    """One of the main numbers: a label, the value (a number, or text with its unit), and its meaning in words."""
 
     label: str
     value: float | str | None
     explanation: str
-
-
-class Finding(NamedTuple):
-    """One finding of the collapse doctor; `advice` may be empty when all is well."""
-
-    severity: Literal["ok", "notice", "problem"]
-    message: str
-    advice: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +31,7 @@ class ScatterContent:
         names: one name an image.
         thumbnails: uint8 `[N, H, W]` or `[N, H, W, 3]`, of any size (they are reduced to 32 px); may be a memory map.
         axis_names: of the horizontal and the vertical axis.
-        note: how the points came about, in a sentence.
+        note: how the points were projected, in a sentence.
         indices: `[N]`, position of each image in its data set; without it, 0 … N − 1.
     """
 
@@ -101,9 +93,9 @@ class ReportContent:
         class_names: one name a class.
         subtitle: one line under the heading.
         facts: how it was made: command line, data, seed, versions.
-        headline: the numbers that matter, with their meaning in words.
-        findings: what the collapse doctor says.
-        notes: what is noteworthy about the data.
+        headline: the main numbers, with their meaning in words.
+        findings: (severity, message, advice) of the collapse check; the severity is `ok`, `notice` or `problem`.
+        notes: remarks about the data.
         history: columns of the training history (see `mekiki.report.figures.loss_curve`).
         test: points of the test images.
         train: points of the training images.
@@ -120,7 +112,7 @@ class ReportContent:
     subtitle: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     headline: Sequence[Headline] = ()
-    findings: Sequence[Finding] = ()
+    findings: Sequence[tuple[str, str, str]] = ()
     notes: Sequence[str] = ()
     history: History = field(default_factory=dict)
     test: ScatterContent | None = None
@@ -146,32 +138,20 @@ class Column(NamedTuple):
     explanation: str = ""
 
 
+_NEAREST = "share of test images whose nearest neighbours name the class"
+_EER = "error on pairs where both kinds of error are equal"
+_AUC = "chance that a pair of one class lies closer than a pair of two"
+_OVERLAP = "of the two classes that overlap most; 50 is one cloud"
+_SILHOUETTE = "how compact the classes are against their distances"
+_SECONDS = "for all epochs, on the machine named below"
 COLUMNS = (
-    Column(
-        "knn",
-        "kNN accuracy (%)",
-        "high",
-        100.0,
-        "share of test images whose nearest neighbours name the class",
-    ),
-    Column("eer", "equal error rate (%)", "low", 100.0, "error on pairs where both kinds of error are equal"),
-    Column("auc", "AUC (%)", "high", 100.0, "chance that a pair of one class lies closer than a pair of two"),
+    Column("knn", "kNN accuracy (%)", "high", 100.0, _NEAREST),
+    Column("eer", "equal error rate (%)", "low", 100.0, _EER),
+    Column("auc", "AUC (%)", "high", 100.0, _AUC),
     Column("pair_accuracy", "pairs judged rightly (%)", "high", 100.0, "at the best threshold"),
-    Column(
-        "overlap_max",
-        "largest overlap (%)",
-        "low",
-        100.0,
-        "of the two classes that overlap most; 50 is one cloud",
-    ),
-    Column(
-        "silhouette",
-        "silhouette (−1 to 1)",
-        "high",
-        1.0,
-        "how compact the classes are against their distances",
-    ),
-    Column("seconds", "training time (s)", "low", 1.0, "for all epochs, on the machine named below"),
+    Column("overlap_max", "largest overlap (%)", "low", 100.0, _OVERLAP),
+    Column("silhouette", "silhouette (−1 to 1)", "high", 1.0, _SILHOUETTE),
+    Column("seconds", "training time (s)", "low", 1.0, _SECONDS),
 )
 
 

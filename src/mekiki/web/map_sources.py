@@ -18,7 +18,7 @@ from mekiki.embedder import Embedder
 from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
 from mekiki.judging.inspector import Inspector
-from mekiki.report.thumbnails import fitted
+from mekiki.report.thumbnails import shrink
 from mekiki.storage.run import Run
 from mekiki.storage.vector_table import read_vectors
 from mekiki.web.state import as_png
@@ -112,7 +112,7 @@ class _Images:
         return np.array(self._split.train.pixels[row])
 
     def png(self, row: int) -> bytes:
-        return as_png(fitted(self.pixels(row), SHOWN))
+        return as_png(shrink(self.pixels(row), SHOWN))
 
     def name(self, row: int) -> str:
         try:

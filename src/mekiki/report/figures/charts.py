@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError
-from mekiki.report.figures.canvas import dress, lettering, new_figure
-from mekiki.report.figures.lettering import class_labels, legible
+from mekiki.report.figures.canvas import new_figure, style_axes, text_style
+from mekiki.report.figures.fonts import class_labels, drawable_text
 from mekiki.report.figures.palette import ACCENT, FAINT_INK, GRID, INK, PAPER
 from mekiki.storage.atomic import replace_file
 
@@ -62,23 +62,23 @@ def overlap_matrix(
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['3.1', '2.4']
     """
-    values = square(matrix, class_names)
+    values = overlap_values(matrix, class_names)
     count = len(values)
     side = float(np.clip(2.6 + 0.42 * count, 4.2, 9.0))
     figure = new_figure(side + 1.8, side + 0.4)
     axes = figure.add_subplot()
-    dress(axes, "column class", "row class", title, grid=False)
+    style_axes(axes, "column class", "row class", title, grid=False)
     axes.patch.set(facecolor="#F3F4F5", edgecolor="#B8BFC6", hatch="////")
-    drawn = axes.imshow(
+    image = axes.imshow(
         np.ma.masked_invalid(values), vmin=0, vmax=0.5, cmap="magma_r", interpolation="nearest"
     )
     names = class_labels(class_names, longest=16)
     step = math.ceil(count / MOST_TICKS)
     ticks = list(range(0, count, step))
-    turned = max((len(names[i]) for i in ticks), default=0) > 3 or len(ticks) > 20
+    rotate = max((len(names[i]) for i in ticks), default=0) > 3 or len(ticks) > 20
     size = 9 if len(ticks) <= 20 else 7
-    axes.set_xticks(ticks, [names[i] for i in ticks], **lettering(size, rotation=90 if turned else 0))
-    axes.set_yticks(ticks, [names[i] for i in ticks], **lettering(size))
+    axes.set_xticks(ticks, [names[i] for i in ticks], **text_style(size, rotation=90 if rotate else 0))
+    axes.set_yticks(ticks, [names[i] for i in ticks], **text_style(size))
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -89,20 +89,20 @@ def overlap_matrix(
                 column,
                 row,
                 "0" if share == 0 else "<0.1" if share < 0.0005 else f"{100 * share:.1f}",
-                **lettering(8, PAPER if share > 0.22 else INK, ha="center", va="center"),
+                **text_style(8, PAPER if share > 0.22 else INK, ha="center", va="center"),
             )
-    bar = figure.colorbar(
-        drawn, ax=axes, shrink=0.8, aspect=28, extend="max" if _above(values) else "neither"
-    )
+    above = np.nanmax(values, initial=0.0) > 0.5
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=28, extend="max" if above else "neither")
     bar.set_label(
-        OVERLAP_MEANING + ("\n(numbers in the cells: %)" if count <= MOST_ANNOTATED else ""), **lettering(8.5)
+        OVERLAP_MEANING + ("\n(numbers in the cells: %)" if count <= MOST_ANNOTATED else ""),
+        **text_style(8.5),
     )
     bar.ax.tick_params(labelsize=8.5, labelcolor=INK)
     bar.outline.set_visible(False)
     return figure
 
 
-def square(matrix: ArrayLike, class_names: Sequence[str]) -> NDArray[np.float64]:
+def overlap_values(matrix: ArrayLike, class_names: Sequence[str]) -> NDArray[np.float64]:
     """The overlap matrix as floats, or an `InputError` when it is not `[C, C]`."""
     values = np.asarray(matrix, dtype=np.float64)
     if values.shape != (len(class_names), len(class_names)):
@@ -110,11 +110,6 @@ def square(matrix: ArrayLike, class_names: Sequence[str]) -> NDArray[np.float64]
             f"overlap: {len(class_names)} classes need a matrix of that many rows and columns, not {list(values.shape)}"
         )
     return values
-
-
-def _above(values: NDArray[np.float64]) -> bool:
-    finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.max() > 0.5)
 
 
 def confused_pairs(
@@ -147,17 +142,18 @@ def confused_pairs(
     columns = min(max(count, 1), 5)
     rows = math.ceil(count / columns)
     lines = [
-        "\n".join(part for line in legible(caption).split("\n") for part in textwrap.wrap(line, 30) or [""])
+        "\n".join(
+            part for line in drawable_text(caption).split("\n") for part in textwrap.wrap(line, 30) or [""]
+        )
         for caption in captions
     ]
     tallest = max((line.count("\n") + 1 for line in lines), default=1)
     shape = pixels_a.shape[1] / max(pixels_a.shape[2], 1) if count else 1.0
     figure = new_figure(
-        max(2.35 * columns, 4.6), 0.6 + max(rows, 1) * (1.1 * min(shape, 2) + 0.25 + 0.15 * tallest)
+        max(2.35 * columns, 4.6), 0.6 + max(rows, 1) * (1.1 * min(shape, 2) + 0.25 + 0.15 * tallest), title
     )
-    figure.suptitle(legible(title), **lettering(11, fontweight="bold"), x=0.01, ha="left")
     if not count:
-        figure.text(0.5, 0.4, "no such pair", ha="center", **lettering())
+        figure.text(0.5, 0.4, "no such pair", ha="center", **text_style())
         return figure
     figure.get_layout_engine().set(wspace=0.09, hspace=0.04)  # type: ignore[union-attr, call-arg]
     panels: Any = figure.subplots(rows, columns, squeeze=False)
@@ -165,7 +161,7 @@ def confused_pairs(
         if place >= count:
             axes.remove()
             continue
-        left, right = _three(pixels_a[place]), _three(pixels_b[place])
+        left, right = _as_rgb(pixels_a[place]), _as_rgb(pixels_b[place])
         gap = np.full((left.shape[0], max(1, left.shape[1] // 12), 3), 255, np.uint8)
         small = max(left.shape[:2]) < 64
         axes.imshow(
@@ -175,7 +171,7 @@ def confused_pairs(
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_xlabel(lines[place], **lettering(8))
+        axes.set_xlabel(lines[place], **text_style(8))
     return figure
 
 
@@ -192,7 +188,7 @@ def check_pairs(pixels_a: NDArray[np.uint8], pixels_b: NDArray[np.uint8], captio
         )
 
 
-def _three(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
 
 
@@ -222,8 +218,7 @@ def comparison(
             raise InputError(f"comparison: {metric} has {lengths} values for {len(names)} losses")
     columns = min(max(len(metrics), 1), 4)
     rows = math.ceil(max(len(metrics), 1) / columns)
-    figure = new_figure(1.4 + 2.6 * columns, 0.6 + rows * (0.75 + 0.42 * len(names)))
-    figure.suptitle(legible(title), **lettering(11, fontweight="bold"), x=0.01, ha="left")
+    figure = new_figure(1.4 + 2.6 * columns, 0.6 + rows * (0.75 + 0.42 * len(names)), title)
     figure.get_layout_engine().set(wspace=0.05, hspace=0.09)  # type: ignore[union-attr, call-arg]
     panels: Any = figure.subplots(rows, columns, squeeze=False, sharey=True)
     labels = class_labels(names, longest=22)
@@ -232,38 +227,37 @@ def comparison(
             axes.remove()
             continue
         metric = list(metrics)[place]
-        mean, spread = (np.asarray(values, dtype=np.float64) for values in metrics[metric])
-        _dots(axes, mean, spread)
-        dress(axes)
-        axes.set_title(legible(metric), **lettering(9.5), loc="left")
+        mean, deviation = (np.asarray(values, dtype=np.float64) for values in metrics[metric])
+        _draw_dots(axes, mean, deviation)
+        style_axes(axes)
+        axes.set_title(drawable_text(metric), **text_style(9.5), loc="left")
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        axes.set_yticks(range(len(names)), labels, **lettering(9))
+        axes.set_yticks(range(len(names)), labels, **text_style(9))
         axes.set_ylim(len(names) - 0.4, -0.75)
     return figure
 
 
-def _dots(axes: Axes, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
+def _draw_dots(axes: Axes, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     rows = np.arange(len(mean))
+    bars = np.nan_to_num(deviation)
     axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=GRID, linewidth=0.8, zorder=0)
-    axes.errorbar(mean, rows, xerr=np.nan_to_num(spread), fmt="o", color=ACCENT, capsize=3, markersize=5.5)
-    shown = np.isfinite(mean)
-    if not shown.any():
-        axes.text(0.5, 0.5, "–", transform=axes.transAxes, **lettering())
+    axes.errorbar(mean, rows, xerr=bars, fmt="o", color=ACCENT, capsize=3, markersize=5.5)
+    if not np.isfinite(mean).any():
+        axes.text(0.5, 0.5, "–", transform=axes.transAxes, **text_style())
         return
-    low = float((mean - np.nan_to_num(spread))[shown].min())
-    high = float((mean + np.nan_to_num(spread))[shown].max())
-    room = 0.22 * (high - low) or max(0.05 * abs(high), 0.5)
-    axes.set_xlim(low - room, high + room)
+    low, high = float(np.nanmin(mean - bars)), float(np.nanmax(mean + bars))
+    margin = 0.22 * (high - low) or max(0.05 * abs(high), 0.5)
+    axes.set_xlim(low - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    for row in rows[shown]:
+    for row in rows[np.isfinite(mean)]:
         axes.annotate(
-            f"{mean[row]:.4g}" + (f" ± {spread[row]:.2g}" if spread[row] > 0 else ""),
+            f"{mean[row]:.4g}" + (f" ± {deviation[row]:.2g}" if deviation[row] > 0 else ""),
             (float(mean[row]), float(row)),
             xytext=(0, 5),
             textcoords="offset points",
-            **lettering(7.5, FAINT_INK, ha="center", va="bottom"),
+            **text_style(7.5, FAINT_INK, ha="center", va="bottom"),
         )

@@ -1,4 +1,4 @@
-"""How far apart pairs lie: two histograms and the threshold between them."""
+"""Histograms of the distances of same-class and different-class pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError
-from mekiki.report.figures.canvas import dress, lettering, new_figure
+from mekiki.report.figures.canvas import annotate_line, new_figure, style_axes, text_style
 from mekiki.report.figures.palette import DIFFERENT, INK, PAPER, SAME
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ def pair_distances(
     axis_name: str = "Euclidean distance (embedding units)",
     title: str = "Distances of pairs",
 ) -> Figure:
-    """How far apart pairs of one class and pairs of two classes lie, and the threshold of equal errors.
+    """Histograms of the distances of same-class and different-class pairs, and the threshold of equal errors.
 
     Args:
         edges: `[B + 1]`, rising edges of the bins, in the unit of the distance.
-        same: `[B]`, how many pairs of one class fall into each bin (counts or densities).
+        same: `[B]`, pairs of one class in each bin (counts or densities).
         different: `[B]`, the same of pairs of two classes.
         threshold: distance at which both errors are equal; NaN draws no line.
         eer: equal error rate, a share from 0 to 1.
@@ -58,20 +58,14 @@ def pair_distances(
     axes.set_xlim(bins[0], last)
     if beyond:
         axis_name += f"; {100 * beyond:.1g} % of the pairs of a kind lie farther apart"
-    dress(axes, axis_name, "probability density\n(per unit of distance)", title)
+    style_axes(axes, axis_name, "probability density\n(per unit of distance)", title)
     if math.isfinite(threshold):
         axes.axvline(threshold, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
-        right = threshold > (bins[0] + last) / 2
-        axes.annotate(
-            f"threshold {threshold:.3g}"
-            + (f": equal error rate {100 * eer:.1f} %" if math.isfinite(eer) else ""),
-            (threshold, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(-6 if right else 6, 0),
-            textcoords="offset points",
-            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
-            **lettering(9, INK, ha="right" if right else "left", va="top"),
-        )
+        text = f"threshold {threshold:.3g}"
+        if math.isfinite(eer):
+            text += f": equal error rate {100 * eer:.1f} %"
+        style = text_style(9, path_effects=[withStroke(linewidth=3, foreground=PAPER)])
+        annotate_line(axes, threshold, text, style, offset=-6 if threshold > (bins[0] + last) / 2 else 6)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -105,9 +99,9 @@ def densities(
 def histogram_end(
     bins: NDArray[np.float64], near: NDArray[np.float64], far: NDArray[np.float64], threshold: float
 ) -> tuple[float, float]:
-    """Where the distance axis may end, and the largest share of either kind of pair that lies beyond.
+    """The end of the distance axis, and the largest share of either kind of pair beyond it.
 
-    At most 0.2 % of either kind is left out, so that a few far pairs do not squeeze the rest together.
+    At most 0.2 % of either kind is left out, or a few far pairs would squeeze the rest together.
 
     Example:
         >>> bins = np.arange(102.0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.errors import InputError
-from mekiki.report.figures.canvas import dress, lettering, new_figure
+from mekiki.report.figures.canvas import annotate_line, new_figure, style_axes, text_style
 from mekiki.report.figures.palette import DIFFERENT, FAINT_INK, INK, SAME
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACIES = {"accuracy": "accuracy", "pair_accuracy": "pairs judged rightly"}
+
+
+class Panel(NamedTuple):
+    """One panel of the loss curve: its unit, and the values by epoch of `training` and `validation`."""
+
+    unit: str
+    curves: dict[str, NDArray[np.float64]]
 
 
 def loss_curve(history: Mapping[str, Sequence[float | None]], title: str = "Loss by epoch") -> Figure:
@@ -37,18 +44,28 @@ def loss_curve(history: Mapping[str, Sequence[float | None]], title: str = "Loss
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['loss (mean per sample)', 'accuracy (%)']
     """
+    from matplotlib.ticker import MaxNLocator
+
     columns = history_columns(history)
-    kind = next((key for key in ACCURACIES if key in columns or f"val_{key}" in columns), None)
-    figure = new_figure(7.4, 6.2 if kind else 4.2)
-    panels = figure.subplots(2 if kind else 1, 1, sharex=True, squeeze=False)[:, 0]
-    _curves(panels[0], columns, "train_loss", "val_loss", 1.0)
-    dress(panels[0], "" if kind else "epoch", "loss (mean per sample)", title)
-    panels[0].set_ylim(bottom=0 if _least(columns) >= 0 else None)
-    if kind:
-        _curves(panels[1], columns, kind, f"val_{kind}", 100.0)
-        dress(panels[1], "epoch", f"{ACCURACIES[kind]} (%)")
-    _rate_steps(panels[0], columns)
-    _epoch_ticks(panels[-1], columns["epoch"])
+    epochs, panels = columns["epoch"], history_panels(columns)
+    figure = new_figure(7.4, 4.2 if len(panels) == 1 else 6.2)
+    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, panel in zip(rows, panels, strict=True):
+        _draw_curves(axes, epochs, panel)
+        style_axes(
+            axes,
+            "epoch" if axes is rows[-1] else "",
+            panel.unit,
+            title if axes is rows[0] else "",
+        )
+    least = min((float(np.nanmin(values)) for values in panels[0].curves.values()), default=0.0)
+    rows[0].set_ylim(bottom=0 if least >= 0 else None)
+    for epoch, rate in rate_steps(columns):
+        rows[0].axvline(epoch - 0.5, color=FAINT_INK, linewidth=1, linestyle=(0, (3, 3)))
+        style = text_style(8, FAINT_INK, rotation=90, va="bottom")
+        annotate_line(rows[0], epoch - 0.5, f"rate {rate:.3g}", style, height=0.03)
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+    rows[-1].set_xlim(float(epochs.min()) - 0.6, float(epochs.max()) + 0.6)
     return figure
 
 
@@ -92,47 +109,36 @@ def rate_steps(columns: Mapping[str, NDArray[np.float64]]) -> list[tuple[float, 
     return [(float(columns["epoch"][i]), float(rate[i])) for i in places]
 
 
-def _least(columns: Mapping[str, NDArray[np.float64]]) -> float:
-    values = [columns[name] for name in ("train_loss", "val_loss") if name in columns]
-    return min((float(np.nanmin(column)) for column in values), default=0.0)
+def history_panels(columns: Mapping[str, NDArray[np.float64]]) -> list[Panel]:
+    """The panel of the loss, and one of the first accuracy (%) that the columns hold.
+
+    Example:
+        >>> [panel.unit for panel in history_panels(history_columns({"train_loss": [0.2], "accuracy": [0.9]}))]
+        ['loss (mean per sample)', 'accuracy (%)']
+    """
+    loss = {"training": "train_loss", "validation": "val_loss"}
+    panels = [Panel("loss (mean per sample)", {name: columns[k] for name, k in loss.items() if k in columns})]
+    for key, label in ACCURACIES.items():
+        accuracy = {"training": key, "validation": f"val_{key}"}
+        curves = {name: 100 * columns[k] for name, k in accuracy.items() if k in columns}
+        if curves:
+            return [*panels, Panel(f"{label} (%)", curves)]
+    return panels
 
 
-def _curves(
-    axes: Axes, columns: Mapping[str, NDArray[np.float64]], train: str, val: str, factor: float
-) -> None:
-    few = len(columns["epoch"]) <= 40
-    for name, label, colour, marker in ((train, "training", SAME, "o"), (val, "validation", DIFFERENT, "s")):
-        if name in columns:
+def _draw_curves(axes: Axes, epochs: NDArray[np.float64], panel: Panel) -> None:
+    for name, colour, marker in (("training", SAME, "o"), ("validation", DIFFERENT, "s")):
+        if name in panel.curves:
             axes.plot(
-                columns["epoch"],
-                factor * columns[name],
+                epochs,
+                panel.curves[name],
                 color=colour,
-                marker=marker if few else None,
+                marker=marker if len(epochs) <= 40 else None,
                 markersize=4.5,
                 linewidth=1.8,
-                label=label,
+                label=name,
             )
     if axes.lines:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     else:
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", **lettering())
-
-
-def _rate_steps(axes: Axes, columns: Mapping[str, NDArray[np.float64]]) -> None:
-    for epoch, rate in rate_steps(columns):
-        axes.axvline(epoch - 0.5, color=FAINT_INK, linewidth=1, linestyle=(0, (3, 3)))
-        axes.annotate(
-            f"rate {rate:.3g}",
-            (epoch - 0.5, 0.03),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            **lettering(8, FAINT_INK, rotation=90, va="bottom"),
-        )
-
-
-def _epoch_ticks(axes: Axes, epochs: NDArray[np.float64]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes.set_xlim(float(epochs.min()) - 0.6, float(epochs.max()) + 0.6)
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", **text_style())

@@ -1,7 +1,8 @@
-"""What a judge rests on: how scores of OK and NG parts lie, what each threshold costs, and what each item brings."""
+"""Figures of a calibrated judge: scores of OK and NG parts, the trade-off of thresholds, and factor effects."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mekiki.errors import InputError
-from mekiki.report.figures.canvas import dress, lettering, new_figure
-from mekiki.report.figures.lettering import class_labels
+from mekiki.report.figures.canvas import annotate_line, new_figure, style_axes, text_style
+from mekiki.report.figures.fonts import class_labels
 from mekiki.report.figures.palette import ACCENT, DIFFERENT, FAINT_INK, INK, SAME
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _BINS = 60
 def score_histogram(
     ok: ArrayLike, ng: ArrayLike = (), threshold: float | None = None, title: str = "Distance from good"
 ) -> Figure:
-    """How the scores of OK and NG parts lie about the threshold, on a scale of powers of two.
+    """Histogram of the scores of OK and NG parts with the threshold, on a signed logarithmic scale.
 
     Args:
         ok: scores of OK parts, `[n]`.
@@ -42,11 +43,11 @@ def score_histogram(
     every = np.concatenate([good, bad])
     if not len(good) or not np.isfinite(every).all():
         raise InputError("scores: give finite numbers, and at least one OK part")
-    # Scores have no upper end: on a plain scale one very bad part would press all others against the axis.
+    # Scores are unbounded: on a linear scale one very bad part would press all others against the axis.
     unit = float(np.median(np.abs(good))) or 1.0
     low, high = float(every.min()), float(every.max())
-    edges = _unfolded(np.linspace(_folded(low / unit), _folded(high / unit), _BINS + 1)) * unit
-    edges[0], edges[-1] = low, high  # to the bit, whatever the folding rounded
+    edges = _signed_exp(np.linspace(_signed_log(low / unit), _signed_log(high / unit), _BINS + 1)) * unit
+    edges[0], edges[-1] = low, high  # rounding must not leave a part outside
     if not high > low:
         edges = np.array([low - 0.5, low + 0.5])
     figure = new_figure(7.4, 3.8)
@@ -58,23 +59,16 @@ def score_histogram(
                 shares, edges, fill=True, color=colour, alpha=0.35, label=f"{label} ({len(values):,})"
             )
             axes.stairs(shares, edges, color=colour, linewidth=1.3)
-    scale: Any = (lambda x: _folded(x / unit), lambda y: _unfolded(y) * unit)
+    scale: Any = (lambda x: _signed_log(x / unit), lambda y: _signed_exp(y) * unit)
     axes.set_xscale("function", functions=scale)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xticks(_ticks(unit, float(edges[0]), float(edges[-1])))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axes.minorticks_off()
-    dress(axes, "score (larger = farther from good)", "share of the parts", title)
+    style_axes(axes, "score (larger = farther from good)", "share of the parts", title)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--")
-        axes.annotate(
-            f"NG above {threshold:.3g}",
-            (threshold, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            **lettering(8.5, INK, va="top"),
-        )
+        annotate_line(axes, threshold, f"NG above {threshold:.3g}", text_style(8.5))
     axes.legend(frameon=False, prop={"size": 8.5}, loc="upper right")
     return figure
 
@@ -90,7 +84,7 @@ def trade_off_curve(
     Args:
         false_rejects: shares of OK parts rejected, `[T]`.
         misses: shares of NG parts passed, `[T]`.
-        chosen: both at the threshold in force; `None` marks nothing.
+        chosen: both at the chosen threshold; `None` marks nothing.
         title: set above the figure.
 
     Raises:
@@ -99,7 +93,7 @@ def trade_off_curve(
     Example:
         >>> figure = trade_off_curve([1.0, 0.1, 0.0], [0.0, 0.2, 1.0], chosen=(0.1, 0.2))
         >>> figure.axes[0].texts[0].get_text()
-        'in force: 10 % rejected, 20 % missed'
+        'chosen: 10 % rejected, 20 % missed'
     """
     x, y = 100 * np.asarray(false_rejects, np.float64), 100 * np.asarray(misses, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
@@ -107,8 +101,8 @@ def trade_off_curve(
     figure = new_figure(5.2, 4.4)
     axes = figure.add_subplot()
     axes.plot(x, y, color=ACCENT, linewidth=1.8, drawstyle="steps-post")
-    dress(axes, "OK parts rejected, % (overkill)", "NG parts passed, % (escape)", title)
-    # Below one part there is nothing to see; from there each tenfold has the same room.
+    style_axes(axes, "OK parts rejected, % (overkill)", "NG parts passed, % (escape)", title)
+    # Linear below 1 %, logarithmic above.
     for scale in (axes.set_xscale, axes.set_yscale):
         scale("symlog", linthresh=1.0, linscale=0.5)
     axes.set_xlim(0, 100)
@@ -121,11 +115,11 @@ def trade_off_curve(
         place = (100 * chosen[0], 100 * chosen[1])
         axes.plot(*place, "o", color=INK, markersize=6, clip_on=False, zorder=5)
         axes.annotate(
-            f"in force: {place[0]:.3g} % rejected, {place[1]:.3g} % missed",
+            f"chosen: {place[0]:.3g} % rejected, {place[1]:.3g} % missed",
             place,
             xytext=(8, 8),
             textcoords="offset points",
-            **lettering(8.5),
+            **text_style(8.5),
         )
     return figure
 
@@ -133,7 +127,7 @@ def trade_off_curve(
 def factor_effects(
     names: Sequence[str], level_means: ArrayLike, title: str = "Factor effects: what each item brings"
 ) -> Figure:
-    """The factor-effect chart of a choice of items: the mean S/N ratio with each item and without it.
+    """The factor-effect chart of item selection: the mean S/N ratio with each item and without it.
 
     A line that falls from left to right is an item worth keeping.
 
@@ -160,32 +154,33 @@ def factor_effects(
         axes.plot(
             [place - 0.22, place + 0.22], [used, left_out], "o-", color=colour, markersize=4, linewidth=1.6
         )
-    dress(axes, "left dot: used; right dot: left out", "mean S/N ratio of NG parts, dB", title)
+    style_axes(axes, "left dot: used; right dot: left out", "mean S/N ratio of NG parts, dB", title)
     turned: dict[str, Any] = {"rotation": 60, "ha": "right"} if max(map(len, names)) * len(names) > 60 else {}
-    axes.set_xticks(range(len(names)), class_labels(names, longest=16), **lettering(8.5, **turned))
+    axes.set_xticks(range(len(names)), class_labels(names, longest=16), **text_style(8.5, **turned))
     axes.grid(False, axis="x")
     return figure
 
 
-def _folded(values: Any) -> Any:
-    """log₂(1 + |x|), with the sign of x."""
-    return np.sign(values) * np.log2(1 + np.abs(values))
+def _signed_log(values: Any) -> Any:
+    """ln(1 + |x|), with the sign of x."""
+    return np.sign(values) * np.log1p(np.abs(values))
 
 
-def _unfolded(values: Any) -> Any:
-    return np.sign(values) * (np.exp2(np.abs(values)) - 1)
+def _signed_exp(values: Any) -> Any:
+    """The inverse of `_signed_log`."""
+    return np.sign(values) * np.expm1(np.abs(values))
 
 
 def _ticks(unit: float, low: float, high: float) -> list[float]:
-    """Round numbers far enough apart to be read; 0 before all others."""
-    reach = max(abs(low), abs(high))
-    powers = range(int(np.floor(np.log10(unit))) - 1, int(np.ceil(np.log10(reach or 1.0))) + 1)
-    round_numbers = [0.0, *(lead * 10.0**power for lead in (1, 2, 5) for power in powers)]
-    apart = 0.07 * (_folded(high / unit) - _folded(low / unit))
-    kept: list[float] = []
-    for number in round_numbers:
-        for tick in (number, -number):
-            away = all(abs(_folded(tick / unit) - _folded(other / unit)) >= apart for other in kept)
-            if low <= tick <= high and away:
-                kept.append(tick)
-    return sorted(kept)
+    """Round numbers, far enough apart to be legible; 0 has priority."""
+    powers = range(
+        math.floor(math.log10(unit)) - 1, math.ceil(math.log10(max(abs(low), abs(high)) or 1.0)) + 1
+    )
+    magnitudes = [0.0, *(lead * 10.0**power for lead in (1, 2, 5) for power in powers)]
+    gap = 0.07 * (_signed_log(high / unit) - _signed_log(low / unit))
+    ticks: list[float] = []
+    for tick in (sign * magnitude for magnitude in magnitudes for sign in (1, -1)):
+        place = _signed_log(tick / unit)
+        if low <= tick <= high and all(abs(place - _signed_log(other / unit)) >= gap for other in ticks):
+            ticks.append(tick)
+    return sorted(ticks)

@@ -16,11 +16,11 @@ COLOURS = (
     "#882255",
     "#BBBBBB",
 )
-"""Ten colours for classes, picked from the palettes of Tol (2021) and Petroff (2021, arXiv 2107.02270).
+"""Ten colours for classes, chosen from the palettes of Tol (2021) and Petroff (2021, arXiv 2107.02270).
 
-Of their 37 colours that can be seen on white and on near-black, these ten lie farthest apart for readers with
-normal, protan, deutan and tritan sight: at least 0.085 in OKLab after Machado's simulation (2009). The two source
-palettes reach 0.061 and 0.052.
+Of their 37 colours that are visible on white and on near-black, these ten lie farthest apart in normal, protan, deutan
+and tritan vision: at least 0.085 in OKLab after the simulation of Machado (2009). The two source palettes reach 0.061
+and 0.052.
 """
 
 MARKS = (
@@ -35,7 +35,7 @@ MARKS = (
     (">", "triangle-right"),
     ("*", "star"),
 )
-"""One mark for every ten classes, as (matplotlib, plotly) names: with the colours that tells 100 classes apart."""
+"""One mark for every ten classes, as (matplotlib, plotly) names: with the colours, 100 classes look different."""
 
 SAME, DIFFERENT = "#4477AA", "#E07B00"
 """Pairs of one class and pairs of two classes; also training and validation."""
@@ -45,7 +45,7 @@ INK, FAINT_INK, GRID, PAPER = "#1C2126", "#5B6570", "#E4E7EA", "#FFFFFF"
 
 
 class ClassStyle(NamedTuple):
-    """How one class is drawn: its colour and its mark, under matplotlib's name and plotly's."""
+    """Colour and mark of one class; the mark has a name in matplotlib and one in plotly."""
 
     colour: str
     marker: str

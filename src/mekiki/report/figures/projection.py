@@ -1,4 +1,4 @@
-"""From vectors of any length to points on a plane, and the part of the plane worth showing."""
+"""Projection of vectors to points on a plane (PCA, t-SNE), and the part of the plane that is drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from mekiki.extras import require
 
 Points = NDArray[np.float64]
 
-MOST_TSNE = 20_000  # t-SNE is learnt from at most so many vectors; the others are placed among them
+MOST_TSNE = 20_000
+"""Vectors that t-SNE is fitted to at most; the others are placed among them."""
 
 
 class Frame(NamedTuple):
@@ -31,26 +32,27 @@ class Projection:
 
     Attributes:
         points: float64 `[N, 2]`.
-        axis_names: what the two axes are.
-        note: one sentence about how the points came about.
+        axis_names: of the horizontal and the vertical axis.
+        note: how the points were projected, in a sentence.
     """
 
     points: Points
     axis_names: tuple[str, str]
     note: str
     _place: Callable[[Points], Points] = field(repr=False)
+    _width: int = field(repr=False)
 
     def transform(self, vectors: ArrayLike) -> Points:
-        """Points `[M, 2]` of other vectors `[M, d]`, by what was learnt from the first ones.
+        """Points `[M, 2]` of other vectors `[M, d]`, by the same projection.
 
         Raises:
             InputError: the vectors are not finite, or of another length than the first ones.
         """
-        return self._place(_checked(vectors))
+        return self._place(_check_vectors(vectors, self._width))
 
 
 def check_method(method: str) -> None:
-    """Check the name of a projection, and that its library is there, before the work that leads up to it.
+    """Check the name of a projection and that its library is installed.
 
     Raises:
         InputError: an unknown method.
@@ -77,7 +79,7 @@ def project(
         vectors: `[N, d]`. With d = 2 nothing is projected; with d = 1 the second axis is jitter for legibility.
         method: `"pca"` keeps as much variance as a plane can; `"tsne"` keeps neighbourhoods and has no unit
             (van der Maaten & Hinton 2008; openTSNE, needs the extra `tsne`).
-        fit: vectors `[M, d]` to learn the projection from, such as those of the training images; without it,
+        fit: vectors `[M, d]` to fit the projection to, such as those of the training images; without it,
             `vectors` themselves.
         seed: of the jitter, of PCA's solver and of t-SNE.
 
@@ -87,26 +89,23 @@ def project(
 
     Example:
         >>> train = np.array([[0.0, 0, 0], [2, 0, 0], [4, 0, 0], [6, 1, 0]])
-        >>> shown = project(train)
-        >>> shown.points.shape, shown.axis_names[0]
+        >>> projection = project(train)
+        >>> projection.points.shape, projection.axis_names[0]
         ((4, 2), 'PCA 1 (99 % of variance)')
-        >>> shown.transform(train[:2]).shape
+        >>> projection.transform(train[:2]).shape
         (2, 2)
     """
-    given = _checked(vectors)
-    learnt = given if fit is None else _checked(fit)
+    array = _check_vectors(vectors)
+    train = array if fit is None else _check_vectors(fit)
     check_method(method)
-    width = learnt.shape[1]
+    width = train.shape[1]
     if width == 2:
-        place, axes, note = _as_they_are()
+        place, axes, note = _copy()
     elif width == 1:
-        place, axes, note = _jittered(learnt, seed)
-    elif method == "pca":
-        place, axes, note = _pca(learnt, seed)
+        place, axes, note = _jitter(train, seed)
     else:
-        return _tsne(given, fit is None, learnt, seed)
-    place = _guarded(place, width)
-    return Projection(place(given), axes, note, place)
+        place, axes, note = (_pca if method == "pca" else _tsne)(train, seed)
+    return Projection(place(_check_vectors(array, width)), axes, note, place, width)
 
 
 def frame(points: ArrayLike, share: float = 0.998) -> Frame:
@@ -134,41 +133,35 @@ def frame(points: ArrayLike, share: float = 0.998) -> Frame:
         low, high = least, most
     middle = (low + high) / 2
     half = 0.54 * float((high - low).max())
-    if half == 0:  # every point in one place: a collapsed embedding still gets a picture
+    if half == 0:  # all points coincide: a collapsed embedding still gets a picture
         half = max(0.05 * float(np.abs(middle).max()), 0.5)
     x, y = ((float(centre) - half, float(centre) + half) for centre in middle)
     outside = (shown[:, 0] < x[0]) | (shown[:, 0] > x[1]) | (shown[:, 1] < y[0]) | (shown[:, 1] > y[1])
     return Frame(x, y, int(outside.sum()))
 
 
-def _checked(vectors: ArrayLike) -> Points:
+def _check_vectors(vectors: ArrayLike, width: int | None = None) -> Points:
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim != 2 or not len(array) or not array.shape[1]:
         raise InputError(f"projection: vectors must be [N, d] with at least one row, not {list(array.shape)}")
     if not np.isfinite(array).all():
         rows = int((~np.isfinite(array)).any(axis=1).sum())
         raise InputError(f"projection: {rows} of {len(array)} vectors are not finite")
+    if width is not None and array.shape[1] != width:
+        raise InputError(f"projection: fitted to vectors of length {width}, given {array.shape[1]}")
     return array
 
 
-def _guarded(place: Callable[[Points], Points], width: int) -> Callable[[Points], Points]:
-    def checked_place(vectors: Points) -> Points:
-        if vectors.shape[1] != width:
-            raise InputError(f"projection: learnt from vectors of length {width}, given {vectors.shape[1]}")
-        return place(vectors)
-
-    return checked_place
+_Fit = tuple[Callable[[Points], Points], tuple[str, str], str]
+"""How a fitted projection places vectors, the names of its axes, and a note."""
 
 
-_Learnt = tuple[Callable[[Points], Points], tuple[str, str], str]
-
-
-def _as_they_are() -> _Learnt:
+def _copy() -> _Fit:
     return np.copy, ("dimension 1", "dimension 2"), "the two dimensions of the vectors, not projected"
 
 
-def _jittered(learnt: Points, seed: int) -> _Learnt:
-    height = 0.1 * float(np.ptp(learnt)) or 0.1
+def _jitter(train: Points, seed: int) -> _Fit:
+    height = 0.1 * float(np.ptp(train)) or 0.1
 
     def place(vectors: Points) -> Points:
         jitter = np.random.default_rng(seed).uniform(-height, height, len(vectors))
@@ -177,12 +170,12 @@ def _jittered(learnt: Points, seed: int) -> _Learnt:
     return place, ("dimension 1", "jitter (no meaning)"), "one dimension; the height is jitter for legibility"
 
 
-def _pca(learnt: Points, seed: int) -> _Learnt:
+def _pca(train: Points, seed: int) -> _Fit:
     from sklearn.decomposition import PCA
 
-    count = min(2, len(learnt))
-    with np.errstate(divide="ignore", invalid="ignore"):  # one vector, or all equal: no variance to share out
-        model = PCA(n_components=count, random_state=seed).fit(learnt)
+    count = min(2, len(train))
+    with np.errstate(divide="ignore", invalid="ignore"):  # one vector, or all equal: the variance is 0
+        model = PCA(n_components=count, random_state=seed).fit(train)
     shares = np.zeros(2)
     shares[:count] = np.nan_to_num(model.explained_variance_ratio_)
 
@@ -192,7 +185,7 @@ def _pca(learnt: Points, seed: int) -> _Learnt:
         return points
 
     first, second = (f"PCA {axis + 1} ({100 * shares[axis]:.0f} % of variance)" for axis in (0, 1))
-    note = f"PCA of {learnt.shape[1]} dimensions, learnt from {len(learnt):,} vectors"
+    note = f"PCA of {train.shape[1]} dimensions, learnt from {len(train):,} vectors"
     return place, (first, second), note
 
 
@@ -200,29 +193,24 @@ def _opentsne() -> Any:
     return require("openTSNE", extra="tsne", purpose="a t-SNE projection")
 
 
-def _tsne(given: Points, own: bool, learnt: Points, seed: int) -> Projection:
-    library = _opentsne()
-    if len(learnt) < 4:
-        raise InputError(f"projection: t-SNE needs at least 4 vectors, not {len(learnt)}; use method='pca'")
-    rows = np.arange(len(learnt))
-    if len(learnt) > MOST_TSNE:
-        rows = np.sort(np.random.default_rng(seed).choice(len(learnt), MOST_TSNE, replace=False))
+def _tsne(train: Points, seed: int) -> _Fit:
+    if len(train) < 4:
+        raise InputError(f"projection: t-SNE needs at least 4 vectors, not {len(train)}; use method='pca'")
+    rows = np.arange(len(train))
+    if len(train) > MOST_TSNE:
+        rows = np.sort(np.random.default_rng(seed).choice(len(train), MOST_TSNE, replace=False))
     perplexity = min(30.0, (len(rows) - 1) / 3)
-    embedding = library.TSNE(perplexity=perplexity, random_state=seed, n_jobs=1).fit(learnt[rows])
-    base = np.asarray(embedding, dtype=np.float64)
+    embedding = _opentsne().TSNE(perplexity=perplexity, random_state=seed, n_jobs=1).fit(train[rows])
 
     def place(vectors: Points) -> Points:
-        return np.asarray(embedding.transform(vectors), dtype=np.float64)
+        points = np.empty((len(vectors), 2))
+        others = np.ones(len(vectors), bool)
+        if vectors is train:
+            points[rows] = embedding
+            others[rows] = False
+        if others.any():
+            points[others] = embedding.transform(vectors[others])
+        return points
 
-    if own:
-        points = np.empty((len(given), 2))
-        points[rows] = base
-        others = np.setdiff1d(np.arange(len(given)), rows)
-        if len(others):
-            points[others] = place(given[others])
-    else:
-        points = _guarded(place, learnt.shape[1])(given)
-    note = f"t-SNE (perplexity {perplexity:.0f}) of {learnt.shape[1]} dimensions, learnt from {len(rows):,} vectors"
-    return Projection(
-        points, ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)"), note, _guarded(place, learnt.shape[1])
-    )
+    note = f"t-SNE (perplexity {perplexity:.0f}) of {train.shape[1]} dimensions, learnt from {len(rows):,} vectors"
+    return place, ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)"), note

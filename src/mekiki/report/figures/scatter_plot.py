@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError
-from mekiki.report.figures.canvas import dress, lettering, new_figure
-from mekiki.report.figures.lettering import class_labels, legible
+from mekiki.report.figures.canvas import new_figure, style_axes, text_style
+from mekiki.report.figures.fonts import class_labels
 from mekiki.report.figures.palette import FAINT_INK, INK, PAPER, class_style
 from mekiki.report.figures.projection import frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 MOST_POINTS = 20_000
 
@@ -32,7 +33,7 @@ def scatter(
 ) -> Figure:
     """Points by label, with one scale on both axes, a legend outside and each class named at its median.
 
-    Colours are chosen for colour-blind readers (`palette.COLOURS`); from the eleventh class on the marks change
+    Colours are chosen for colour-blind readers (`palette.COLOURS`); from the eleventh class on the marks change,
     too. The frame covers 99.8 % of the points along each axis, and the title says how many lie outside. At most
     20,000 points are drawn, a random sample that the title names.
 
@@ -57,7 +58,7 @@ def scatter(
     where, which = check_points(points, labels, class_names)
     shown = frame(where)
     remarks = []
-    order = np.random.default_rng(seed).permutation(len(where))  # or the last class would hide the others
+    order = np.random.default_rng(seed).permutation(len(where))  # else the last class would hide the others
     if len(where) > MOST_POINTS:
         remarks.append(f"{MOST_POINTS:,} of {len(where):,} points drawn, at random")
     if shown.outside:
@@ -65,7 +66,7 @@ def scatter(
             f"{shown.outside:,} point{'s lie' if shown.outside > 1 else ' lies'} outside the frame"
         )
     medians = {int(label): np.median(where[which == label], axis=0) for label in np.unique(which)}
-    # A class in one spot would vanish under its own name, so its name stands above it.
+    # A large class bears its name in the middle; over a small or dense one the name would hide the points.
     crowd = {label: int((which == label).sum()) >= 60 for label in medians}
     wide = {label: float(np.ptp(where[which == label], axis=0).max()) for label in medians}
     order = order[:MOST_POINTS]
@@ -74,7 +75,7 @@ def scatter(
     names, tags = class_labels(class_names), class_labels(class_names, longest=14)
     columns = math.ceil(len(medians) / 20)
     longest = max((len(names[label]) for label in medians), default=0)
-    figure = new_figure(6.6 + columns * (0.45 + 0.078 * min(longest, 24)), 6.6)
+    figure = new_figure(6.6 + columns * (0.45 + 0.078 * min(longest, 24)), 6.6, title)
     axes = figure.add_subplot()
     size = float(np.clip(60_000 / max(len(where), 1), 6, 30))
     alpha = float(np.clip(4_000 / max(len(where), 1), 0.35, 0.8))
@@ -94,31 +95,28 @@ def scatter(
     axes.set_xlim(*shown.x)
     axes.set_ylim(*shown.y)
     axes.set_aspect("equal", adjustable="box")
-    dress(axes, *axis_names)
-    if title:
-        figure.suptitle(legible(title), **lettering(11, fontweight="bold"), x=0.01, ha="left")
+    style_axes(axes, *axis_names)
     if remarks:
-        axes.set_title("; ".join(remarks), **lettering(9, FAINT_INK), loc="left")
+        axes.set_title("; ".join(remarks), **text_style(9, FAINT_INK), loc="left")
     _legend(axes, list(medians), names, columns)
-    figure.draw_without_rendering()  # the layout must stand before labels can be kept apart
+    figure.draw_without_rendering()  # fixes the layout, which the extents of the texts depend on
     texts = [
         axes.annotate(
             tags[label],
             median,
             textcoords="offset pixels",
-            # On a crowd the name stands in its middle; over a few points it would hide them.
             xytext=(0, 0 if crowd[label] and wide[label] > 0.04 * (shown.x[1] - shown.x[0]) else 22),
             ha="center",
             va="center",
             path_effects=[withStroke(linewidth=3, foreground=PAPER)],
-            **lettering(11 if len(medians) <= 20 else 8, INK, fontweight="bold"),
+            **text_style(11 if len(medians) <= 20 else 8, INK, fontweight="bold"),
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": FAINT_INK, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
             zorder=5,
         )
         for label, median in medians.items()
     ]
-    _keep_apart(axes, texts)
+    _separate_texts(axes, texts)
     return figure
 
 
@@ -161,63 +159,59 @@ def _legend(axes: Axes, present: list[int], names: list[str], columns: int) -> N
     )
     # Names are set afterwards: matplotlib drops legend entries whose name starts with an underscore.
     for text, label in zip(legend.get_texts(), present, strict=True):
-        text.set(text=names[label], **lettering(9 if len(present) <= 40 else 7.5))
+        text.set(text=names[label], **text_style(9 if len(present) <= 40 else 7.5))
 
 
-def _keep_apart(axes: Axes, texts: list) -> None:  # type: ignore[type-arg]
-    """Push labels away from each other until none covers another, and keep them inside the axes."""
+def _separate_texts(axes: Axes, texts: list[Annotation]) -> None:
+    """Move texts until none covers another and all are inside the axes."""
     if not texts:
         return
     boxes = [text.get_window_extent() for text in texts]
     half = np.array([[box.width / 2 + 2, box.height / 2 + 1] for box in boxes])
-    home = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
+    centres = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
     area = axes.get_window_extent()
     low, high = np.array([area.x0, area.y0]) + half, np.array([area.x1, area.y1]) - half
-    at = spread(home, half, low, np.maximum(low, high))
-    for text, now, before, size in zip(texts, at, home, half, strict=True):
-        moved = now - before
+    moves = separate_boxes(centres, half, low, np.maximum(low, high)) - centres
+    for text, move, size in zip(texts, moves, half, strict=True):
         x, y = text.get_position()
-        text.set_position((x + float(moved[0]), y + float(moved[1])))
-        if abs(moved[0]) < 2 * size[0] and abs(moved[1]) < 2 * size[1] and text.arrow_patch is not None:
+        text.set_position((x + float(move[0]), y + float(move[1])))
+        if (np.abs(move) < 2 * size).all() and text.arrow_patch is not None:
             text.arrow_patch.set_visible(False)
 
 
-def spread(
+def separate_boxes(
     centres: NDArray[np.float64],
     half: NDArray[np.float64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
     rounds: int = 200,
 ) -> NDArray[np.float64]:
-    """Move boxes apart, as little as a simple relaxation finds, within bounds.
+    """Move boxes apart within bounds, by a simple relaxation.
 
     Args:
-        centres: `[n, 2]`, where the boxes would like to be.
+        centres: `[n, 2]`, the preferred centres.
         half: `[n, 2]`, half their widths and heights.
         low: `[n, 2]`, the smallest centre allowed.
         high: `[n, 2]`, the largest centre allowed.
-        rounds: at most so many steps.
+        rounds: maximum number of steps.
 
     Example:
         >>> half = np.full((2, 2), [10.0, 5.0])
-        >>> at = spread(np.array([[50.0, 50.0], [52.0, 51.0]]), half, half, 100 - half)
+        >>> at = separate_boxes(np.array([[50.0, 50.0], [52.0, 51.0]]), half, half, 100 - half)
         >>> bool(abs(at[0, 1] - at[1, 1]) > 9.9)
         True
     """
     at = np.clip(centres, low, high)
+    # Two boxes in exactly one place need a direction: the earlier one moves down and to the left.
+    order = np.sign(np.subtract.outer(np.arange(len(at)), np.arange(len(at))))[..., None]
     for _ in range(rounds):
         gap = at[:, None] - at[None]
-        # Two boxes in exactly one place need a direction: the earlier one gives way downwards.
-        tie = np.sign(np.arange(len(at))[:, None] - np.arange(len(at))[None])
-        gap[..., 1] += np.where(gap[..., 1] == 0, 1e-6 * tie, 0)
-        gap[..., 0] += np.where(gap[..., 0] == 0, 1e-6 * tie, 0)
+        gap = np.where(gap == 0, 1e-6 * order, gap)
         overlap = half[:, None] + half[None] - np.abs(gap)
-        clash = (overlap > 0).all(axis=2) & (tie != 0)
+        clash = (overlap > 0).all(axis=2, keepdims=True) & (order != 0)
         if not clash.any():
             break
-        along_y = overlap[..., 1] <= overlap[..., 0]
-        push = np.zeros_like(gap)
-        push[..., 1] = np.where(clash & along_y, np.sign(gap[..., 1]) * overlap[..., 1], 0)
-        push[..., 0] = np.where(clash & ~along_y, np.sign(gap[..., 0]) * overlap[..., 0], 0)
+        shorter = np.stack([overlap[..., 0] < overlap[..., 1], overlap[..., 1] <= overlap[..., 0]], axis=2)
+        push = np.where(clash & shorter, np.sign(gap) * overlap, 0)
         at = np.clip(at + 0.5 * push.sum(axis=1), low, high)
     return at

@@ -87,7 +87,7 @@
       if (plot.threshold !== null) {
         const right = plot.threshold > (start + end) / 2;
         layout.shapes = [{ type: "line", x0: plot.threshold, x1: plot.threshold, y0: 0, y1: 1, yref: "paper", line: { color: look.ink, width: 1.5, dash: "dash" } }];
-        layout.annotations = [{ x: plot.threshold, y: 1, yref: "paper", yanchor: "top", xanchor: right ? "right" : "left", xshift: right ? -6 : 6, align: right ? "right" : "left", text: plot.said, showarrow: false, font: { size: 12.5, color: look.ink } }];
+        layout.annotations = [{ x: plot.threshold, y: 1, yref: "paper", yanchor: "top", xanchor: right ? "right" : "left", xshift: right ? -6 : 6, align: right ? "right" : "left", text: plot.text, showarrow: false, font: { size: 12.5, color: look.ink } }];
       }
       return { traces, layout };
     },

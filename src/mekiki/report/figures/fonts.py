@@ -1,4 +1,4 @@
-"""Text in pictures: Japanese where a font for it is installed, and never the empty boxes of a missing glyph."""
+"""Text in pictures: Japanese where a font for it is installed, and `?` in place of a missing glyph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAMILIES = (
 
 @cache
 def families() -> tuple[str, ...]:
-    """The families of `FAMILIES` that are installed; matplotlib takes each glyph from the first that has it."""
+    """The installed ones of `FAMILIES`; matplotlib takes each glyph from the first that has it."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
@@ -41,25 +41,25 @@ def _glyphs() -> frozenset[int]:
     )
 
 
-def legible(text: str, otherwise: str | None = None, longest: int = 0) -> str:
+def drawable_text(text: str, otherwise: str | None = None, longest: int = 0) -> str:
     """The text if every character can be drawn; else `otherwise`, or without it the text with `?` for the missing.
 
     Args:
         text: what should be drawn; line breaks inside it stay.
-        otherwise: what stands for it when a glyph is missing.
+        otherwise: what to draw when a glyph is missing.
         longest: cut to this many characters, with an ellipsis in the middle (names of classes often differ in
             their last letters only); 0 never cuts.
 
     Example:
-        >>> legible("scratch"), legible("\U0010fffd", otherwise="class 3"), legible("a\U0010fffd")
+        >>> drawable_text("scratch"), drawable_text("\U0010fffd", otherwise="class 3"), drawable_text("a\U0010fffd")
         ('scratch', 'class 3', 'a?')
-        >>> legible("defect number 12", longest=8)
+        >>> drawable_text("defect number 12", longest=8)
         'defe… 12'
     """
     text = text.replace("\t", " ").replace("\r", " ")
-    known = _glyphs()
-    if any(ord(letter) not in known for letter in text if letter != "\n"):
-        text = otherwise or "".join(a if a == "\n" or ord(a) in known else "?" for a in text)
+    missing = {letter for letter in text if letter != "\n" and ord(letter) not in _glyphs()}
+    if missing:
+        text = otherwise or "".join("?" if letter in missing else letter for letter in text)
     if not longest or len(text) <= longest:
         return text
     return text[: longest // 2] + "…" + text[len(text) - (longest - 1) // 2 :]
@@ -73,6 +73,6 @@ def class_labels(class_names: Sequence[str], longest: int = 24) -> list[str]:
         ['ok', 'class 1']
     """
     return [
-        legible(" ".join(str(name).split()) or f"class {number}", f"class {number}", longest)
+        drawable_text(" ".join(str(name).split()) or f"class {number}", f"class {number}", longest)
         for number, name in enumerate(class_names)
     ]
