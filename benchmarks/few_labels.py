@@ -218,7 +218,7 @@ def _features(data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     wanted = sorted({*layers, *POOLED})
     pixels = (np.asarray(Image.open(path).convert("L")) for _, path in files)
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("views", *(f"layer {one}" for one in POOLED))}
-    for seen in backbone.look(pixels, wanted):
+    for seen in backbone.extract(pixels, wanted):
         found["views"].append(
             np.concatenate([pool_quadrants(seen.patches[layer]) for layer in layers], axis=1)
         )

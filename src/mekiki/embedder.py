@@ -27,8 +27,9 @@ from mekiki.console import Progress, silent
 from mekiki.data.image_set import content_hashes
 from mekiki.errors import CollapseWarning, InputError, first_line, not_known
 from mekiki.evaluation.verification import pair_histogram
-from mekiki.models.backbone import PREFIX, Backbone, Size, fingerprint_of, split_name
+from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import ENCODERS, build_encoder, embed
+from mekiki.models.pretrained_folder import PREFIX, model_fingerprint, split_name
 from mekiki.models.sampling import SingletonClassError
 from mekiki.models.tuned_backbone import TunedBackbone
 from mekiki.storage.atomic import recover_folder, write_text
@@ -596,7 +597,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             place = BACKBONE
             (folder / place).mkdir()
             backbone.save(folder / place)
-            fingerprint = fingerprint_of(folder / place)
+            fingerprint = model_fingerprint(folder / place)
         return {
             "source": backbone.source,
             "place": place,

@@ -15,9 +15,11 @@ from PIL import Image
 
 from mekiki import Embedder, cli
 from mekiki.errors import DataWarning, InputError, MissingExtraError
-from mekiki.models.backbone import Backbone, backbone_input_size, split_name
-from mekiki.models.feature_cache import FeatureStore, feature_store_bytes
+from mekiki.models.backbone import Backbone
+from mekiki.models.feature_cache import FeatureCache, feature_cache_bytes
+from mekiki.models.hidden_states import HiddenStates
 from mekiki.models.preprocessing import Preparation
+from mekiki.models.pretrained_folder import backbone_input_size, split_name
 
 transformers = pytest.importorskip("transformers")
 
@@ -147,7 +149,7 @@ def test_every_layer_equals_a_plain_call_with_hand_made_preprocessing(model_fold
     image = iter_photos(1)[0]
     states = plain_states(model_folder(kind), by_hand(image))
     assert backbone.layers == len(states)
-    seen = next(backbone.look([image], range(backbone.layers)))
+    seen = next(backbone.extract([image], range(backbone.layers)))
     for number, state in enumerate(states):
         wanted = plain_grid(kind, state)
         assert seen.patches[number].shape == (1, *wanted.shape)
@@ -173,7 +175,7 @@ def test_the_pass_ends_behind_the_last_layer_asked_for(model_folder, kind):
 def test_several_layers_at_once_equal_one_at_a_time(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
     images = iter_photos(4)
-    together = list(backbone.look(images, [2, 0, -1]))
+    together = list(backbone.extract(images, [2, 0, -1]))
     for number in (2, 0, backbone.layers - 1):
         alone = backbone.vectors(images, number)
         assert np.array_equal(np.concatenate([seen.vectors(number) for seen in together]), alone)
@@ -194,7 +196,7 @@ def test_batches_of_several_images_give_the_same_features(model_folder):
     images = iter_photos(7)
     one, four = backbone.vectors(images), backbone.vectors(images, batch_size=4)
     np.testing.assert_allclose(one, four, atol=1e-5)
-    starts = [(seen.start, len(seen)) for seen in backbone.look(images, batch_size=4)]
+    starts = [(seen.start, len(seen)) for seen in backbone.extract(images, batch_size=4)]
     assert starts == [(0, 4), (4, 3)]
 
 
@@ -202,7 +204,7 @@ def test_batches_of_several_images_give_the_same_features(model_folder):
 def test_images_of_unequal_sizes_at_their_own_size(model_folder, kind):
     backbone = Backbone.load(f"hf:{model_folder(kind)}")
     tall, wide = iter_photos(1, 64, 32)[0], iter_photos(1, 32, 48)[0]
-    seen = list(backbone.look([tall, wide, wide], [1], size="native", batch_size=2))
+    seen = list(backbone.extract([tall, wide, wide], [1], size="native", batch_size=2))
     assert [(block.start, len(block)) for block in seen] == [(0, 1), (1, 2)]
     for block, image in zip(seen, (tall, wide), strict=True):
         height, width = block.patches[1].shape[1:3]
@@ -282,17 +284,12 @@ def test_the_whole_image_is_squeezed_and_nothing_is_cut_away(model_folder):
     assert not np.allclose(backbone.vectors([image]), backbone.vectors([edge]), atol=1e-3)
 
 
-def test_poolings_by_hand(model_folder):
+def test_pooling_by_hand(model_folder):
     backbone = Backbone.load(f"hf:{model_folder('resnet')}")
     images = iter_photos(2)
     patches, (height, width) = backbone.patches(images, 1)
     grids = patches.reshape(2, height * width, -1).astype(np.float64)
     np.testing.assert_allclose(backbone.vectors(images, 1), grids.mean(1), atol=1e-6)
-    np.testing.assert_allclose(backbone.vectors(images, 1, pooling="max"), grids.max(1), atol=1e-6)
-    both = np.concatenate((grids.mean(1), grids.std(1)), 1)
-    np.testing.assert_allclose(backbone.vectors(images, 1, pooling="mean+std"), both, atol=1e-5)
-    with pytest.raises(InputError, match="did you mean mean"):
-        backbone.vectors(images, pooling="meann")
 
 
 def test_input_that_cannot_be_used_is_one_line(model_folder):
@@ -305,7 +302,7 @@ def test_input_that_cannot_be_used_is_one_line(model_folder):
         (lambda: backbone.vectors(iter_photos(1), size="whole"), "size must be"),
         (lambda: backbone.vectors(iter_photos(1), size=0), "size must be"),
         (lambda: backbone.vectors(iter_photos(1), batch_size=0), "batch_size"),
-        (lambda: list(backbone.look(iter_photos(1), [])), "layers is empty"),
+        (lambda: list(backbone.extract(iter_photos(1), [])), "layers is empty"),
         (
             lambda: backbone.patches([iter_photos(1, 64, 32)[0], iter_photos(1)[0]], size="native"),
             "several sizes",
@@ -475,8 +472,8 @@ def test_a_model_in_the_cache_of_the_hub_is_found_without_the_internet(model_fol
 def counted(backbone, monkeypatch):
     """A list that grows by one with each pass through the network."""
     passes = []
-    real = backbone._hidden
-    monkeypatch.setattr(backbone, "_hidden", lambda *given: passes.append(1) or real(*given))
+    real = backbone.hidden_states.grids
+    monkeypatch.setattr(backbone.hidden_states, "grids", lambda *given: passes.append(1) or real(*given))
     return passes
 
 
@@ -493,12 +490,10 @@ def test_kept_features_are_the_same_bits_and_cost_no_pass(model_folder, monkeypa
     assert len(passes) == seen, "nothing may go through the network again"
     assert np.array_equal(first, uncached)
     assert np.array_equal(second[::-1], uncached)
-    assert feature_store_bytes() > first.nbytes
+    assert feature_cache_bytes() > first.nbytes
 
 
-@pytest.mark.parametrize(
-    "other", [{"layer": 3}, {"pooling": "max"}, {"size": 64}, {"batch_size": 2}, {"size": "native"}]
-)
+@pytest.mark.parametrize("other", [{"layer": 3}, {"size": 64}, {"batch_size": 2}, {"size": "native"}])
 def test_features_made_another_way_are_kept_apart(model_folder, monkeypatch, other):
     backbone = Backbone.load(model_folder("mobilenet"))
     images = iter_photos(2)
@@ -566,10 +561,10 @@ def test_two_processes_may_write_at_once(tmp_path):
     program = """
 import sys
 import numpy as np
-from mekiki.models.feature_cache import FeatureStore
+from mekiki.models.feature_cache import FeatureCache
 
 first = int(sys.argv[1])
-with FeatureStore("shared") as store:
+with FeatureCache("shared") as store:
     for i in range(first, first + 150):
         store.write({b"%d" % i: np.full(50, i, np.float32), b"both": np.full(50, -1, np.float32)})
         assert store.read([b"%d" % i])[b"%d" % i][0] == i
@@ -581,7 +576,7 @@ with FeatureStore("shared") as store:
     for running in processes:
         _, said = running.communicate(timeout=100)
         assert running.returncode == 0, said.decode()
-    with FeatureStore("shared") as store:
+    with FeatureCache("shared") as store:
         found = store.read([b"%d" % i for i in range(250)] + [b"both"])
     assert len(found) == 251
     assert all(found[b"%d" % i].tolist() == [i] * 50 for i in range(250))
@@ -621,9 +616,9 @@ def test_a_head_on_frozen_features_learns_and_leaves_the_backbone_as_it_is(encod
 def test_the_features_of_a_training_are_taken_once(encoder, monkeypatch):
     images, labels = stripes()
     seen = []
-    real = Backbone._hidden
+    real = HiddenStates.grids
     monkeypatch.setattr(
-        Backbone, "_hidden", lambda self, batch, layers: seen.append(1) or real(self, batch, layers)
+        HiddenStates, "grids", lambda self, batch, layers: seen.append(1) or real(self, batch, layers)
     )
     embedder = Embedder(encoder=encoder, epochs=2, batch_size=16)
     embedder.fit(images, labels, validation=stripes(10, seed=1))
@@ -734,13 +729,13 @@ def test_a_checkpoint_made_with_another_backbone_is_not_gone_on_with(model_folde
 
 def test_small_photographs_are_enlarged_and_large_ones_seen_as_they_are(encoder, monkeypatch):
     looked = []
-    real = Backbone._hidden
+    real = HiddenStates.grids
 
     def spy(self, batch, layers):
         looked.append(tuple(batch.shape[2:]))
         return real(self, batch, layers)
 
-    monkeypatch.setattr(Backbone, "_hidden", spy)
+    monkeypatch.setattr(HiddenStates, "grids", spy)
     for side, wanted in ((16, 32), (48, 48)):
         images, labels = stripes(8, side=side)
         Embedder(encoder=encoder, epochs=1, batch_size=4).fit(images, labels)
@@ -934,7 +929,7 @@ def test_real_weights_equal_a_plain_call(mobilenet, real_data):
     with torch.no_grad():
         single = plain(prepared.contiguous(), output_hidden_states=True).hidden_states
         double = plain.double()(prepared.double().contiguous(), output_hidden_states=True).hidden_states
-    seen = next(mobilenet.look([image], [6, 12, 18]))
+    seen = next(mobilenet.extract([image], [6, 12, 18]))
     for layer in (6, 12, 18):
         truth = double[layer][0].permute(1, 2, 0).numpy()
         # In single places float32 is 3e-5 off whoever computes; ours may be no farther off than a plain call is.

@@ -10,7 +10,7 @@ from typing import Any, Self
 from mekiki.console import Progress, silent
 from mekiki.data.load import NAMES, load_images
 from mekiki.data.splits import ImageSplit
-from mekiki.models.backbone import PREFIX, backbone_input_size
+from mekiki.models.pretrained_folder import PREFIX, backbone_input_size
 
 
 @dataclass(frozen=True)

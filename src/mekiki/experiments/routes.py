@@ -27,8 +27,8 @@ from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import NOTE, read_snapshots
 from mekiki.experiments.use import examine
-from mekiki.models.backbone import PREFIX
 from mekiki.models.networks import ENCODERS
+from mekiki.models.pretrained_folder import PREFIX
 from mekiki.recipes import RECIPES, recipe
 from mekiki.storage.run import Run, finite, folder_name, free_folder, write_json
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS

@@ -116,7 +116,7 @@ class BackboneSight(nn.Module):
         """The views by name."""
         views: dict[str, Tensor] = {}
         for look, layers, said in zip(self.looks, self.layers, self.said, strict=True):
-            grids = self.backbone.grids(look(pixels), layers)
+            grids = self.backbone.hidden_states.traceable_grids(look(pixels), layers)
             views |= {f"layer {layer}{said}": pool_quadrants(grid) for layer, grid in grids.items()}
         return views
 
@@ -141,7 +141,9 @@ class EmbedderSight(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The view."""
         if self.backbone is not None:
-            seen = self.backbone.grids(self.look(pixels), [self.layer])[self.layer].mean((1, 2))
+            seen = self.backbone.hidden_states.traceable_grids(self.look(pixels), [self.layer])[
+                self.layer
+            ].mean((1, 2))
         else:
             seen = _plain(pixels)
         return {"embedding": self.network(seen)}

@@ -148,7 +148,7 @@ class BackboneExtractor:
         return Features(views, patches)
 
     def _look(self, image: Pixels, layers: list[int], size: Size) -> dict[int, Floats]:
-        (seen,) = self.backbone.look([image], layers, size=size)
+        (seen,) = self.backbone.extract([image], layers, size=size)
         return {layer: grids[0] for layer, grids in seen.patches.items()}
 
     def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:

@@ -21,7 +21,7 @@ WAIT = 30.0
 _ASKED_AT_ONCE = 500
 
 
-class FeatureStore:
+class FeatureCache:
     """Vectors by the content of their images, for one way of making them; one SQLite file in the cache.
 
     SQLite brings what is needed: a write is there whole or not at all, also after a crash, and processes wait for each
@@ -34,7 +34,7 @@ class FeatureStore:
     Example:
         >>> import os, tempfile
         >>> before, os.environ["MEKIKI_CACHE"] = os.environ.get("MEKIKI_CACHE"), tempfile.mkdtemp()
-        >>> with FeatureStore("squares") as store:
+        >>> with FeatureCache("squares") as store:
         ...     store.write({b"2": np.float32([4])})
         ...     store.read([b"2", b"3"])
         {b'2': array([4.], dtype=float32)}
@@ -148,11 +148,11 @@ def features_folder() -> Path:
     return cache_folder() / "features"
 
 
-def feature_store_bytes() -> int:
+def feature_cache_bytes() -> int:
     """How much the kept features of all backbones take on the disk.
 
     Example:
-        >>> feature_store_bytes() >= 0
+        >>> feature_cache_bytes() >= 0
         True
     """
     return sum(path.stat().st_size for path in features_folder().glob("*.sqlite*"))

@@ -19,7 +19,7 @@ class TunedBackbone(nn.Module):
     Args:
         backbone: its network is trained in place; what lies behind the layer is not, because nothing comes of it.
         layer: the hidden state that goes on to the head.
-        size: what images are squeezed to; see `Backbone.look`.
+        size: what images are squeezed to; see `Backbone.extract`.
 
     Shapes: `[B, H, W]` or `[B, H, W, 3]`, uint8 or float32 0…255, → `[B, d]`; `[B, d]` → the same.
     """
@@ -38,7 +38,7 @@ class TunedBackbone(nn.Module):
         if stored.ndim == 2:
             return stored
         target = self.backbone.target(self.size, stored.shape[1], stored.shape[2])
-        return self.backbone.features(self.backbone.prepare.batch(stored, target), self.layer)
+        return self.backbone.pooled(self.backbone.prepare.batch(stored, target), self.layer)
 
     def train(self, mode: bool = True) -> TunedBackbone:
         """Stays in evaluation mode, whatever is asked."""
