@@ -204,9 +204,10 @@ def _look_at_lessons(folder: Path, said: list[Any]) -> str:
 
 def _remembered(folder: Path, rows: slice) -> int:
     from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import RunMemory
 
     chosen = sorted((folder / "fresh").glob("*.png"))[rows]
-    return int(remember(folder / "run", chosen)["cases"])
+    return int(remember(RunMemory(folder / "run"), chosen)["cases"])
 
 
 def _remember(folder: Path, say: Callable[[Any], None], number: int) -> None:
@@ -221,12 +222,12 @@ def _look_at_cases(folder: Path, said: list[Any]) -> str:
     there = 0
     if said or (folder / "run" / "memory.json").exists():
         room = RunMemory(folder / "run")
-        store = room.store("images", room.view.encoder)
+        store = room.store("images", room.photo_encoder.info)
         there = store.count()
         assert there % 8 == 0, f"{there} cases: a part of what was remembered in one go"
     assert there >= sum(said), f"{sum(said)} cases were remembered, and there are {there}"
     if there:
-        assert search(folder / "run", folder / "fresh" / "00.png", k=3)
+        assert search(RunMemory(folder / "run"), folder / "fresh" / "00.png", k=3)
     _look_at_judge(folder, [])
     return "all" if there == sum(said) else "one more"
 
@@ -237,22 +238,26 @@ def _prepare_cases(folder: Path) -> None:
 
 
 def _feedback(folder: Path, say: Callable[[Any], None], number: int) -> None:
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import give_feedback, search
 
     images = sorted((folder / "fresh").glob("*.png"))
-    ids = [row["id"] for row in search(folder / "run", images[0], k=10)["found"]]
+    ids = [row["id"] for row in search(RunMemory(folder / "run"), images[0], k=10)["found"]]
     for place in range(12):
-        said = give_feedback(folder / "run", images[place], good=[ids[place % 5]], bad=[ids[5 + place % 5]])
+        said = give_feedback(
+            RunMemory(folder / "run"), images[place], good=[ids[place % 5]], bad=[ids[5 + place % 5]]
+        )
         say(len(said))
 
 
 def _look_at_feedback(folder: Path, said: list[Any]) -> str:
     from mekiki.cases.feedback import FeedbackLog
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import search
 
     there = len(FeedbackLog(folder / "run").judgements())
     assert sum(said) <= there <= sum(said) + 2, f"{sum(said)} judgements were taken, and there are {there}"
-    assert search(folder / "run", folder / "fresh" / "00.png", k=3)
+    assert search(RunMemory(folder / "run"), folder / "fresh" / "00.png", k=3)
     return "all" if there == sum(said) else "one more"
 
 

@@ -100,7 +100,7 @@ def judged(
     hard: int = 30,
 ) -> tuple[Any, list[tuple[int, int, int]]]:
     """Two hundred triplets as a person gives them: of what a search brings, a wanted one and an unwanted one."""
-    from mekiki.cases.triplets import Triplets
+    from mekiki.cases.triplets import CaseTriplets
 
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, int]] = []
@@ -112,7 +112,7 @@ def judged(
         if good and bad:
             rows.append((query, int(rng.choice(good)), int(rng.choice(bad))))
     query_rows, good_rows, bad_rows = map(list, zip(*rows, strict=True))
-    return Triplets(anchors[query_rows], cases[good_rows], cases[bad_rows]), rows
+    return CaseTriplets(anchors[query_rows], cases[good_rows], cases[bad_rows]), rows
 
 
 def compared(
@@ -130,7 +130,7 @@ def compared(
     Returns:
         Figures by side; the triplets as rows of the queries that taught, and of the cases; and what training said.
     """
-    from mekiki.cases.adapter import Schooling, train_adapter
+    from mekiki.cases.adapter import AdapterConfig, train_adapter
 
     held = ~teach
 
@@ -140,14 +140,14 @@ def compared(
     triplets, rows = judged(queries[teach], cases, question.wanted[teach], question.related[teach], seed)
     moved = rocchio(triplets, lambda some: measured(some, cases, teach), queries[teach], queries[held])
     sides = {"frozen": measured(queries[held], cases, held), "rocchio": measured(moved, cases, held)}
-    lessons = []
+    results = []
     for kind in ("linear", "mlp"):
-        adapter, lesson = train_adapter(
-            triplets, cases, question.labels, schooling=Schooling(kind, seed=seed)
+        adapter, result = train_adapter(
+            triplets, cases, question.labels, config=AdapterConfig(kind, seed=seed)
         )
         sides[f"adapter, {kind}"] = measured(adapter(queries[held]), adapter(cases), held)
-        lessons.append(vars(lesson) | {"kind": kind})
-    return sides, rows, lessons
+        results.append(vars(result) | {"kind": kind})
+    return sides, rows, results
 
 
 def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
@@ -155,11 +155,11 @@ def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
 
     In Japanese without the fine-tuning: what is asked there is what a model that does not read it is worth.
     """
-    from mekiki.cases.encoders import TextView
+    from mekiki.cases.encoders import TextEncoder
 
-    view = TextView(model)
+    view = TextEncoder(model)
     found: dict[str, list[dict[str, float]]] = {}
-    lessons = []
+    results = []
     for seed in range(SEEDS):
         notes = maintenance_notes(japanese=japanese, seed=seed)
         same = notes.asked[:, None] == notes.topics
@@ -173,7 +173,7 @@ def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
         sides, rows, told = compared(
             view.embed(notes.queries), view.embed(notes.texts), question, teach, seed
         )
-        lessons += told
+        results += told
         asked = np.array(notes.queries)
         told = [(str(asked[teach][q]), notes.texts[good], notes.texts[bad]) for q, good, bad in rows]
         tuned_models: dict[str, Callable[[list[str]], np.ndarray]] = {}
@@ -190,23 +190,24 @@ def notes_figures(model: str, *, japanese: bool = False) -> dict[str, Any]:
             )
         for name, figures in sides.items():
             found.setdefault(name, []).append(figures)
-    return {"notes": len(notes.texts), "lessons": lessons, **summarised(found)}
+    return {"notes": len(notes.texts), "results": results, **summarised(found)}
 
 
 def triplets_tuned(
     model: str, triplets: list[tuple[str, str, str]], seed: int, nested: tuple[int, ...]
 ) -> Callable[[list[str]], np.ndarray]:
-    """The model fine-tuned as `mekiki feedback --train --tune-text` does it; of nested dimensions the least."""
-    from mekiki.cases.adapter import dealt_queries
-    from mekiki.cases.text_model import TextView, Tuning, tuned
+    """The model fine-tuned as `mekiki feedback train --tune-text` does it; of nested dimensions the least."""
+    from mekiki.cases.adapter import split_queries
+    from mekiki.cases.encoders import TextEncoder
+    from mekiki.cases.text_model import TextModelConfig, fine_tune
 
-    teach, stop, judge = dealt_queries([each[0] for each in triplets], 0.3, seed)
+    train, stop, test = split_queries([each[0] for each in triplets], 0.3, seed)
     sides = [
-        [each for each, here in zip(triplets, which, strict=True) if here] for which in (teach | judge, stop)
+        [each for each, here in zip(triplets, which, strict=True) if here] for which in (train | test, stop)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        tuned(model, *sides, Tuning(nested=nested, seed=seed), Path(folder))
-        return TextView(folder, min(nested, default=None)).embed
+        fine_tune(model, *sides, TextModelConfig(nested=nested, seed=seed), Path(folder))
+        return TextEncoder(folder, min(nested, default=None)).embed
 
 
 def tiles_figures(vectors: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def tiles_figures(vectors: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         labels: `[N]`, their kinds.
     """
     found: dict[str, list[dict[str, float]]] = {}
-    lessons = []
+    results = []
     for seed in range(SEEDS):
         rng = np.random.default_rng(seed)
         place = rng.permutation(len(vectors)) % 4
@@ -229,10 +230,10 @@ def tiles_figures(vectors: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         unwanted = np.broadcast_to(labels[store] == UNCONCERNED, wanted.shape)
         question = Question(wanted, unwanted, unwanted, labels[store].tolist())
         sides, _, told = compared(vectors[asks], vectors[store], question, place[asks] == 2, seed)
-        lessons += told
+        results += told
         for name, figures in sides.items():
             found.setdefault(name, []).append(figures)
-    return {"tiles": len(vectors), "lessons": lessons, **summarised(found)}
+    return {"tiles": len(vectors), "results": results, **summarised(found)}
 
 
 def fine_tuned(model: str, pairs: list[tuple[str, str]], seed: int) -> Callable[[list[str]], np.ndarray]:
@@ -282,24 +283,24 @@ def speed_figures(count: int = 100_000, width: int = 64) -> dict[str, Any]:
     """Milliseconds of a query among many, beside NumPy; and seconds of keeping them, beside LanceDB alone."""
     import lancedb
 
-    from mekiki.cases.case import Cases, Encoder
+    from mekiki.cases.case import Cases, EncoderInfo
     from mekiki.cases.lance import LanceStore
     from mekiki.cases.memory import Memory
 
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(count, width)).astype(np.float32)
     ids = [f"{row:032x}" for row in range(count)]
-    cases = Cases.columns(vectors, np.arange(count), id=ids, encoder=["bench"] * count)
+    cases = Cases.from_columns(vectors, np.arange(count), id=ids, encoder=["bench"] * count)
     raw, ours = [], []
     for _ in range(5):
         with _folder() as folder:
             table = lancedb.connect(str(folder)).create_table("raw", schema=cases.table.schema)
             raw.append(_seconds(lambda table=table: table.add(cases.table)))
         with _folder() as folder:
-            store = LanceStore(folder, "images", Encoder("bench", "bench", width))
+            store = LanceStore(folder, "images", EncoderInfo("bench", "bench", width))
             ours.append(_seconds(lambda store=store: store.add(cases)))
     with _folder() as folder:
-        store = LanceStore(folder, "images", Encoder("bench", "bench", width))
+        store = LanceStore(folder, "images", EncoderInfo("bench", "bench", width))
         store.add(cases)
         memory = Memory(store)
         queries = (
@@ -345,7 +346,7 @@ def speed_figures(count: int = 100_000, width: int = 64) -> dict[str, Any]:
 
 def index_figures(count: int = 1_000_000, width: int = 64) -> dict[str, Any]:
     """Recall and milliseconds of an indexed query among a million vectors in clusters, beside NumPy."""
-    from mekiki.cases.case import Cases, Encoder
+    from mekiki.cases.case import Cases, EncoderInfo
     from mekiki.cases.lance import LanceStore
     from mekiki.cases.memory import Memory
 
@@ -355,12 +356,12 @@ def index_figures(count: int = 1_000_000, width: int = 64) -> dict[str, Any]:
     queries = centres[rng.integers(1000, size=50)] + rng.normal(size=(50, width)).astype(np.float32)
     squares = np.einsum("nd,nd->n", vectors, vectors)
     with _folder() as folder:
-        store = LanceStore(folder, "images", Encoder("bench", "bench", width))
+        store = LanceStore(folder, "images", EncoderInfo("bench", "bench", width))
         for start in range(0, count, 200_000):
             rows = range(start, start + 200_000)
             part = vectors[start : start + 200_000]
             store.add(
-                Cases.columns(
+                Cases.from_columns(
                     part, np.array(rows), id=[f"{row:07}" for row in rows], encoder=["bench"] * len(part)
                 )
             )
@@ -390,15 +391,16 @@ WORK = """
 import sys
 from pathlib import Path
 import numpy as np
-from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.case import Case, Cases, EncoderInfo
 from mekiki.cases.feedback import FeedbackLog
-from mekiki.cases.triplets import Triplets
-from mekiki.cases.adapter import Adapter, Lesson, Shelf
+from mekiki.cases.triplets import CaseTriplets
+from mekiki.cases.adapter import Adapter, AdapterResult
+from mekiki.cases.adapter_store import AdapterStore
 from mekiki.cases.lance import LanceStore
 folder, turn = Path(sys.argv[1]), sys.argv[2]
-encoder = Encoder("bench", "bench", 8)
+encoder = EncoderInfo("bench", "bench", 8)
 store = LanceStore(folder / "cases", "images", encoder)
-log, shelf = FeedbackLog(folder), Shelf(folder, "images", "bench")
+log, adapters = FeedbackLog(folder), AdapterStore(folder, "images", "bench")
 print("ready", flush=True)
 for step in range(100_000):
     ids = [f"{turn}-{step}-{part}" for part in range(4)]
@@ -406,14 +408,14 @@ for step in range(100_000):
     print("case", *ids, flush=True)
     log.add(store, "images", np.full(8, step, np.float32), ids[:1], ids[1:], asked=f"{turn}-{step}")
     print("said", f"{turn}-{step}", flush=True)
-    shelf.put(Adapter(np.zeros(8, np.float32), 1.0, 2), Lesson(0.5, 0.6, 0.5, 1, 1, 1))
+    adapters.put(Adapter(np.zeros(8, np.float32), 1.0, 2), AdapterResult(0.5, 0.6, 0.5, 1, 1, 1))
     print("taught", step, flush=True)
 """
 
 
 def kill_figures(kills: int = 50) -> dict[str, Any]:
     """Killing, at random moments, a process that remembers, gives feedback and puts adapters in force."""
-    from mekiki.cases.adapter import AdapterStore
+    from mekiki.cases.adapter_store import AdapterStore
     from mekiki.cases.feedback import FeedbackLog
     from mekiki.cases.lance import LanceStore
 
@@ -443,7 +445,7 @@ def kill_figures(kills: int = 50) -> dict[str, Any]:
                 taught += word == "taught"
             work.wait()
             store = LanceStore(folder / "cases", "images")
-            there = [id_ for part in store.read(whole=False) for id_ in part.ids]
+            there = [id_ for part in store.read(thumbnails=False) for id_ in part.ids]
             judgements = FeedbackLog(folder).judgements()
             asked = [each.asked for each in judgements]
             lost += len(cases - set(there)) + len(said - set(asked))
@@ -474,7 +476,7 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
     weights = place / "weights" / "mobilenet_v1_0.75_224"
     if not (place / "magnetic_tile").is_dir() or not weights.is_dir():
         return None
-    from mekiki.cases.encoders import JudgeView
+    from mekiki.cases.encoders import JudgeEncoder
     from mekiki.data.photo import list_photos
     from mekiki.judging.calibrate import Terms, calibrate_run
 
@@ -483,7 +485,7 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
     with _folder() as folder:
         good, bad = [[p for p in folders if (p.name == "free") == ok] for ok in (True, False)]
         inspector, _ = calibrate_run(folder / "run", good, bad, encoder=f"hf:{weights}", terms=Terms(0.05))
-        seen = [one for one in JudgeView(inspector).extract(list_photos(bad)) if one.vector is not None]
+        seen = [one for one in JudgeEncoder(inspector).extract(list_photos(bad)) if one.vector is not None]
     vectors = np.stack([one.vector for one in seen if one.vector is not None])
     return vectors, np.array([one.path.parent.name for one in seen])
 

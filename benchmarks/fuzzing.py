@@ -181,7 +181,7 @@ def images() -> Kind:
 def tables() -> Kind:
     """What people write by hand: notes, texts, triplets of words."""
     from mekiki.cases.note_files import read_notes
-    from mekiki.cases.train_adapter import read_rows
+    from mekiki.cases.triplets import read_triplet_rows
     from mekiki.describing.texts import read_texts
 
     seeds = [
@@ -194,7 +194,7 @@ def tables() -> Kind:
     def read(path: Path) -> None:
         from mekiki.errors import InputError
 
-        for one in (read_notes, read_texts, read_rows):
+        for one in (read_notes, read_texts, read_triplet_rows):
             try:
                 one(path)
             except InputError:
@@ -297,7 +297,8 @@ def adapter() -> Kind:
     import numpy as np
     from safetensors.torch import save
 
-    from mekiki.cases.adapter import Adapter, load_adapter
+    from mekiki.cases.adapter import Adapter
+    from mekiki.cases.adapter_store import load_adapter
     from mekiki.storage.run_folder import ADAPTER_FORMAT
     from mekiki.training.callbacks import copy_weights
 
@@ -350,11 +351,11 @@ def manifest() -> Kind:
 
 def settings() -> Kind:
     """How a run remembers."""
-    from mekiki.cases.run_memory import RunMemory, Settings
+    from mekiki.cases.run_memory import MemoryConfig, RunMemory
 
     run = folder() / "made"
     run.mkdir(exist_ok=True)
-    RunMemory(run, Settings("cases", "model", 3)).keep_settings()
+    RunMemory(run, MemoryConfig("cases", "model", 3)).save_config()
     seeds = [(run / "memory.json").read_bytes(), b'{"store": null, "text": null, "dimensions": 3}']
     return Kind(seeds, of_run("memory.json", RunMemory))
 

@@ -6,23 +6,22 @@ import torch
 
 from mekiki.cases.adapter import (
     Adapter,
-    AdapterStore,
-    Lesson,
-    Schooling,
-    dealt,
-    load_adapter,
-    right,
+    AdapterConfig,
+    AdapterResult,
+    ranking_accuracy,
+    split_triplets,
     train_adapter,
 )
-from mekiki.cases.case import Cases, Encoder
+from mekiki.cases.adapter_store import AdapterStore, load_adapter
+from mekiki.cases.case import Cases, EncoderInfo
 from mekiki.cases.feedback import FeedbackLog
 from mekiki.cases.memory import Memory
-from mekiki.cases.store import open_store
-from mekiki.cases.triplets import Triplets, read_triplets, triplets_of
+from mekiki.cases.store_address import open_store
+from mekiki.cases.triplets import CaseTriplets, judged_triplets, read_triplets
 from mekiki.errors import InputError
 
 D = 12
-FEW = Schooling(epochs=60)
+FEW = AdapterConfig(epochs=60)
 
 
 def matter(seed=0, n=400):
@@ -36,7 +35,7 @@ def matter(seed=0, n=400):
 
 
 def judged(seed=0, queries=60):
-    """Triplets: of one topic, the same kind is wanted and the other is not."""
+    """CaseTriplets: of one topic, the same kind is wanted and the other is not."""
     vectors, kind, topic = matter()
     rng = np.random.default_rng(seed)
     rows = []
@@ -45,7 +44,7 @@ def judged(seed=0, queries=60):
         good = rng.choice(np.flatnonzero(same & (kind == kind[anchor])))
         bad = rng.choice(np.flatnonzero(same & (kind != kind[anchor])))
         rows.append((vectors[anchor], vectors[good], vectors[bad]))
-    return Triplets(*(np.stack(side) for side in zip(*rows, strict=True)))
+    return CaseTriplets(*(np.stack(side) for side in zip(*rows, strict=True)))
 
 
 def unwanted(adapter):
@@ -66,10 +65,10 @@ def test_it_starts_as_the_identity(kind):
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_it_learns_what_matters_and_serves_new_queries(kind):
     triplets = judged(queries=150)
-    adapter, lesson = train_adapter(triplets, schooling=Schooling(kind))
-    assert lesson.frozen == lesson.before
-    assert lesson.better
-    assert lesson.after > lesson.frozen + 0.1
+    adapter, result = train_adapter(triplets, config=AdapterConfig(kind))
+    assert result.frozen == result.before
+    assert result.better
+    assert result.after > result.frozen + 0.1
     assert unwanted(adapter) < 0.8 * unwanted(None)
 
 
@@ -86,31 +85,31 @@ def test_the_same_seed_learns_the_same_and_leaves_the_callers_randomness_alone()
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    one, _ = train_adapter(judged(), schooling=FEW)
+    one, _ = train_adapter(judged(), config=FEW)
     assert torch.equal(torch.rand(3), expected)
-    two, _ = train_adapter(judged(), schooling=FEW)
+    two, _ = train_adapter(judged(), config=FEW)
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name])
 
 
 def test_queries_are_held_out_whole():
     triplets = judged()
-    twice = Triplets(*(np.concatenate([side, side]) for side in vars(triplets).values()))
-    parts = dealt(twice, 0.3, 0)
+    twice = CaseTriplets(*(np.concatenate([side, side]) for side in vars(triplets).values()))
+    parts = split_triplets(twice, 0.3, 0)
     assert sum(map(len, parts)) == len(twice)
     asked = [{row.tobytes() for row in part.anchors} for part in parts]
     assert not asked[0] & asked[1]
     assert not asked[0] & asked[2]
     assert not asked[1] & asked[2]
     with pytest.raises(InputError, match="9 judged queries are too few"):
-        dealt(judged(queries=9), 0.3, 0)
+        split_triplets(judged(queries=9), 0.3, 0)
 
 
 def test_nothing_to_learn_is_no_better():
     rng = np.random.default_rng(3)
     noise = [rng.normal(size=(60, D)).astype(np.float32) for _ in range(3)]
     better = [
-        train_adapter(Triplets(*noise), schooling=Schooling(epochs=30, seed=seed))[1].better
+        train_adapter(CaseTriplets(*noise), config=AdapterConfig(epochs=30, seed=seed))[1].better
         for seed in range(4)
     ]
     assert not all(better)
@@ -126,14 +125,14 @@ def test_only_one_with_a_better_figure_takes_the_place_and_it_can_be_taken_back(
     with pytest.raises(InputError, match="none to take back"):
         adapter_store.revert()
     x = matter()[0]
-    lesson = Lesson(0.5, 0.6, 0.5, 10, 5, 3)
-    adapters = [train_adapter(judged(seed), schooling=FEW)[0] for seed in range(2)]
+    result = AdapterResult(0.5, 0.6, 0.5, 10, 5, 3)
+    adapters = [train_adapter(judged(seed), config=FEW)[0] for seed in range(2)]
     for adapter in adapters:
-        adapter_store.put(adapter, lesson)
+        adapter_store.put(adapter, result)
     np.testing.assert_array_equal(adapter_store.current()(x), adapters[1](x))
     adapter_store.revert()
     np.testing.assert_array_equal(adapter_store.current()(x), adapters[0](x))
-    adapter_store.put(adapters[1], lesson)
+    adapter_store.put(adapters[1], result)
     np.testing.assert_array_equal(adapter_store.current()(x), adapters[1](x))
     adapter_store.revert()
     adapter_store.revert()
@@ -144,23 +143,25 @@ def test_only_one_with_a_better_figure_takes_the_place_and_it_can_be_taken_back(
         load_adapter(tmp_path / "bad.safetensors")
 
 
-def test_triplets_of_a_log_and_a_memory_with_an_adapter(tmp_path):
+def test_judged_triplets_a_log_and_a_memory_with_an_adapter(tmp_path):
     vectors, kind, _ = matter()
-    store = open_store(tmp_path / "store", encoder=Encoder("by hand", "f1", D))
+    store = open_store(tmp_path / "store", encoder=EncoderInfo("by hand", "f1", D))
     ids, labels = [f"{row:03}" for row in range(len(vectors))], [f"kind {k}" for k in kind]
     store.add(
-        Cases.columns(vectors, np.arange(len(vectors)), id=ids, label=labels, encoder=["f1"] * len(vectors))
+        Cases.from_columns(
+            vectors, np.arange(len(vectors)), id=ids, label=labels, encoder=["f1"] * len(vectors)
+        )
     )
     log = FeedbackLog(tmp_path)
     with pytest.raises(InputError, match="judge some of each"):
-        triplets_of(log.in_force("images", "f1"))
+        judged_triplets(log.active("images", "f1"))
     log.add(store, "images", vectors[0] + 1, ["001", "002"], ["003", "004", "005"])
     log.add(store, "images", vectors[1] + 1, ["001"], [])
-    triplets = triplets_of(log.in_force("images", "f1"))
+    triplets = judged_triplets(log.active("images", "f1"))
     assert len(triplets) == 6
     np.testing.assert_array_equal(triplets.positives[0], vectors[1])
     log.undo(1)
-    adapter, _ = train_adapter(judged(queries=150), schooling=FEW)
+    adapter, _ = train_adapter(judged(queries=150), config=FEW)
     seen = adapter(vectors)
     for query in vectors[:3] + np.float32(0.1):
         expected = np.linalg.norm(seen - adapter(query[None]), axis=1)
@@ -197,11 +198,11 @@ def test_triplets_from_files(tmp_path):
 def test_settings_that_make_no_sense():
     for wrong in ({"kind": "deep"}, {"held_out": 1.5}, {"rank": 0}):
         with pytest.raises(InputError):
-            Schooling(**wrong)
+            AdapterConfig(**wrong)
     with pytest.raises(InputError, match="dimensions"):
         train_adapter(judged(), np.zeros((5, 3), np.float32), ["a"] * 5)
     with pytest.raises(InputError, match="one a case"):
         train_adapter(judged(), matter()[0], ["a"] * 5)
     with pytest.raises(InputError, match="NaN"):
-        Triplets(*(np.full((2, 2), np.nan, np.float32),) * 3)
-    assert right(None, judged()) > 0.4
+        CaseTriplets(*(np.full((2, 2), np.nan, np.float32),) * 3)
+    assert ranking_accuracy(None, judged()) > 0.4

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 
 from mekiki.cases import memory as memory_module
-from mekiki.cases.case import Cases, Encoder
+from mekiki.cases.case import Cases, EncoderInfo
 from mekiki.cases.cell_index import CellIndex
-from mekiki.cases.feedback import DEPTH, REACH, FeedbackLog, active, reach_of, scales, shifts
+from mekiki.cases.feedback import DEPTH, REACH, FeedbackLog, case_lengths, query_lengths, relevant, shifts
 from mekiki.cases.lance import LanceStore
-from mekiki.cases.memory import Memory, steered
+from mekiki.cases.memory import Memory, move_query
 from mekiki.cases.qdrant import QdrantStore
 from mekiki.cases.store import distances_to
 from mekiki.cases.where import matches, parse_where
 from mekiki.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
-ENCODER = Encoder("run tiles", "f" * 32, 6)
+ENCODER = EncoderInfo("run tiles", "f" * 32, 6)
 N = 1200
 
 
@@ -32,7 +32,7 @@ def many(seed=0, n=N):
     vectors[10:13] = vectors[9]
     ids = [f"{i:04}" for i in range(n)]
     labels = [f"kind {i % 3}" for i in range(n)]
-    return vectors, Cases.columns(
+    return vectors, Cases.from_columns(
         vectors, np.arange(n), id=ids, label=labels, encoder=[ENCODER.fingerprint] * n
     )
 
@@ -50,7 +50,7 @@ def log(tmp_path):
 
 
 def force(log):
-    return log.in_force("images", ENCODER.fingerprint)
+    return log.active("images", ENCODER.fingerprint)
 
 
 def ranking(store, log, query, k=N):
@@ -116,7 +116,7 @@ def test_the_same_holds_for_a_similar_query_and_nothing_for_a_far_one(store, log
     log.add(store, "images", QUERY, [], before[0][:1])
     assert ranking(store, log, similar)[0].index(before[0][0]) >= 10
     assert ranking(store, log, far) == far_before
-    assert active(force(log), far) == []
+    assert relevant(force(log), far) == []
 
 
 def test_undo_restores_the_ranking_exactly(store, log):
@@ -149,7 +149,7 @@ def test_one_of_several_can_be_taken_back(store, log):
     log.undo(3)
     assert ranking(store, log, QUERY) == only_first
     assert [each.undone for each in log.judgements()] == [False, True, True]
-    with pytest.raises(InputError, match="taken back before"):
+    with pytest.raises(InputError, match="was undone before"):
         log.undo(2)
     with pytest.raises(InputError, match="there is none"):
         log.undo(9)
@@ -201,8 +201,8 @@ def test_a_line_cut_short_never_held_and_one_in_the_middle_is_told(store, log):
 
 def test_feedback_of_another_encoder_or_space_is_silent(store, log):
     log.add(store, "images", QUERY, ["0001"], [])
-    assert log.in_force("images", "other") == []
-    assert log.in_force("notes", ENCODER.fingerprint) == []
+    assert log.active("images", "other") == []
+    assert log.active("notes", ENCODER.fingerprint) == []
 
 
 @pytest.mark.parametrize("way", ["in memory", "indexed", "by the store"])
@@ -265,8 +265,8 @@ def test_a_server_gives_the_same_order(store, log):
     server = QdrantStore(QdrantClient(":memory:"), "feedback", ENCODER)
     server.add(many()[1])
     log.add(server, "images", QUERY, ["0007"], ["0100"])
-    assert scales(server, QUERY) == scales(store, QUERY)
-    assert reach_of(server, QUERY) == reach_of(store, QUERY)
+    assert query_lengths(server, QUERY) == query_lengths(store, QUERY)
+    assert case_lengths(server, QUERY) == case_lengths(store, QUERY)
     assert ranking(server, log, QUERY, 30) == ranking(store, log, QUERY, 30)
 
 
@@ -280,7 +280,7 @@ def test_a_small_store_can_be_judged(tmp_path, log):
 def test_steering():
     a, b = np.array([[4, 0]], np.float32), np.array([[0, 4]], np.float32)
     nothing = np.zeros((0, 2), np.float32)
-    np.testing.assert_allclose(steered(np.zeros(2, np.float32), a, b), [3, -1])
-    np.testing.assert_allclose(steered(None, a, nothing), [4, 0])
+    np.testing.assert_allclose(move_query(np.zeros(2, np.float32), a, b), [3, -1])
+    np.testing.assert_allclose(move_query(None, a, nothing), [4, 0])
     with pytest.raises(InputError, match="nothing to search for"):
-        steered(None, nothing, b)
+        move_query(None, nothing, b)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki.cases.note_files import Note, matched, read_notes
+from mekiki.cases.note_files import Note, match_notes, read_notes
 from mekiki.cases.remember import remember
 from mekiki.cases.run_memory import RunMemory
-from mekiki.cases.store import open_store
+from mekiki.cases.store_address import open_store
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 
@@ -145,6 +145,40 @@ def test_feedback_acts_at_once_and_undo_restores(mekiki, made, run):
     assert mekiki("feedback", run, "--undo").code == 2
 
 
+def test_feedback_has_sub_commands_and_the_old_form_still_works(mekiki, made, run):
+    mekiki("remember", run, made / "photos", "--json")
+    query = sorted((made / "photos" / "ok").iterdir())[0]
+    before = mekiki("search", run, query, "--json").json["found"]
+    good, bad = before[9]["id"], before[0]["id"]
+    added = mekiki("feedback", "add", run, query, "--good", good, "--bad", bad)
+    assert f"mekiki feedback undo {run} --entry 1" in added.out
+    assert mekiki("feedback", run, query, "--good", good, "--json").json["feedback"][0]["go"] == 2
+    new, old = mekiki("feedback", "list", run, "--json"), mekiki("feedback", run, "--list", "--json")
+    assert new.json == old.json
+    assert [each["go"] for each in new.json["feedback"]] == [1, 1, 2]
+    assert [
+        each["go"] for each in mekiki("feedback", "undo", run, "--entry", 1, "--json").json["undone"]
+    ] == [1, 1]
+    assert mekiki("feedback", "--undo", "--go", 2, run, "--json").json["undone"][0]["undone"]
+    assert mekiki("search", run, query, "--json").json["found"] == before
+    for form in (("train", run), (run, "--train")):
+        assert "judge some of each" in mekiki("feedback", *form).error
+    for form in (("untrain", run), (run, "--untrain")):
+        assert "none to take back" in mekiki("feedback", *form).error
+    for wrong in (
+        ("--undo", "--list"),
+        ("--go", "1"),
+        ("--train", "--untrain"),
+        ("--list", "--nested", "64"),
+    ):
+        refused = mekiki("feedback", run, *wrong)
+        assert refused.code == 2
+        assert refused.err.startswith("error: feedback: ")
+    shown = mekiki("feedback", "--help").out
+    assert all(f"  {name} " in shown for name in ("add", "undo", "list", "train", "untrain"))
+    assert "--go" not in shown
+
+
 def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
     flat = tmp_path / "flat"
     shutil.copytree(made / "photos" / "scratch", flat)
@@ -181,7 +215,7 @@ def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
     refused = mekiki("search", run, next(flat.iterdir()))
     assert refused.code == 2
     assert refused.err.count("judge of run") == 2, "both names are told"
-    assert "anew" in refused.err
+    assert "again" in refused.err
 
 
 def test_notes_are_found_by_their_text(mekiki, made, run, text_model, tmp_path):
@@ -325,7 +359,7 @@ def test_photographs_that_cannot_be_read_are_counted(mekiki, made, run, tmp_path
 def test_notes_find_their_photographs(tmp_path):
     files = [tmp_path / "a" / "1.png", tmp_path / "b" / "1.png", tmp_path / "b" / "2.png"]
     notes = [Note(name, "", "") for name in ("a/1.png", "2.png", "1.png", str(files[1]), "b\\3.png")]
-    found, lost = matched(notes, files, [tmp_path])
+    found, lost = match_notes(notes, files, [tmp_path])
     assert {file: note.file for file, note in found.items()} == {
         files[0]: "a/1.png",
         files[2]: "2.png",
@@ -379,20 +413,20 @@ REMEMBER = """
 import sys
 from pathlib import Path
 from mekiki.cases.remember import remember
-from mekiki.cases.run_memory import RunMemory, Settings
+from mekiki.cases.run_memory import RunMemory
 from mekiki.cases import remember as module
 module.BLOCK = 8
 def told(what, done, total):
     print(done, flush=True)
 print("ready", flush=True)
-remember(Path(sys.argv[1]), [Path(sys.argv[2])], progress=told)
+remember(RunMemory(Path(sys.argv[1])), [Path(sys.argv[2])], progress=told)
 """
 FEEDBACK = """
 import sys
 import numpy as np
 from pathlib import Path
 from mekiki.cases.feedback import FeedbackLog
-from mekiki.cases.store import open_store
+from mekiki.cases.store_address import open_store
 folder = Path(sys.argv[1])
 store, log = open_store(folder / "cases"), FeedbackLog(folder)
 ids = [id_ for part in store.read() for id_ in part.ids]
@@ -424,12 +458,12 @@ def test_what_was_remembered_and_judged_survives_a_kill(made, run):
     done = [int(line) for line in killed(REMEMBER, rng.uniform(0.3, 1.2), run, photos)]
     if done:
         assert open_store(run / "cases").count() >= done[-1]
-    remember(run, [photos])
+    remember(RunMemory(run), [photos])
     assert open_store(run / "cases").count() == sum(1 for _ in photos.rglob("*.png"))
     log = RunMemory(run).log
     acknowledged = killed(FEEDBACK, rng.uniform(1, 2), run)
     said = log.judgements()
-    goes = {each.go for each in said}
+    goes = {each.entry for each in said}
     assert len(said) == 5 * len(goes), "what was said in one go is there whole"
     assert len(goes) >= len(acknowledged) >= 1
     log.add(open_store(run / "cases"), "images", said[0].query, [said[0].case], [])

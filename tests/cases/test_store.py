@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 
-from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.case import Case, Cases, EncoderInfo
 from mekiki.cases.lance import LanceStore
 from mekiki.cases.parquet import encoder_of, export_cases, import_cases
 from mekiki.cases.qdrant import QdrantStore
-from mekiki.cases.store import distances_to, open_store, stats
+from mekiki.cases.store import distances_to, stats
+from mekiki.cases.store_address import open_store
 from mekiki.cases.where import matches, parse_where
 from mekiki.errors import InputError
 from mekiki.storage.events import read_events
@@ -31,7 +32,7 @@ from parts import held_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode:UserWarning")
 
-ENCODER = Encoder("run tiles", "f" * 32, 4)
+ENCODER = EncoderInfo("run tiles", "f" * 32, 4)
 NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, UTC)
 
 
@@ -124,7 +125,7 @@ def test_search_agrees_with_brute_force(place):
     store = place.open()
     ids = [f"{i:03}" for i in range(500)]
     encoders = [ENCODER.fingerprint] * 500
-    store.add(Cases.columns(vectors, np.arange(500), id=ids, label=labels, encoder=encoders))
+    store.add(Cases.from_columns(vectors, np.arange(500), id=ids, label=labels, encoder=encoders))
     for query in rng.normal(size=(5, 4)).astype(np.float32):
         apart = distances_to(vectors, query)
         for where, meant in ((None, slice(None)), (parse_where("label = 'odd'"), slice(1, None, 2))):
@@ -165,7 +166,7 @@ def test_vectors_of_another_encoder_or_size_are_refused_with_both_names(place):
         store.add(Cases.of([case("a", encoder="other")]))
     with pytest.raises(InputError, match=r"run tiles.*these have 3"):
         store.add(Cases.of([case("a", 1, 2, 3)]))
-    for other in (Encoder("run bolts", "e" * 32, 4), Encoder("run bolts", "f" * 32, 5)):
+    for other in (EncoderInfo("run bolts", "e" * 32, 4), EncoderInfo("run bolts", "f" * 32, 5)):
         with pytest.raises(InputError, match=r"run tiles.*run bolts"):
             place.open(other)
     with pytest.raises(InputError, match=r"run tiles.*query"):
@@ -290,7 +291,7 @@ def test_a_condition_means_the_same_everywhere(both, where):
     condition = parse_where(where)
     meant = {row["id"] for row in rows if matches(condition, row)}
     for store in stores:
-        assert {c.id for part in store.read(condition, whole=False) for c in part} == meant, (
+        assert {c.id for part in store.read(condition, thumbnails=False) for c in part} == meant, (
             store.place,
             where,
         )
@@ -334,7 +335,7 @@ def test_cases_that_cannot_be_kept():
         Cases.of([case("a", time=datetime(2026, 1, 1))])
     with pytest.raises(InputError, match="no id"):
         Cases.of([case("")])
-    with pytest.raises(InputError, match="cannot be kept"):
+    with pytest.raises(InputError, match="cannot be stored"):
         Cases.of([case("a", note="\ud800")])
 
 
@@ -361,10 +362,10 @@ def test_a_table_that_a_crash_left_half_made_is_made_anew(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from mekiki.cases.case import Case, Cases, Encoder
+from mekiki.cases.case import Case, Cases, EncoderInfo
 from mekiki.cases.lance import LanceStore
 folder, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-encoder = Encoder("run tiles", "f" * 32, 4)
+encoder = EncoderInfo("run tiles", "f" * 32, 4)
 store = LanceStore(folder, "images", encoder)
 print("open", flush=True)
 for i in range(number):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mekiki.cases.remember import remember
-from mekiki.cases.run_memory import RunMemory, Settings
-from mekiki.cases.search import feedback_of, give_feedback, search
-from mekiki.cases.text_model import Tuning, tune
+from mekiki.cases.run_memory import MemoryConfig, RunMemory
+from mekiki.cases.search import give_feedback, read_feedback, search
+from mekiki.cases.text_model import TextModelConfig, tune_text_model
 from mekiki.errors import InputError
 from parts import process, wait_until
 
@@ -40,12 +40,12 @@ def memo_once(tmp_path_factory):
         for fault in FAULTS:
             for done in (*GOOD, *BAD):
                 writer.writerow(["", f"{fault}: {done}"])
-    remember(run, [table], settings=Settings(text=str(MODEL)))
+    remember(RunMemory(run, MemoryConfig(text=str(MODEL))), [table])
     kept = {case.note: case.id for part in RunMemory(run).store("notes").read() for case in part}
     for fault in FAULTS:
         good = [kept[f"{fault}: {done}"] for done in GOOD]
         bad = [kept[f"{fault}: {done}"] for done in BAD]
-        give_feedback(run, text=f"the {fault}, what to do?", good=good, bad=bad)
+        give_feedback(RunMemory(run), text=f"the {fault}, what to do?", good=good, bad=bad)
     return run
 
 
@@ -57,13 +57,13 @@ def memo(memo_once, tmp_path):
 
 
 def ranking(run, text="the pump leaks again"):
-    return [(row["id"], row["distance"]) for row in search(run, text=text, k=20)["found"]]
+    return [(row["id"], row["distance"]) for row in search(RunMemory(run), text=text, k=20)["found"]]
 
 
 @pytest.mark.slow
 def test_a_tuned_model_is_put_in_force_with_notes_and_feedback_and_taken_back_exactly(mekiki, memo):
     before = ranking(memo)
-    said = len(feedback_of(memo))
+    said = len(read_feedback(memo))
     told = mekiki(
         "feedback", memo, "--train", "--tune-text", "--nested", "384,64", "--text-dim", "64", "--json"
     ).json
@@ -95,7 +95,7 @@ def test_a_model_that_is_no_better_is_not_put_in_force(memo, tmp_path):
             writer.writerow(
                 [f"query {number} on oil", f"query {number} about oil", f"the weather {rng.random()}"]
             )
-    told = tune(memo, triplets=table, tuning=Tuning(epochs=1))
+    told = tune_text_model(RunMemory(memo), triplets=table, config=TextModelConfig(epochs=1))
     assert (told["before"], told["replaced"], told["model"]) == (1.0, False, None)
     assert not list((memo / "text-models").glob("*"))
     assert ranking(memo) == before
@@ -111,7 +111,7 @@ def test_a_kill_at_any_moment_leaves_the_old_model_or_the_new_one(memo):
     command.send_signal(signal.SIGKILL)
     command.wait()
     assert ranking(memo) == before
-    told = tune(memo)
+    told = tune_text_model(RunMemory(memo))
     assert told["replaced"]
     assert json.loads((memo / "memory.json").read_text())["generation"] >= 1
 
@@ -120,7 +120,7 @@ def test_too_few_queries_are_refused(memo, tmp_path):
     table = tmp_path / "triplets.csv"
     table.write_text("anchor,positive,negative\na,b,c\n")
     with pytest.raises(InputError, match="1 judged queries are too few"):
-        tune(memo, triplets=table)
+        tune_text_model(RunMemory(memo), triplets=table)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mekiki import Embedder
-from mekiki.cases.encoders import view_of
+from mekiki.cases.encoders import open_photo_encoder
 from mekiki.data.reports import PLACES, measured
 from mekiki.describing.fit_describer import Schooling
 from mekiki.describing.localise import sharpen
@@ -106,7 +106,7 @@ def test_it_learns_where_and_how_large(sharp_once):
 
 
 def test_its_marks_lie_where_the_defect_is(sharp_once, spots):
-    sharp = sharpened(sharp_once[0], eye_of(view_of(sharp_once[0])))
+    sharp = sharpened(sharp_once[0], eye_of(open_photo_encoder(sharp_once[0])))
     pixels, mask = spot("lower left", 3.6, 1, np.random.default_rng(7))
     (places,) = sharp.extract([pixels])[1]
     cells = 4  # of a patch, and for each nothing, blot, pit
@@ -119,7 +119,7 @@ def test_its_marks_lie_where_the_defect_is(sharp_once, spots):
 
 
 def test_a_photograph_reads_the_same_alone_and_among_others(sharp_once):
-    sharp = sharpened(sharp_once[0], eye_of(view_of(sharp_once[0])))
+    sharp = sharpened(sharp_once[0], eye_of(open_photo_encoder(sharp_once[0])))
     rng = np.random.default_rng(3)
     images = [spot(place, 3, 0, rng)[0] for place in PLACES]
     together, places = sharp.extract(images)
@@ -130,8 +130,8 @@ def test_a_photograph_reads_the_same_alone_and_among_others(sharp_once):
 
 def test_the_run_itself_stays_as_it_is(sharp_once, run_once, spots):
     photograph = spots / "photos" / "000.png"
-    (before,) = view_of(run_once).extract([photograph])
-    (after,) = view_of(sharp_once[0]).extract([photograph])
+    (before,) = open_photo_encoder(run_once).extract([photograph])
+    (after,) = open_photo_encoder(sharp_once[0]).extract([photograph])
     assert np.array_equal(before.vector, after.vector)
     (looked,) = look_of(sharp_once[0]).extract([photograph])
     assert np.array_equal(looked.whole[:8], before.vector)

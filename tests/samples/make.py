@@ -57,9 +57,10 @@ def vectors(run):
 
 def search_results(run, photos):
     """What a search of its memory finds."""
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import search
 
-    found = search(run, sorted((photos / "fresh").glob("*.png"))[-1], k=5)["found"]
+    found = search(RunMemory(run), sorted((photos / "fresh").glob("*.png"))[-1], k=5)["found"]
     return [{"label": one["label"], "distance": one["distance"]} for one in found]
 
 
@@ -67,37 +68,37 @@ def put_adapter(room):
     """An adapter in force that turns distances a little; learning one from so few would not replace none."""
     import torch
 
-    from mekiki.cases.adapter import Adapter, Lesson
+    from mekiki.cases.adapter import Adapter, AdapterResult
 
     store = room.store("images")
     adapter = Adapter(np.zeros(store.encoder.dimension, np.float32), 1.0, rank=2)
     with torch.no_grad():
         adapter.inner.weight[:] = torch.linspace(-1, 1, adapter.inner.weight.numel()).reshape(2, -1)
         adapter.outer.weight[:] = torch.linspace(-0.3, 0.3, adapter.outer.weight.numel()).reshape(-1, 2)
-    room.adapter_store("images", store.encoder).put(adapter, Lesson(0.5, 0.6, 0.5, 60, 20, 3))
+    room.adapter_store("images", store.encoder).put(adapter, AdapterResult(0.5, 0.6, 0.5, 60, 20, 3))
 
 
 def fill_memory(run, photos):
     """Remember eights and noughts, judge what is found, relabel, take some back, and learn an adapter."""
-    from mekiki.cases.relabel import changes_of, relabel, undo_relabel
+    from mekiki.cases.relabel import read_relabellings, relabel, undo_relabelling
     from mekiki.cases.remember import remember
     from mekiki.cases.run_memory import RunMemory
     from mekiki.cases.search import give_feedback, search, undo_feedback
 
     kept = [*sorted((photos / "ng").glob("*.png")), *sorted((photos / "ok").glob("*.png"))[:12]]
-    remember(run, kept)
+    remember(RunMemory(run), kept)
     for photo in kept:
-        found = search(run, photo, k=23)["found"]
+        found = search(RunMemory(run), photo, k=23)["found"]
         digit = [Path(one["image"]).name[0] for one in found]
         ids = [one["id"] for one in found]
         good = [id_ for id_, of in zip(ids, digit, strict=True) if of == photo.name[0]]
         bad = [id_ for id_, of in zip(ids, digit, strict=True) if of != photo.name[0]]
-        give_feedback(run, photo, good=good[2:5], bad=bad[:3])
+        give_feedback(RunMemory(run), photo, good=good[2:5], bad=bad[:3])
     undo_feedback(run)
     relabel(RunMemory(run), ids[:2], "round")
     relabel(RunMemory(run), ids[2:3], "oval")
-    undo_relabel(RunMemory(run), 2)
-    assert [change.undone for change in changes_of(run)] == [False, True]
+    undo_relabelling(RunMemory(run), 2)
+    assert [change.undone for change in read_relabellings(run)] == [False, True]
     put_adapter(RunMemory(run))
 
 

@@ -155,10 +155,10 @@ def flipped(path, rng):
 @pytest.mark.parametrize("file", READERS)
 def test_a_flipped_byte_is_named_or_changes_nothing(run, file):
     """Spaces between the words of a JSON file may flip and mean the same; all else is found, with the file's name."""
-    from mekiki.cases.run_memory import RunMemory, Settings
+    from mekiki.cases.run_memory import MemoryConfig, RunMemory
     from mekiki.training.checkpoints import read_checkpoint
 
-    RunMemory(run, Settings("cases", "model", 3)).keep_settings()
+    RunMemory(run, MemoryConfig("cases", "model", 3)).save_config()
     read = (
         READERS[file]
         or {

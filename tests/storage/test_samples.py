@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mekiki.cases.relabel import changes_of
+from mekiki.cases.relabel import read_relabellings
 from mekiki.cases.run_memory import RunMemory
-from mekiki.cases.search import feedback_of
+from mekiki.cases.search import read_feedback
 from mekiki.embedder import Embedder
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.corrections import read_corrections
@@ -74,8 +74,8 @@ def test_a_memory_finds_what_it_found_then(sample, photos):
     assert [one["distance"] for one in found] == pytest.approx(
         [one["distance"] for one in said["found"]], rel=1e-4
     )
-    assert [change.undone for change in changes_of(run)] == [False, True]
-    spoken = feedback_of(run)
+    assert [change.undone for change in read_relabellings(run)] == [False, True]
+    spoken = read_feedback(run)
     assert {each.undone for each in spoken[:-6]} == {False}
     assert {each.undone for each in spoken[-6:]} == {True}, "the last word was taken back"
     assert (

@@ -19,9 +19,10 @@ def remembering(calibrated_once, ok, ng, tmp_path_factory):
     import shutil
 
     from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import RunMemory
 
     run = shutil.copytree(calibrated_once, tmp_path_factory.mktemp("remembering") / "run")
-    remember(run, [ng, ok])
+    remember(RunMemory(run), [ng, ok])
     return run
 
 

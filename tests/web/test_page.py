@@ -70,10 +70,11 @@ def vectors_file(folder, count):
 def served_run(calibrated_once, ok, tmp_path_factory):
     """A calibrated run that remembers many cases."""
     from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import RunMemory
 
     folder = tmp_path_factory.mktemp("page")
     run = shutil.copytree(calibrated_once, folder / "run")
-    remember(run, [ng_folder(folder / "cases", CASES, seed=3000), ok])
+    remember(RunMemory(run), [ng_folder(folder / "cases", CASES, seed=3000), ok])
     return run
 
 
@@ -250,7 +251,7 @@ def test_a_file_that_is_no_photo_is_told_as_unreadable(address, visit, tmp_path)
 
 
 def test_a_verdict_is_kept_as_a_case(address, visit, served_run, tmp_path):
-    from mekiki.cases.search import case_stats
+    from mekiki.cases.maintenance import case_stats
 
     page = visit(address, "judge")
     before = case_stats(served_run)["images"]["cases"]

@@ -37,6 +37,7 @@ def a_run(real_data, folder):
     from benchmarks.describing import tile_reports
 
     from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import RunMemory
     from mekiki.describing.fit_describer import Schooling
     from mekiki.describing.train_describer import describe_train
     from mekiki.judging.calibrate import calibrate_run
@@ -58,8 +59,8 @@ def a_run(real_data, folder):
             path = here.get(Path(row["file"]).name)
             if row["language"] == "en" and path is not None:
                 writer.writerow([path, path.parent.name, row["text"]])
-    remember(run, [folder / "ng"], notes=notes)
-    remember(run, [folder / "ok"])
+    remember(RunMemory(run), [folder / "ng"], notes=notes)
+    remember(RunMemory(run), [folder / "ok"])
     describe_train(run, texts, schooling=Schooling(epochs=12))
     return run, {kind: paths for (side, kind), paths in found.items() if side == "new"}
 

@@ -21,10 +21,11 @@ TRAINS = "/api/trainings"
 def page(calibrated_once, ng, tmp_path_factory):
     """A client of a run that made-up calls may change, one photograph kept."""
     from mekiki.cases.remember import remember
+    from mekiki.cases.run_memory import RunMemory
 
     folder = tmp_path_factory.mktemp("schema")
     run = shutil.copytree(calibrated_once, folder / "run")
-    remember(run, [ng])
+    remember(RunMemory(run), [ng])
     with calling(run) as client:
         photo = save(folder / "bad.png", part(5000, blot=QUADRANTS[0]))
         client.post("/api/photos", files=[photo_of(photo)])

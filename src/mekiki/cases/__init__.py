@@ -7,60 +7,58 @@ from typing import TYPE_CHECKING
 from mekiki.extras import lazy_names
 
 if TYPE_CHECKING:
-    from mekiki.cases.case import Case, Cases, Encoder
+    from mekiki.cases.case import Case, Cases, EncoderInfo
     from mekiki.cases.feedback import FeedbackLog, Judgement
-    from mekiki.cases.memory import Memory, SearchResult, steered
+    from mekiki.cases.memory import Memory
     from mekiki.cases.parquet import encoder_of, export_cases, import_cases
-    from mekiki.cases.store import Found, Store, open_store, stats
-    from mekiki.cases.triplets import Triplets, read_triplets, triplets_of
-    from mekiki.cases.where import Condition, matches, parse_where
+    from mekiki.cases.run_memory import MemoryConfig, RunMemory
+    from mekiki.cases.store import SearchResult, Store, stats
+    from mekiki.cases.store_address import open_store
+    from mekiki.cases.triplets import CaseTriplets, read_triplets
+    from mekiki.cases.where import Condition, parse_where
 
 _HOMES = {
     "Case": "case",
+    "CaseTriplets": "triplets",
     "Cases": "case",
     "Condition": "where",
-    "Encoder": "case",
+    "EncoderInfo": "case",
     "FeedbackLog": "feedback",
-    "Found": "store",
     "Judgement": "feedback",
     "Memory": "memory",
-    "SearchResult": "memory",
+    "MemoryConfig": "run_memory",
+    "RunMemory": "run_memory",
+    "SearchResult": "store",
     "Store": "store",
-    "Triplets": "triplets",
     "encoder_of": "parquet",
     "export_cases": "parquet",
     "import_cases": "parquet",
-    "matches": "where",
-    "open_store": "store",
+    "open_store": "store_address",
     "parse_where": "where",
     "read_triplets": "triplets",
     "stats": "store",
-    "steered": "memory",
-    "triplets_of": "triplets",
 }
 
 __all__ = [
     "Case",
+    "CaseTriplets",
     "Cases",
     "Condition",
-    "Encoder",
+    "EncoderInfo",
     "FeedbackLog",
-    "Found",
     "Judgement",
     "Memory",
+    "MemoryConfig",
+    "RunMemory",
     "SearchResult",
     "Store",
-    "Triplets",
     "encoder_of",
     "export_cases",
     "import_cases",
-    "matches",
     "open_store",
     "parse_where",
     "read_triplets",
     "stats",
-    "steered",
-    "triplets_of",
 ]
 
 __getattr__ = lazy_names(__name__, _HOMES)

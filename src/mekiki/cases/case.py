@@ -1,31 +1,36 @@
-"""What a case is, and many of them side by side."""
+"""Cases: one record, and many of them as the columns of an Arrow table."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mekiki.data.image_set import Pixels
+from mekiki.data.photo import pixel_hash
 from mekiki.errors import InputError
 from mekiki.extras import require
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TEXTS = ("id", "label", "note", "image", "who", "run", "encoder")
 """Fields of a case that are text."""
+ENCODER_KEY = b"mekiki.encoder"
+"""Key of the encoder in the metadata of an Arrow schema."""
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """What makes vectors; vectors of two encoders cannot be compared.
+class EncoderInfo:
+    """Identity of what makes vectors; vectors of two encoders cannot be compared.
 
     Attributes:
         name: for people.
-        fingerprint: the same if, and only if, it makes the same vectors.
-        dimension: of a vector.
+        fingerprint: equal for two encoders if, and only if, they make the same vectors.
+        dimension: length of a vector.
     """
 
     name: str
@@ -35,22 +40,36 @@ class Encoder:
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint[:12]}, {self.dimension} dimensions)"
 
+    def same_vectors(self, other: EncoderInfo) -> bool:
+        """Whether both make the same vectors, whatever they are called."""
+        return (self.fingerprint, self.dimension) == (other.fingerprint, other.dimension)
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Metadata for an Arrow schema."""
+        return {ENCODER_KEY: json.dumps(vars(self), ensure_ascii=False).encode()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[bytes, bytes]) -> EncoderInfo:
+        """Read what `to_metadata` wrote; raises what JSON and dictionaries raise if it is damaged."""
+        values = json.loads(metadata[ENCODER_KEY])
+        return cls(str(values["name"]), str(values["fingerprint"]), int(values["dimension"]))
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """One judged part or one note.
 
     Attributes:
-        id: the same case has the same.
+        id: equal for the same photograph or note.
         vector: float32 `[d]`.
         label: what it was judged to be.
-        note: what people wrote of it.
-        image: where the photograph is.
+        note: what people wrote about it.
+        image: path of the photograph.
         thumbnail: a small PNG of it; empty for none.
         time: when it happened or was remembered, UTC.
-        who: whose word it is.
+        who: the user who added it.
         run: the run that made the vector.
-        encoder: fingerprint of what made the vector.
+        encoder: fingerprint of the encoder.
 
     Example:
         >>> Case("part 7", np.zeros(2, np.float32), label="crack").dimension
@@ -74,7 +93,7 @@ class Case:
         return len(self.vector)
 
     def to_dict(self) -> dict[str, Any]:
-        """What there is to say of it in JSON: everything but vector and thumbnail."""
+        """All but vector and thumbnail, for JSON."""
         return {name: getattr(self, name) for name in TEXTS} | {"time": self.time.isoformat()}
 
 
@@ -98,7 +117,7 @@ class Cases(Sequence[Case]):
 
     @classmethod
     def of(cls, cases: Iterable[Case]) -> Cases:
-        """From single ones.
+        """From single cases.
 
         Raises:
             InputError: there is none, vectors differ in length or hold NaN, or a time has no time zone.
@@ -113,10 +132,10 @@ class Cases(Sequence[Case]):
             )
         columns = {name: [getattr(case, name) for case in rows] for name in (*TEXTS, "thumbnail")}
         vectors = np.stack([np.asarray(case.vector, np.float32) for case in rows])
-        return cls.columns(vectors, [microseconds(case.time) for case in rows], **columns)
+        return cls.from_columns(vectors, [microseconds(case.time) for case in rows], **columns)
 
     @classmethod
-    def columns(
+    def from_columns(
         cls, vectors: NDArray[np.float32], times: Sequence[int] | NDArray[np.int64], **columns: Sequence[Any]
     ) -> Cases:
         """From columns; those left out are empty.
@@ -124,7 +143,7 @@ class Cases(Sequence[Case]):
         Args:
             vectors: float32 `[N, d]`.
             times: microseconds since 1970, UTC, `[N]`.
-            columns: `id`, `label`, `note`, `image`, `thumbnail`, `who`, `run`, `encoder`.
+            columns: those of `TEXTS`, and `thumbnail`.
 
         Raises:
             InputError: a vector holds NaN or infinity, an id is empty, or a text cannot be written as UTF-8.
@@ -138,34 +157,30 @@ class Cases(Sequence[Case]):
             raise InputError(
                 f"case {bad[0]} of {len(vectors)}: its vector holds NaN or infinity; leave it out"
             )
-        empty = {"thumbnail": b""}
         form = schema(vectors.shape[1])
-        given: list[Any] = []
-        for name in form.names:
-            if name == "vector":
-                flat = pa.array(vectors.reshape(-1))
-                given.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
-            elif name == "time":
-                given.append(pa.array(np.asarray(times, np.int64)).cast(form.field("time").type))
-            else:
-                values = columns.get(name) or [empty.get(name, "")] * len(vectors)
-                try:
-                    given.append(pa.array(values, form.field(name).type))
-                except (UnicodeEncodeError, pa.ArrowException, TypeError) as error:
-                    raise InputError(f"{name} of a case cannot be kept ({error}); give text") from None
-        made = cls(pa.table(given, schema=form))
-        if "" in made.ids:
+        arrays = {
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
+            "time": pa.array(np.asarray(times, np.int64)).cast(form.field("time").type),
+        }
+        for name in (*TEXTS, "thumbnail"):
+            values = columns.get(name) or [b"" if name == "thumbnail" else ""] * len(vectors)
+            try:
+                arrays[name] = pa.array(values, form.field(name).type)
+            except (UnicodeEncodeError, pa.ArrowException, TypeError) as error:
+                raise InputError(f"{name} of a case cannot be stored ({error}); give text") from None
+        cases = cls(pa.table([arrays[name] for name in form.names], schema=form))
+        if "" in cases.ids:
             raise InputError("a case has no id; give each one of its own")
-        return made
+        return cases
 
     @classmethod
-    def none(cls, dimension: int) -> Cases:
+    def empty(cls, dimension: int) -> Cases:
         """No case at all."""
         return cls(schema(dimension).empty_table())
 
     @classmethod
-    def joined(cls, parts: Sequence[Cases]) -> Cases:
-        """One after the other."""
+    def concat(cls, parts: Sequence[Cases]) -> Cases:
+        """Several, one after the other."""
         return cls(arrow().concat_tables([part.table for part in parts]))
 
     @property
@@ -215,30 +230,29 @@ class Cases(Sequence[Case]):
         return next(iter(Cases(self.table.slice(row % len(self), 1))))
 
     def __iter__(self) -> Iterator[Case]:
-        names = [each.name for each in fields(Case) if each.name not in ("vector", "time")]
-        columns = [self.table[name].to_pylist() for name in names]
-        for row, (vector, time) in enumerate(zip(self.vectors, self.times, strict=True)):
-            texts = {name: column[row] for name, column in zip(names, columns, strict=True)}
-            yield Case(vector=vector, time=moment(int(time)), **texts)
+        names = (*TEXTS, "thumbnail")
+        columns = zip(*(self.table[name].to_pylist() for name in names), strict=True)
+        for vector, time, values in zip(self.vectors, self.times, columns, strict=True):
+            yield Case(vector=vector, time=utc_time(int(time)), **dict(zip(names, values, strict=True)))
+
+
+def case_id(pixels: Pixels) -> str:
+    """The id of a photograph, by its pixels: the same photograph is the same case."""
+    return pixel_hash(pixels)[:16]
 
 
 def schema(dimension: int) -> Any:
-    """The columns of cases, as Arrow has them."""
+    """Arrow schema of cases."""
     pa = arrow()
     texts = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
-    return pa.schema(
-        [
-            texts[0],
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-            *texts[1:],
-            pa.field("thumbnail", pa.binary(), nullable=False),
-            pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
-        ]
-    )
+    vector = pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)
+    thumbnail = pa.field("thumbnail", pa.binary(), nullable=False)
+    time = pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False)
+    return pa.schema([texts[0], vector, *texts[1:], thumbnail, time])
 
 
 def arrow() -> Any:
-    """The library that tables of cases are made of."""
+    """The module pyarrow."""
     return require("pyarrow", extra="cases", purpose="a store of cases")
 
 
@@ -246,17 +260,17 @@ def microseconds(time: datetime) -> int:
     """Microseconds since 1970.
 
     Raises:
-        InputError: the time does not say in which time zone it is.
+        InputError: the time has no time zone.
 
     Example:
         >>> microseconds(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
         1000000
     """
     if time.tzinfo is None:
-        raise InputError(f"time {time}: says no time zone; give it in UTC")
+        raise InputError(f"time {time}: has no time zone; give it in UTC")
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def moment(since: int) -> datetime:
-    """The time so many microseconds after 1970, UTC."""
+def utc_time(since: int) -> datetime:
+    """Time in UTC from microseconds since 1970."""
     return EPOCH + timedelta(microseconds=since)

@@ -1,4 +1,4 @@
-"""Commands of cases: remember, search, feedback, and cases stats, export, import, forget."""
+"""Commands of cases: remember, search, feedback …, cases …."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mekiki import console
 from mekiki.errors import InputError
-from mekiki.options import (
-    Json,
-    MemoryFolder,
-)
+from mekiki.options import Json, MemoryFolder
 
 StorePlace = Annotated[
     str | None,
@@ -24,39 +22,87 @@ StorePlace = Annotated[
         "[default: RUN/cases, or as remembered]",
     ),
 ]
-
 Where = Annotated[
     str | None,
     typer.Option(
         metavar="CONDITION",
-        help="which cases are meant, such as \"label = 'crack' and not note like '%oil%'\"; fields: id, label, note, "
-        "image, who, run, time",
+        help="only cases that meet it, such as \"label = 'crack' and not note like '%oil%'\"; fields: id, label, "
+        "note, image, who, run, time",
     ),
 ]
-
-Space = Annotated[
-    str, typer.Option(help="images, or notes, which are embedded by their text", show_default=True)
+Space = Annotated[str, typer.Option(help="images, or notes, which are embedded by their text")]
+JudgedSpace = Annotated[
+    str | None, typer.Option("--space", help="images or notes  [default: the one that was judged]")
 ]
-
+Image = Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="a photograph")]
+QueryText = Annotated[str | None, typer.Option(help="or what notes should say")]
 Ids = Annotated[
     list[str] | None, typer.Option(metavar="ID", help="a case, or how its id begins; may be repeated")
 ]
+TuneText = Annotated[
+    bool, typer.Option("--tune-text", help="the text model instead of an adapter; notes are embedded again")
+]
 
 SHOWN_SHIFT = 1e-6
-"""What feedback moved by less than this is rounding, at the rim of a word's reach."""
+"""Smaller shifts are rounding, at the rim of a judgement's reach."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(remember)
     app.command()(search)
-    app.command()(feedback)
-    group = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("stats")(cases_stats)
-    group.command("export")(cases_export)
-    group.command("import")(cases_import)
-    group.command("forget")(cases_forget)
-    app.add_typer(group, name="cases")
+    feedback = typer.Typer(
+        cls=FeedbackGroup,
+        help="Judge what a search found, so that the next search ranks it better; learn from what was judged.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    feedback.command("add")(feedback_add)
+    feedback.command("undo")(feedback_undo)
+    feedback.command("list")(feedback_list)
+    feedback.command("train")(feedback_train)
+    feedback.command("untrain")(feedback_untrain)
+    app.add_typer(feedback, name="feedback")
+    cases = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)
+    cases.command("stats")(cases_stats)
+    cases.command("export")(cases_export)
+    cases.command("import")(cases_import)
+    cases.command("forget")(cases_forget)
+    app.add_typer(cases, name="cases")
+
+
+class FeedbackGroup(TyperGroup):
+    """The sub-commands of `feedback`; arguments of the form before version 2.1 are translated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Group.parse_args`."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = translate_old_form(args)
+        return super().parse_args(ctx, args)
+
+
+def translate_old_form(args: Sequence[str]) -> list[str]:
+    """Arguments of `mekiki feedback RUN …` as those of a sub-command.
+
+    Raises:
+        InputError: flags of several sub-commands, or `--go` without `--undo`.
+
+    Example:
+        >>> translate_old_form(["line1", "--undo", "--go", "3"])
+        ['undo', 'line1', '--go', '3']
+        >>> translate_old_form(["line1", "0815.png", "--good", "3fa9c1d2"])
+        ['add', 'line1', '0815.png', '--good', '3fa9c1d2']
+    """
+    flags = [arg for arg in args if arg in ("--undo", "--list", "--train", "--untrain")]
+    if len(flags) > 1 or ("--go" in args and flags != ["--undo"]):
+        raise InputError(
+            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
+            "[--triplets FILE]; or --untrain"
+        )
+    if {"--nested", "--text-dim"} & set(args) and flags != ["--train"]:
+        raise InputError("feedback: --nested and --text-dim go with --tune-text, and that with --train")
+    command = flags[0].removeprefix("--") if flags else "add"
+    return [command, *(arg for arg in args if arg not in flags)]
 
 
 def remember(
@@ -74,33 +120,33 @@ def remember(
         typer.Option(metavar="NAME|DIR", help="sentence-transformers model by which notes are found"),
     ] = None,
     text_dim: Annotated[
-        int | None, typer.Option(min=2, help="keep so many of its dimensions (Matryoshka models)")
+        int | None, typer.Option(min=2, help="how many of its dimensions to keep (Matryoshka models)")
     ] = None,
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
     """Keep photographs and notes as cases, to be found again."""
     from mekiki.cases.remember import remember
-    from mekiki.cases.run_memory import Settings
+    from mekiki.cases.run_memory import MemoryConfig, RunMemory
 
+    run_memory = RunMemory(run, MemoryConfig(store, text_model, text_dim))
     with console.progress_bar() as progress:
-        kept = remember(
-            run,
-            data,
-            notes,
-            settings=Settings(store, text_model, text_dim),
-            progress=progress,
-        )
+        result = remember(run_memory, data, notes, progress=progress)
     if json:
-        console.print_json(kept)
+        console.print_json(result)
         return
-    remembered_lines(kept)
+    for note in result["notes"]:
+        console.line("note", note, "yellow")
+    text = f"{result['cases']:,} cases, {result['new']:,} of them new"
+    if result["embedded_notes"]:
+        text += f"; {result['embedded_notes']:,} notes can be found by their text"
+    console.out().print(f"{text}: {result['store']}")
 
 
 def search(
     run: MemoryFolder,
-    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="a photograph")] = None,
-    text: Annotated[str | None, typer.Option(help="or what notes should say")] = None,
+    image: Image = None,
+    text: QueryText = None,
     k: Annotated[int, typer.Option("-k", min=1, help="how many cases")] = 10,
     where: Where = None,
     like: Ids = None,
@@ -108,27 +154,17 @@ def search(
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
-    """Find the past cases that are most like a photograph or a text, as people judged what was found before."""
-    from mekiki.cases.run_memory import Settings
+    """Find the past cases most similar to a photograph or a text, re-ranked by feedback."""
     from mekiki.cases.search import search
 
-    found = search(
-        run,
-        image,
-        text,
-        k=k,
-        where=where,
-        like=like or (),
-        unlike=unlike or (),
-        settings=Settings(store),
-    )
+    result = search(_open(run, store), image, text, k=k, where=where, like=like or (), unlike=unlike or ())
     if json:
-        console.print_json(found)
+        console.print_json(result)
         return
-    cases_table(found["found"])
+    _print_cases(result["found"])
 
 
-def feedback(
+def feedback_add(
     run: MemoryFolder,
     query: Annotated[
         Path | None, typer.Argument(metavar="[QUERY]", help="the photograph that was searched for")
@@ -136,28 +172,73 @@ def feedback(
     text: Annotated[str | None, typer.Option(help="or the text")] = None,
     good: Ids = None,
     bad: Ids = None,
-    undo: Annotated[bool, typer.Option("--undo", help="take back what was said last, or --go N")] = False,
-    go: Annotated[int | None, typer.Option(min=1, metavar="N", help="which to take back")] = None,
-    show: Annotated[bool, typer.Option("--list", help="show all that was said: who, when, what")] = False,
-    train: Annotated[
-        bool,
-        typer.Option(
-            "--train", help="learn from all that was said how to compare; kept only if it is better"
-        ),
-    ] = False,
-    untrain: Annotated[bool, typer.Option("--untrain", help="take back what was learnt last")] = False,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Judge cases that a search found good or bad; it counts from the next search on."""
+    from mekiki.cases.search import give_feedback
+
+    if (query is None and text is None) or not (good or bad):
+        raise InputError("feedback: give QUERY or --text, with --good ID or --bad ID")
+    added = give_feedback(_open(run, store), query, text, good=good or (), bad=bad or ())
+    if json:
+        console.print_json({"feedback": [each.to_dict() for each in added]})
+        return
+    entry = added[0].entry
+    console.out().print(f"feedback {entry}: {len(added)} judgement(s), active from now on")
+    console.out().print(f"undo it with: mekiki feedback undo {run} --entry {entry}")
+
+
+def feedback_undo(
+    run: MemoryFolder,
+    entry: Annotated[
+        int | None,
+        typer.Option("--entry", "--go", min=1, metavar="N", help="which to undo  [default: the last]"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Undo feedback; searches find exactly what they found before it."""
+    from mekiki.cases.search import undo_feedback
+
+    undone = undo_feedback(run, entry)
+    if json:
+        console.print_json({"undone": [each.to_dict() for each in undone]})
+        return
+    console.out().print(f"feedback {undone[0].entry} is undone: {len(undone)} judgement(s)")
+
+
+def feedback_list(run: MemoryFolder, json: Json = False) -> None:
+    """Show all feedback: who, when, what."""
+    from mekiki.cases.search import read_feedback
+
+    judgements = [each.to_dict() for each in read_feedback(run)]
+    if json:
+        console.print_json({"feedback": judgements})
+        return
+    rows = [
+        (
+            str(each["go"]),
+            *(each[name] for name in ("when", "who", "asked", "case")),
+            "good" if each["good"] else "bad",
+            "undone" if each["undone"] else "",
+        )
+        for each in judgements
+    ]
+    _print_table(("feedback", "when", "who", "query", "case", "is", ""), rows, right=("feedback",))
+
+
+def feedback_train(
+    run: MemoryFolder,
     triplets: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="learn from anchor, positive, negative: .csv of case ids or texts, .npz or .parquet of vectors",
+            help="learn from anchor, positive, negative: .csv of case ids or texts, .npz or .parquet of vectors  "
+            "[default: from feedback]",
         ),
     ] = None,
-    adapter: Annotated[str, typer.Option(help="what learns: linear or mlp")] = "linear",
-    tune_text: Annotated[
-        bool,
-        typer.Option("--tune-text", help="with --train: the text model learns, and notes are embedded anew"),
-    ] = False,
+    adapter: Annotated[str, typer.Option(help="what is trained: linear or mlp")] = "linear",
+    tune_text: TuneText = False,
     nested: Annotated[
         str | None,
         typer.Option(
@@ -166,67 +247,71 @@ def feedback(
         ),
     ] = None,
     text_dim: Annotated[
-        int | None, typer.Option(min=2, help="with --tune-text: keep so many dimensions")
+        int | None, typer.Option(min=2, help="with --tune-text: how many dimensions to keep")
     ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="images or notes  [default: the one that was judged]")
-    ] = None,
+    space: JudgedSpace = None,
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
-    """Say which cases a search should have found and which not; it holds from the next search on."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.search import feedback_of, give_feedback, undo_feedback
+    """Train an adapter that compares cases as they were judged; it is used only if it is better."""
+    if (nested or text_dim) and not tune_text:
+        raise InputError("feedback: --nested and --text-dim go with --tune-text")
+    from mekiki.cases.adapter import AdapterConfig
+    from mekiki.cases.feedback_training import judged_space, train_from_feedback
+    from mekiki.cases.text_model import TextModelConfig, tune_text_model
 
-    asked = query is not None or text is not None
-    alone = show + undo + train + untrain + asked == 1
-    if not alone or (go and not undo) or (asked != bool(good or bad)) or (triplets and not train):
-        raise InputError(
-            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
-            "[--triplets FILE]; or --untrain"
-        )
-    if ((nested or text_dim) and not tune_text) or (tune_text and not (train or untrain)):
-        raise InputError(
-            "feedback: --nested and --text-dim go with --tune-text, and that with --train or --untrain"
-        )
-    if tune_text:
-        _tune_text(run, train, triplets, nested, text_dim, store, json)
-        return
-    if train or untrain:
-        _train_memory(run, train, triplets, adapter, space, store, json)
-        return
-    if show:
-        said = [each.to_dict() for each in feedback_of(run)]
-        if json:
-            console.print_json({"feedback": said})
-            return
-        feedback_table(said)
-        return
-    if undo:
-        taken = [each.to_dict() for each in undo_feedback(run, go)]
-        if json:
-            console.print_json({"undone": taken})
-            return
-        console.out().print(f"feedback {taken[0]['go']} is taken back: {len(taken)} judgement(s)")
-        return
-    added = give_feedback(run, query, text, good=good or (), bad=bad or (), settings=Settings(store))
+    run_memory = _open(run, store)
+    with console.progress_bar() as progress:
+        if tune_text:
+            text_config = TextModelConfig(nested=_read_sizes(nested), dimensions=text_dim)
+            result = tune_text_model(run_memory, triplets=triplets, config=text_config, progress=progress)
+        else:
+            result = train_from_feedback(
+                run_memory,
+                space=space or judged_space(run_memory),
+                triplets=triplets,
+                config=AdapterConfig(adapter),
+                progress=progress,
+            )
     if json:
-        console.print_json({"feedback": [each.to_dict() for each in added]})
+        console.print_json(result)
+    elif tune_text:
+        _print_tuning(result)
+    else:
+        _print_training(result)
+
+
+def feedback_untrain(
+    run: MemoryFolder,
+    tune_text: TuneText = False,
+    space: JudgedSpace = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Take the last trained adapter or text model out of use."""
+    from mekiki.cases.feedback_training import judged_space, untrain
+    from mekiki.cases.text_model import untune_text_model
+
+    run_memory = _open(run, store)
+    if tune_text:
+        result = untune_text_model(run_memory)
+    else:
+        result = untrain(run_memory, space=space or judged_space(run_memory))
+    if json:
+        console.print_json(result)
         return
-    console.out().print(f"feedback {added[0].go}: {len(added)} judgement(s), in force from now on")
-    console.out().print(f"take it back with: mekiki feedback {run} --undo --go {added[0].go}")
+    console.out().print(f"no longer in use: {result['taken_back']}")
 
 
 def cases_stats(run: MemoryFolder, store: StorePlace = None, json: Json = False) -> None:
     """How many cases there are, of what, by whom, and since when."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.search import case_stats
+    from mekiki.cases.maintenance import case_stats
 
-    told = case_stats(run, Settings(store))
+    result = case_stats(_open(run, store))
     if json:
-        console.print_json(told)
+        console.print_json(result)
         return
-    case_stats_lines(told)
+    _print_stats(result)
 
 
 def cases_export(
@@ -238,14 +323,13 @@ def cases_export(
     json: Json = False,
 ) -> None:
     """Write cases to a Parquet file, with nothing lost."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.search import export_run
+    from mekiki.cases.maintenance import export_memory
 
-    told = export_run(run, output, space=space, where=where, settings=Settings(store))
+    result = export_memory(_open(run, store), output, space=space, where=where)
     if json:
-        console.print_json(told)
+        console.print_json(result)
         return
-    console.out().print(f"{told['cases']:,} cases: {output}")
+    console.out().print(f"{result['cases']:,} cases: {output}")
 
 
 def cases_import(
@@ -256,14 +340,13 @@ def cases_import(
     json: Json = False,
 ) -> None:
     """Add the cases of a Parquet file."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.search import import_run
+    from mekiki.cases.maintenance import import_memory
 
-    told = import_run(run, path, space=space, settings=Settings(store))
+    result = import_memory(_open(run, store), path, space=space)
     if json:
-        console.print_json(told)
+        console.print_json(result)
         return
-    console.out().print(f"{told['cases']:,} cases, {told['new']:,} of them new: {told['store']}")
+    console.out().print(f"{result['cases']:,} cases, {result['new']:,} of them new: {result['store']}")
 
 
 def cases_forget(
@@ -277,98 +360,44 @@ def cases_forget(
     json: Json = False,
 ) -> None:
     """Remove cases, by id or by a condition."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.search import forget
+    from mekiki.cases.maintenance import forget
 
-    told = forget(run, ids or (), space=space, where=where, settings=Settings(store))
+    result = forget(_open(run, store), ids or (), space=space, where=where)
     if json:
-        console.print_json(told)
+        console.print_json(result)
         return
-    console.out().print(f"{told['forgotten']:,} cases are forgotten")
+    console.out().print(f"{result['forgotten']:,} cases are forgotten")
 
 
-def _train_memory(
-    run: Path,
-    train: bool,
-    triplets: Path | None,
-    adapter: str,
-    space: str | None,
-    store: str | None,
-    json: bool,
+def _open(run: Path, store: str | None) -> Any:
+    """The memory of a run."""
+    from mekiki.cases.run_memory import MemoryConfig, RunMemory
+
+    return RunMemory(run, MemoryConfig(store))
+
+
+def _read_sizes(nested: str | None) -> tuple[int, ...]:
+    """The dimensions of `--nested`."""
+    sizes = (nested or "").replace(" ", "").split(",") if nested else []
+    if not all(size.isdecimal() for size in sizes):
+        raise InputError(f"--nested {nested}: give dimensions with commas between them, such as 384,128,64")
+    return tuple(map(int, sizes))
+
+
+def _print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Learn from feedback, or take back what was learnt."""
-    from mekiki.cases.adapter import Schooling
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.train_adapter import spaces_judged, untrain
-    from mekiki.cases.train_adapter import train as train_from_feedback
-
-    settings = Settings(store)
-    where = space or next(iter(spaces_judged(run)), "images")
-    if train:
-        with console.progress_bar() as progress:
-            told = train_from_feedback(
-                run,
-                space=where,
-                triplets=triplets,
-                schooling=Schooling(adapter),
-                settings=settings,
-                progress=progress,
-            )
-    else:
-        told = untrain(run, space=where, settings=settings)
-    if json:
-        console.print_json(told)
-    elif train:
-        taught_lines(told)
-    else:
-        console.out().print(f"no longer in force: {told['taken_back']}")
+    """A table; columns of these headings are aligned on the right."""
+    table = console.new_table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.out().print(table)
 
 
-def _tune_text(
-    run: Path,
-    train: bool,
-    triplets: Path | None,
-    nested: str | None,
-    text_dim: int | None,
-    store: str | None,
-    json: bool,
-) -> None:
-    """Tune the text model by feedback, or take back what was tuned."""
-    from mekiki.cases.run_memory import Settings
-    from mekiki.cases.text_model import Tuning, tune, untune
-
-    settings = Settings(store)
-    if not train:
-        told = untune(run, settings)
-    else:
-        sizes = (nested or "").replace(" ", "").split(",") if nested else []
-        if not all(each.isdecimal() for each in sizes):
-            raise InputError(
-                f"--nested {nested}: give dimensions with commas between them, such as 384,128,64"
-            )
-        tuning = Tuning(nested=tuple(int(each) for each in sizes), dimensions=text_dim)
-        with console.progress_bar() as progress:
-            told = tune(run, triplets=triplets, tuning=tuning, settings=settings, progress=progress)
-    if json:
-        console.print_json(told)
-    elif train:
-        tuned_lines(told)
-    else:
-        console.out().print(f"no longer in force: {told['taken_back']}")
-
-
-def remembered_lines(kept: Mapping[str, Any]) -> None:
-    """What was remembered."""
-    for note in kept["notes"]:
-        console.line("note", note, "yellow")
-    said = f"{kept['cases']:,} cases, {kept['new']:,} of them new"
-    if kept["embedded_notes"]:
-        said += f"; {kept['embedded_notes']:,} notes can be found by their text"
-    console.out().print(f"{said}: {kept['store']}")
-
-
-def cases_table(found: Sequence[Mapping[str, Any]]) -> None:
-    """Past cases, the foremost first; a column that would be empty is left out."""
+def _print_cases(found: Sequence[Mapping[str, Any]]) -> None:
+    """Past cases, the best first; empty columns are left out."""
     columns: dict[str, list[str]] = {
         "": [str(each["rank"]) for each in found],
         "case": [each["id"] for each in found],
@@ -380,78 +409,56 @@ def cases_table(found: Sequence[Mapping[str, Any]]) -> None:
         "who": [each["who"] for each in found],
         "when": [each["time"][:10] for each in found],
     }
-    told = {heading: cells for heading, cells in columns.items() if any(cells)}
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in told:
-        table.add_column(heading, justify="right" if heading in ("", "distance", "feedback") else "left")
-    for row in zip(*told.values(), strict=True):
-        table.add_row(*row)
-    console.out().print(table)
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    rows = list(zip(*columns.values(), strict=True))
+    _print_table(list(columns), rows, right=("", "distance", "feedback"))
 
 
-def feedback_table(said: Sequence[Mapping[str, Any]]) -> None:
-    """What people said of cases that were found."""
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("feedback", "when", "who", "query", "case", "is", ""):
-        table.add_column(heading, justify="right" if heading == "feedback" else "left")
-    for each in said:
-        table.add_row(
-            str(each["go"]),
-            each["when"],
-            each["who"],
-            each["asked"],
-            each["case"],
-            "good" if each["good"] else "bad",
-            "taken back" if each["undone"] else "",
-        )
-    console.out().print(table)
-
-
-def taught_lines(told: Mapping[str, Any]) -> None:
-    """What learning from feedback came to."""
-    screen = console.out()
-    before, after, frozen = (console.number(told[name], 100, "%") for name in ("before", "after", "frozen"))
-    screen.print(
-        f"{told['triplets']:,} triplets taught; of {told['held_out']:,} held out, {after} are in the right order "
-        f"({before} before, {frozen} as the encoder has them)"
+def _print_training(result: Mapping[str, Any]) -> None:
+    """The figures of a trained adapter."""
+    before, after, frozen = (console.number(result[name], 100, "%") for name in ("before", "after", "frozen"))
+    console.out().print(
+        f"{result['triplets']:,} triplets for training; of {result['held_out']:,} held out, {after} are in the right "
+        f"order ({before} before, {frozen} without an adapter)"
     )
-    screen.print(
-        "The new comparison is in force."
-        if told["replaced"]
+    console.out().print(
+        "The new adapter is used from now on."
+        if result["replaced"]
         else "That is no better, so everything stays as it was."
     )
 
 
-def tuned_lines(told: Mapping[str, Any]) -> None:
-    """What tuning a text model came to."""
+def _print_tuning(result: Mapping[str, Any]) -> None:
+    """The figures of a fine-tuned text model."""
     screen = console.out()
+    before, after = (console.number(result[name], 100, "%") for name in ("before", "after"))
     screen.print(
-        f"held-out triplets in the right order: {console.number(told['before'], 100, '%')} before, "
-        f"{console.number(told['after'], 100, '%')} tuned ({told['held_out']} triplets; {told['triplets']} taught)"
+        f"held-out triplets in the right order: {before} before, {after} tuned ({result['held_out']} triplets; "
+        f"{result['triplets']} for training)"
     )
-    for size, share in told["nested"].items():
+    for size, share in result["nested"].items():
         screen.print(f"  in the first {size} dimensions: {console.number(share, 100, '%')}")
-    if told["replaced"]:
-        screen.print(f"in force: {told['model']}; {told['notes']:,} notes are embedded anew")
+    if result["replaced"]:
+        screen.print(f"used from now on: {result['model']}; {result['notes']:,} notes were embedded again")
     else:
         screen.print("not better, so nothing has changed")
 
 
-def case_stats_lines(told: Mapping[str, Any]) -> None:
+def _print_stats(result: Mapping[str, Any]) -> None:
     """What the stores of a run hold."""
     screen = console.out()
     for space in ("images", "notes"):
-        if space not in told:
+        if space not in result:
             continue
-        own = told[space]
+        stats = result[space]
         screen.print(
-            f"{space}: {own['cases']:,} cases, {own['notes']:,} with a note, in {own['place']}", style="bold"
+            f"{space}: {stats['cases']:,} cases, {stats['notes']:,} with a note, in {stats['place']}",
+            style="bold",
         )
-        screen.print(f"  vectors of {own['encoder']['name']}, {own['encoder']['dimension']} dimensions")
-        if own["cases"]:
-            screen.print(f"  from {own['from'][:10]} to {own['to'][:10]}")
-        for label, count in own["labels"].items():
+        screen.print(f"  vectors of {stats['encoder']['name']}, {stats['encoder']['dimension']} dimensions")
+        if stats["cases"]:
+            screen.print(f"  from {stats['from'][:10]} to {stats['to'][:10]}")
+        for label, count in stats["labels"].items():
             screen.print(f"  {label or '(no label)'}: {count:,}")
-    screen.print(
-        f"feedback: {told['feedback']['in_force']:,} judgements in force of {told['feedback']['all']:,}"
-    )
+    active, total = result["feedback"]["in_force"], result["feedback"]["all"]
+    screen.print(f"feedback: {active:,} of {total:,} judgements are active")

@@ -1,4 +1,4 @@
-"""What makes the vectors of cases: a calibrated judge, a trained run, or an encoder of text."""
+"""Encoders: what makes the vectors of cases, from photographs by a judge or a trained run, and from texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases.case import Encoder
+from mekiki.cases.case import EncoderInfo
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import iter_photos
 from mekiki.errors import InputError, first_line
@@ -24,14 +24,14 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class EncodedPhoto:
     """One photograph and its vector.
 
     Attributes:
         path: the file.
-        pixels: as the eye saw it; `None` if it could not be read.
+        pixels: as the feature extractor got them; `None` if the file could not be read.
         vector: float32 `[d]`, or `None`.
-        label: what the judge says of it, empty without one.
+        label: the judge's verdict or defect type; empty without a judge.
         problem: why it could not be read.
     """
 
@@ -42,24 +42,24 @@ class Seen:
     problem: str = ""
 
 
-class View(Protocol):
+class PhotoEncoder(Protocol):
     """What makes vectors of photographs.
 
     Attributes:
-        encoder: who it is, for stores.
+        info: its identity, for stores.
     """
 
-    encoder: Encoder
+    info: EncoderInfo
 
-    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
-        """Look at files, in order; one that cannot be read is told."""
+    def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
+        """Encode files, in order; one that cannot be read has a problem instead of a vector."""
 
 
-class JudgeView:
-    """The space of a calibrated judge: whitened, so that distance is Mahalanobis', along its foremost directions.
+class JudgeEncoder:
+    """The space of a calibrated judge: whitened, so that distance is Mahalanobis', in the directions of its examples.
 
     Args:
-        inspector: the judge with its eye.
+        inspector: the judge with its feature extractor.
     """
 
     def __init__(self, inspector: Inspector) -> None:
@@ -67,36 +67,35 @@ class JudgeView:
         directions = inspector.examples.directions
         arrays, _ = inspector.judge.state()
         digest = hashlib.sha256(inspector.extractor.fingerprint.encode())
-        # Of what whitens; the threshold is another matter.
+        # Of what whitens only: another threshold changes no vector.
         for name in sorted(name for name in arrays if name.startswith("model0/") and name.count("/") >= 2):
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
         digest.update(np.ascontiguousarray(directions).tobytes())
         name = f"the judge of {inspector.folder.name}"
-        self.encoder = Encoder(name, digest.hexdigest()[:32], directions.shape[1])
+        self.info = EncoderInfo(name, digest.hexdigest()[:32], directions.shape[1])
 
-    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
-        """See `View.see`."""
+    def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
+        """See `PhotoEncoder.extract`."""
         for verdict in self.inspector.judge_files(paths):
             if verdict.pixels is None:
-                yield Seen(verdict.path, None, None, "", verdict.problem)
+                yield EncodedPhoto(verdict.path, None, None, "", verdict.problem)
                 continue
-            said = verdict.verdict if verdict.verdict == "OK" else verdict.kind or "NG"
-            yield Seen(verdict.path, verdict.pixels, self.vector(verdict), said)
+            label = verdict.verdict if verdict.verdict == "OK" else verdict.kind or "NG"
+            yield EncodedPhoto(verdict.path, verdict.pixels, self.vector(verdict), label)
 
     def vector(self, verdict: Verdict) -> Floats:
-        """Where a photograph that was judged lies, float32 `[d]`."""
-        placed: Floats
-        (placed,) = self.placed({name: view[None] for name, view in verdict.views.items()})
-        return placed
+        """The vector of a photograph that was judged, float32 `[d]`."""
+        vector: Floats = self.vectors({name: view[None] for name, view in verdict.views.items()})[0]
+        return vector
 
-    def placed(self, views: Mapping[str, Floats]) -> Floats:
-        """The same from what the eye saw of photographs: float32 `[N, d]`."""
-        placed = self.inspector.judge.whiten(views) @ self.inspector.examples.directions
-        return np.asarray(placed, np.float32)
+    def vectors(self, features: Mapping[str, Floats]) -> Floats:
+        """Vectors of extracted features: float32 `[N, d]`."""
+        vectors = self.inspector.judge.whiten(features) @ self.inspector.examples.directions
+        return np.asarray(vectors, np.float32)
 
 
-class RunView:
-    """The vectors of a trained run.
+class RunEncoder:
+    """The embedding of a trained run.
 
     Args:
         folder: the run.
@@ -104,24 +103,23 @@ class RunView:
 
     def __init__(self, folder: Path) -> None:
         extractor = make_extractor(folder, None)
-        if not isinstance(extractor, EmbedderExtractor):  # make_eye gives no other without a name
-            raise InputError(f"{folder}: has no network of its own")
+        assert isinstance(extractor, EmbedderExtractor)  # no other is made without a name
         self.extractor = extractor
         dimension = extractor.embedder.reference_vectors_.shape[1]
-        self.encoder = Encoder(f"the network of {folder.name}", extractor.fingerprint, dimension)
+        self.info = EncoderInfo(f"the network of {folder.name}", extractor.fingerprint, dimension)
 
-    def extract(self, paths: Sequence[Path]) -> Iterator[Seen]:
-        """See `View.see`."""
+    def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
+        """See `PhotoEncoder.extract`."""
         for block in iter_photos(paths, self.extractor.frame, self.extractor.channels):
-            readable = [one.pixels for one in block if one.pixels is not None]
+            readable = [photo.pixels for photo in block if photo.pixels is not None]
             vectors = iter(self.extractor.extract(readable).views["embedding"]) if readable else iter(())
-            for one in block:
-                vector = None if one.pixels is None else next(vectors)
-                yield Seen(one.path, one.pixels, vector, "", one.problem)
+            for photo in block:
+                vector = None if photo.pixels is None else next(vectors)
+                yield EncodedPhoto(photo.path, photo.pixels, vector, "", photo.problem)
 
 
-def view_of(folder: Path) -> View:
-    """What a run folder looks with: its judge if it is calibrated, else its network.
+def open_photo_encoder(folder: Path) -> PhotoEncoder:
+    """The photo encoder of a run folder: its judge if it is calibrated, else its network.
 
     Raises:
         InputError: it is neither calibrated nor trained.
@@ -131,16 +129,16 @@ def view_of(folder: Path) -> View:
             f"{folder}: no such folder; give one that `mekiki train` or `mekiki calibrate` wrote"
         )
     if (folder / JUDGE).is_dir():
-        return JudgeView(Inspector.open(folder))
-    return RunView(folder)
+        return JudgeEncoder(Inspector.open(folder))
+    return RunEncoder(folder)
 
 
-class TextView:
+class TextEncoder:
     """Vectors of texts by a sentence-transformers model, of length 1.
 
     Args:
         model: its name, or a folder.
-        dimensions: keep the first so many, for models trained for that (Matryoshka; Kusupati et al. 2022); `None` all.
+        dimensions: how many of the first dimensions to keep, for Matryoshka models (Kusupati et al. 2022); `None` all.
 
     Raises:
         InputError: there is no such model, or it has fewer dimensions.
@@ -155,7 +153,7 @@ class TextView:
                 self._model: Any = library.SentenceTransformer(name, device="cpu", truncate_dim=dimensions)
         except Exception as error:  # of the network, of the hub, of the files
             raise InputError(
-                f"text model {model}: cannot be loaded ({first_line(error)}); give a folder or a name it is known by"
+                f"text model {model}: cannot be loaded ({first_line(error)}); give a folder or the name of a model"
             ) from None
         digest = hashlib.sha256(str(dimensions).encode())
         for key, weights in sorted(self._model.state_dict().items()):
@@ -164,7 +162,7 @@ class TextView:
         width = self.embed(["a"]).shape[1]
         if dimensions is not None and width != dimensions:
             raise InputError(f"text model {model}: has {width} dimensions, fewer than {dimensions}")
-        self.encoder = Encoder(f"text model {Path(model).name}", digest.hexdigest()[:32], width)
+        self.info = EncoderInfo(f"text model {Path(model).name}", digest.hexdigest()[:32], width)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Float32 `[N, d]`."""

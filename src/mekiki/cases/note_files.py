@@ -24,9 +24,9 @@ class Note:
         note: the text.
     """
 
-    file: str
-    label: str
-    note: str
+    file: str = ""
+    label: str = ""
+    note: str = ""
 
 
 def read_notes(path: Path) -> list[Note]:
@@ -61,33 +61,35 @@ def read_notes(path: Path) -> list[Note]:
     return [Note(*((row.get(name) or "").strip() for name in COLUMNS)) for row in rows]
 
 
-def matched(
-    notes: Sequence[Note], files: Sequence[Path], places: Sequence[Path]
+def match_notes(
+    notes: Sequence[Note], files: Sequence[Path], folders: Sequence[Path]
 ) -> tuple[dict[Path, Note], list[Note]]:
-    """Which note belongs to which file, and those that belong to none.
+    """Match notes to photographs.
 
-    A note names a file by its whole path, by its path within one of the places, or by its name alone if only one file
+    A note names a file by its whole path, by its path within one of the folders, or by its name alone if only one file
     has that name.
 
     Args:
         notes: those that name a file.
         files: the photographs.
-        places: folders that names may be relative to.
+        folders: what names may be relative to.
+
+    Returns:
+        The note of each file that has one, and the notes whose file is not there.
     """
     by_path = {file.resolve(): file for file in files}
     by_name: dict[str, list[Path]] = {}
     for file in files:
         by_name.setdefault(file.name, []).append(file)
-    found: dict[Path, Note] = {}
-    lost: list[Note] = []
+    matched: dict[Path, Note] = {}
+    unmatched: list[Note] = []
     for note in notes:
-        named = Path(note.file)
-        tried = [by_path.get((place / named).resolve()) for place in (Path(), *places)]
-        one: Path | None = next((each for each in tried if each is not None), None)
-        if one is None and len(by_name.get(note.file, [])) == 1:
-            one = by_name[note.file][0]
-        if one is None:
-            lost.append(note)
+        candidates = [by_path.get((folder / note.file).resolve()) for folder in (Path(), *folders)]
+        same_name = by_name.get(note.file, [])
+        candidates += same_name if len(same_name) == 1 else []
+        found = [file for file in candidates if file is not None]
+        if found:
+            matched[found[0]] = note
         else:
-            found[one] = note
-    return found, lost
+            unmatched.append(note)
+    return matched, unmatched

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +12,11 @@ from fastapi import Path as InPath
 
 from mekiki.cases.case import Case
 from mekiki.cases.feedback import Judgement
-from mekiki.cases.relabel import Picked, remember_picked
+from mekiki.cases.maintenance import case_stats
+from mekiki.cases.remember import SelectedPhoto, remember_selected
 from mekiki.cases.run_memory import RunMemory
-from mekiki.cases.search import case_stats, feedback_of, say_in_room, search_room, undo_feedback
+from mekiki.cases.search import give_feedback, read_feedback, undo_feedback
+from mekiki.cases.search import search as search_memory
 from mekiki.errors import InputError
 from mekiki.judging.routes import Number, png
 from mekiki.web.http_errors import NotThereError
@@ -53,7 +54,7 @@ def memory_routes(served: Served) -> APIRouter:
     @routes.get("/feedback")
     async def history() -> Said:
         """All that people said, in order, what was taken back too."""
-        return _said(await served.aside.do(feedback_of, served.folder))
+        return _said(await served.aside.do(read_feedback, served.folder))
 
     @routes.post("/feedback/{go}/undo")
     async def undo(go: Number) -> Said:
@@ -61,7 +62,7 @@ def memory_routes(served: Served) -> APIRouter:
 
         def taken() -> list[Judgement]:
             with served.lock.held():
-                return [replace(each, undone=True) for each in undo_feedback(served.folder, go)]
+                return undo_feedback(served.folder, go)
 
         return _said(await served.worker.do(taken))
 
@@ -94,9 +95,9 @@ def memory_routes(served: Served) -> APIRouter:
 
 
 def _stats(folder: Path) -> dict[str, Any]:
-    if not RunMemory(folder).begun:
+    if not RunMemory(folder).exists:
         return {"feedback": {"in_force": 0, "all": 0}}
-    return case_stats(folder)
+    return case_stats(RunMemory(folder))
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def _asked(served: Served, photo: str | None) -> Iterator[tuple[Path | None, str
 
 def _search(served: Served, query: Query) -> Found:
     with _asked(served, query.photo) as (path, name):
-        told = search_room(
+        told = search_memory(
             served.run_memory(),
             path,
             query.text,
@@ -131,7 +132,7 @@ def _search(served: Served, query: Query) -> Found:
 
 def _feedback(served: Served, thumbs: Thumbs) -> Said:
     with _asked(served, thumbs.photo) as (path, name), served.lock.held():
-        said = say_in_room(
+        said = give_feedback(
             served.run_memory(), path, thumbs.text, good=thumbs.good, bad=thumbs.bad, asked=name
         )
     return _said(said)
@@ -143,8 +144,8 @@ def _remember(served: Served, remembering: Remembering) -> Remembered:
         if not one.label.isprintable():
             raise InputError("label: holds what cannot be printed; give plain words")
     with served.lock.held():
-        picked = [Picked(Path(file.path), file.name, one.label, one.note) for file, one in kept]
-        return Remembered(**remember_picked(served.run_memory(), picked))
+        picked = [SelectedPhoto(Path(file.path), file.name, one.label, one.note) for file, one in kept]
+        return Remembered(**remember_selected(served.run_memory(), picked))
 
 
 def _case(served: Served, id_: str) -> Case:

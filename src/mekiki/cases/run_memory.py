@@ -1,40 +1,37 @@
-"""What of a run folder belongs to its memory: stores, encoders, the log, what was learnt."""
+"""The memory of a run folder: its configuration, encoders, stores, feedback and adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mekiki.cases.adapter import AdapterStore
-from mekiki.cases.case import Encoder
-from mekiki.cases.encoders import TextView, View, view_of
+from mekiki.cases.adapter_store import AdapterStore
+from mekiki.cases.case import EncoderInfo
+from mekiki.cases.encoders import PhotoEncoder, TextEncoder, open_photo_encoder
 from mekiki.cases.feedback import FeedbackLog
 from mekiki.cases.memory import Memory
-from mekiki.cases.store import Store, open_store
-from mekiki.cases.where import parse_where
+from mekiki.cases.store import Store
+from mekiki.cases.store_address import open_store
 from mekiki.errors import InputError, not_known
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, read_checked_json, write_checked_json
 from mekiki.storage.run_folder import ADAPTERS, CASES, MEMORY, MEMORY_FORMAT
 
 SPACES = ("images", "notes")
-SHORTEST = 4
-"""Characters of an id that may stand for all of it, if no other begins so."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a run remembers.
+class MemoryConfig:
+    """Where a run keeps its cases and how it encodes notes, as `memory.json` has it.
 
     Attributes:
         store: a folder or an address; `None` is `cases` in the run folder.
-        text: the model that notes are embedded by, a name or a folder; `None` if notes are not.
-        dimensions: of its vectors, where fewer than it has.
-        generation: how often the text model was tuned here; the notes of each are in a store of their own.
-        before: these settings before it was tuned last, to go back to.
+        text: the text model of the notes, a name or a folder; `None` if notes are not encoded.
+        dimensions: how many of its dimensions are used; `None` all.
+        generation: how often the text model was fine-tuned here; the notes of each are in a store of their own.
+        before: this configuration before the last fine-tuning, to go back to.
     """
 
     store: str | None = None
@@ -49,132 +46,108 @@ class RunMemory:
 
     Args:
         folder: the run folder.
-        given: settings that are named now; what they leave open is as it was before.
-        view: what it looks with, where that is open already.
+        config: values that take the place of those in `memory.json`; `None` and 0 keep them.
+        photo_encoder: the run's, where it is open already.
     """
 
-    def __init__(self, folder: Path, given: Settings | None = None, view: View | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: MemoryConfig | None = None, photo_encoder: PhotoEncoder | None = None
+    ) -> None:
         self.folder, self.log = folder, FeedbackLog(folder)
-        self._view = view
+        self._photo_encoder = photo_encoder
         self._memories: dict[str, tuple[Path | None, Memory]] = {}
-        kept = _read(folder / MEMORY)
-        named = {name: value for name, value in vars(given or Settings()).items() if value not in (None, 0)}
-        self.settings = replace(kept, **named)
+        given = {name: value for name, value in vars(config or MemoryConfig()).items() if value}
+        self.config = replace(_read_config(folder / MEMORY), **given)
 
-    def keep_settings(self) -> None:
-        """Write down how this run remembers, for the commands to come."""
-        if _read(self.folder / MEMORY) != self.settings:
+    def save_config(self) -> None:
+        """Write the configuration, for the commands to come."""
+        if _read_config(self.folder / MEMORY) != self.config:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with hold_lock(self.folder, "writing how it remembers"):
-                write_checked_json(self.folder / MEMORY, {"format": MEMORY_FORMAT, **vars(self.settings)})
+            with hold_lock(self.folder, "writing memory.json"):
+                write_checked_json(self.folder / MEMORY, {"format": MEMORY_FORMAT, **vars(self.config)})
 
     @property
     def place(self) -> str:
         """Where its stores are."""
-        return self.settings.store or str(self.folder / CASES)
+        return self.config.store or str(self.folder / CASES)
 
     @property
-    def begun(self) -> bool:
-        """Whether anything was ever remembered here; of a store on another machine that is not known, so it counts."""
+    def exists(self) -> bool:
+        """Whether anything was ever remembered here; always true for a store on a server."""
         return "://" in self.place or Path(self.place).is_dir()
 
     @cached_property
-    def view(self) -> View:
-        """What it looks at photographs with."""
-        return self._view or view_of(self.folder)
+    def photo_encoder(self) -> PhotoEncoder:
+        """The encoder of its photographs."""
+        return self._photo_encoder or open_photo_encoder(self.folder)
 
     @cached_property
-    def texts(self) -> TextView:
-        """What it reads notes with.
+    def text_encoder(self) -> TextEncoder:
+        """The encoder of its notes.
 
         Raises:
             InputError: no text model was named when the notes were remembered.
         """
-        if self.settings.text is None:
+        if self.config.text is None:
             raise InputError(
                 f"{self.folder}: its notes are not embedded; `mekiki remember … --text-model NAME` does it"
             )
-        own = self.folder / self.settings.text
-        if own.is_dir():  # tuned here, and read by a library that knows nothing of checksums
+        own = self.folder / self.config.text
+        if own.is_dir():  # fine-tuned here; its library checks no checksums
             Manifest.of(own, quiet=True).verify()
-        return TextView(self.text_model, self.settings.dimensions)
+        return TextEncoder(self.text_model, self.config.dimensions)
 
     @property
     def text_model(self) -> str:
-        """Its name or folder; one that was tuned here lies in the run folder, wherever that is moved."""
-        assert self.settings.text is not None
-        own = self.folder / self.settings.text
-        return str(own) if own.is_dir() else self.settings.text
+        """Name or folder of the text model; one fine-tuned here lies in the run folder, which may have been moved."""
+        own = self.folder / str(self.config.text)
+        return str(own) if own.is_dir() else str(self.config.text)
 
-    def encoder(self, space: str) -> Encoder:
-        """Who makes the vectors of a space."""
-        return self.view.encoder if space == "images" else self.texts.encoder
-
-    def store(self, space: str, encoder: Encoder | None = None) -> Store:
-        """The store of a space; an encoder makes it, or must be its own."""
+    def store(self, space: str, encoder: EncoderInfo | None = None) -> Store:
+        """The store of a space; with an encoder it is made if it is not there."""
         if space not in SPACES:
             raise not_known("space", space, SPACES)
-        tuned = f"-{self.settings.generation}" if space == "notes" and self.settings.generation else ""
-        return open_store(self.place, space + tuned, encoder)
+        suffix = f"-{self.config.generation}" if space == "notes" and self.config.generation else ""
+        return open_store(self.place, space + suffix, encoder)
 
     def memory(self, space: str) -> Memory:
-        """The store of a space as people judged what it found; refused if it is of another encoder."""
+        """The store of a space with its feedback and adapter.
+
+        Raises:
+            InputError: there is no such folder, or the store is of another encoder.
+        """
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such folder; give a run that remembers")
-        encoder = self.encoder(space)
-        judgements = self.log.in_force(space, encoder.fingerprint)
+        encoder = self.photo_encoder.info if space == "images" else self.text_encoder.info
+        judgements = self.log.active(space, encoder.fingerprint)
         adapter_store = self.adapter_store(space, encoder)
-        adapter = adapter_store.file()
-        held = self._memories.get(space)
-        if held is not None and held[0] == adapter:
-            held[1].judgements = judgements
-            return held[1]
+        file = adapter_store.file()
+        opened = self._memories.get(space)
+        if opened is not None and opened[0] == file:
+            opened[1].judgements = judgements
+            return opened[1]
         store = self.store(space)
-        if (store.encoder.fingerprint, store.encoder.dimension) != (encoder.fingerprint, encoder.dimension):
+        if not store.encoder.same_vectors(encoder):
             raise InputError(
                 f"{store.place}: holds vectors of {store.encoder}, and {self.folder} makes those of {encoder}; "
-                "remember the photographs anew, with another --store"
+                "remember the photographs again, with another --store"
             )
         memory = Memory(store, judgements, adapter_store.current())
-        self._memories[space] = (adapter, memory)
+        self._memories[space] = (file, memory)
         return memory
 
-    def adapter_store(self, space: str, encoder: Encoder) -> AdapterStore:
+    def adapter_store(self, space: str, encoder: EncoderInfo) -> AdapterStore:
         """The adapters of a space."""
         return AdapterStore(self.folder / ADAPTERS, space, encoder.fingerprint)
 
 
-def resolved(store: Store, ids: Sequence[str]) -> list[str]:
-    """Whole ids for ids or their beginnings.
-
-    Raises:
-        InputError: none or several begin so.
-    """
-    whole = set(store.get(list(ids)).ids)
-    found = []
-    for id_ in ids:
-        if id_ in whole:
-            found.append(id_)
-            continue
-        begins: list[str] = []
-        if len(id_) >= SHORTEST:
-            pattern = "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in id_)
-            condition = parse_where("id like '" + pattern.replace("'", "''") + "%'")
-            begins = [each for part in store.read(condition, whole=False) for each in part.ids]
-        if len(begins) != 1:
-            said = "there is none" if not begins else f"{len(begins)} cases begin so"
-            raise InputError(f"case {id_}: {said} in {store.place}; `mekiki search` shows their ids")
-        found += begins
-    return found
-
-
-def _read(path: Path) -> Settings:
+def _read_config(path: Path) -> MemoryConfig:
     if not path.is_file():
-        return Settings()
-    facts = read_checked_json(path)
-    if "format" in facts:
-        check_format(path, facts.pop("format"), MEMORY_FORMAT)
+        return MemoryConfig()
+    values = read_checked_json(path)
+    if "format" in values:
+        check_format(path, values.pop("format"), MEMORY_FORMAT)
     try:
-        return Settings(**facts)
+        return MemoryConfig(**values)
     except TypeError as error:
-        raise InputError(f"{path}: cannot be read ({error}); mend it or remove it") from None
+        raise InputError(f"{path}: cannot be read ({error}); fix it or remove it") from None

@@ -1,13 +1,12 @@
-"""Tuning the text model itself: what people judged, learnt by the model that reads the notes.
+"""Fine-tuning of the text model from feedback.
 
-An adapter changes how vectors are compared; this changes the vectors. It is done by the trainer of
-sentence-transformers with a triplet loss on cosine distance, and, for nested dimensions, a Matryoshka loss around it
-(Kusupati et al. 2022), so that the first so many dimensions of a vector are good by themselves.
+An adapter changes how vectors are compared; this changes the model that makes them. It uses the trainer of
+sentence-transformers with a triplet loss on cosine distance and, for nested dimensions, a Matryoshka loss around it
+(Kusupati et al. 2022), so that the first dimensions of a vector are useful by themselves.
 
-A tuned model is another encoder. So it is kept in the run folder, all notes are embedded anew into a store of their
-own, and what people said is written down anew by the vectors of the new model; only then does `memory.json`, replaced
-in one step, put all of it in force. A kill before that leaves the old model, store and feedback as they were, and
-`untune` gives them back exactly.
+A fine-tuned model is another encoder. So it is written to the run folder, all notes are encoded again into a store of
+their own, and the feedback is written again with the vectors of the new model. Only then is `memory.json` replaced, in
+one step. A crash before that leaves the old model, store and feedback, and `untune_text_model` goes back to them.
 """
 
 from __future__ import annotations
@@ -15,19 +14,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mekiki.cases.adapter import Adapter, dealt_queries, right
-from mekiki.cases.encoders import TextView
-from mekiki.cases.remember import BLOCK, add_notes
-from mekiki.cases.run_memory import RunMemory, Settings
+from mekiki.cases.adapter import Adapter, ranking_accuracy, split_queries
+from mekiki.cases.encoders import TextEncoder
+from mekiki.cases.feedback import Judgement
+from mekiki.cases.remember import BLOCK, add_encoded_notes
+from mekiki.cases.run_memory import MemoryConfig, RunMemory
 from mekiki.cases.store import Store
-from mekiki.cases.train_adapter import read_rows
-from mekiki.cases.triplets import SIDES, Triplets
+from mekiki.cases.triplets import SIDES, CaseTriplets, read_triplet_rows
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require
@@ -36,20 +33,23 @@ from mekiki.storage.manifest import replace_folder_with_manifest
 from mekiki.storage.run_folder import TEXT_MODELS
 from mekiki.training.callbacks import copy_weights
 
+Texts = tuple[str, str, str]
+"""A query, a note that it wants, and one that it does not."""
+
 
 @dataclass(frozen=True)
-class Tuning:
-    """How a text model is tuned.
+class TextModelConfig:
+    """How a text model is fine-tuned.
 
     Attributes:
-        epochs: at most; the one that does best on queries held out for that is kept.
+        epochs: at most; the best one on the queries for early stopping is kept.
         rate: highest learning rate of AdamW.
         batch: triplets a step.
-        margin: by which what is wanted should be nearer, in cosine distance.
-        nested: dimensions that should be good by themselves, such as (384, 128, 64); empty for the whole alone.
+        margin: of the loss, in cosine distance.
+        nested: dimensions that should be useful by themselves, such as (384, 128, 64); empty for all together.
         dimensions: how many of them are kept from now on; `None` keeps all.
-        held_out: share of the queries that teach nothing; half of them choose the epoch, half judge.
-        seed: of the deal and the order.
+        held_out: share of the queries kept from training; half of them choose the epoch, half are for the test.
+        seed: of the split and the order.
     """
 
     epochs: int = 4
@@ -71,140 +71,145 @@ class Tuning:
             )
 
 
-Texts = tuple[str, str, str]
-"""A query, a note that it wants, and one that it does not."""
-
-
-def tune(
-    folder: Path,
+def tune_text_model(
+    run_memory: RunMemory,
     *,
     triplets: Path | None = None,
-    tuning: Tuning | None = None,
-    settings: Settings | None = None,
+    config: TextModelConfig | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Tune the text model of a run, and put it in force if it is better on queries that had no part in it.
+    """Fine-tune the text model of a run, and use it from now on if it is better on the test queries.
 
     Args:
-        folder: the run folder.
-        triplets: a .csv file with the columns anchor, positive, negative, of texts or ids; `None` takes what people
-            said.
-        tuning: how.
-        settings: where else to look.
-        progress: told after each step.
+        run_memory: of the run.
+        triplets: a .csv file with the columns anchor, positive, negative, of texts or ids; `None` takes the feedback.
+        config: how.
+        progress: called after each step.
 
     Returns:
-        `before` and `after` (shares of held-out triplets in the right order), `replaced`, `triplets`, `held_out`,
-        `nested` (the share at each of the nested dimensions), `notes` embedded anew, and the `model` if it is in force.
+        `before` and `after` (shares of test triplets in the right order), `replaced`, `triplets`, `held_out`, `nested`
+        (the share at each of the nested dimensions), `notes` encoded again, and the `model` if it is used.
 
     Raises:
         MissingExtraError: the extra `text` is not installed.
         InputError: there is too little to learn from, or no text model.
     """
-    tuning = tuning or Tuning()
-    run_memory = RunMemory(folder, settings)
+    config = config or TextModelConfig()
+    folder = run_memory.folder
     memory = run_memory.memory("notes")
-    given = _said(run_memory, memory.store) if triplets is None else _of_csv(memory.store, triplets)
-    teach, stop, judge = dealt_queries([each[0] for each in given], tuning.held_out, tuning.seed)
-    adapter = run_memory.adapter_store("notes", memory.store.encoder).current()
-    held = _some(given, judge)
-    before = right_by(run_memory.texts, held, adapter)
+    store = memory.store
+    texts = _judged_texts(memory.judgements, store) if triplets is None else _read_texts(store, triplets)
+    train, stop, test = (
+        list(compress(texts, which.tolist()))
+        for which in split_queries([query for query, *_ in texts], config.held_out, config.seed)
+    )
+    before = text_accuracy(
+        run_memory.text_encoder, test, run_memory.adapter_store("notes", store.encoder).current()
+    )
     with hold_lock(folder / TEXT_MODELS, "tuning its text model", timeout=0, role="training"):
         number = 1 + max((int(each.name) for each in (folder / TEXT_MODELS).glob("[0-9]*")), default=0)
-        named = f"{TEXT_MODELS}/{number:04}"
-        with replace_folder_with_manifest(folder / named) as new:
-            tuned(run_memory.text_model, _some(given, teach), _some(given, stop), tuning, new, progress)
-            view = TextView(str(new), tuning.dimensions)
-            after = right_by(view, held, None)
-            nested = {size: right_by(TextView(str(new), size), held, None) for size in tuning.nested}
-    told = {
+        name = f"{TEXT_MODELS}/{number:04}"
+        with replace_folder_with_manifest(folder / name) as new:
+            fine_tune(run_memory.text_model, train, stop, config, new, progress)
+            encoder = TextEncoder(str(new), config.dimensions)
+            after = text_accuracy(encoder, test)
+            nested = {size: text_accuracy(TextEncoder(str(new), size), test) for size in config.nested}
+    replaced = after > before
+    notes = 0
+    if replaced:
+        new_config = replace(
+            run_memory.config,
+            text=name,
+            dimensions=config.dimensions,
+            generation=number,
+            before=vars(run_memory.config),
+        )
+        notes = _use_model(run_memory, store, encoder, new_config, progress)
+    else:
+        shutil.rmtree(folder / name)
+    return {
         "before": before,
         "after": after,
-        "replaced": after > before,
-        "triplets": int(teach.sum()),
-        "held_out": len(held),
+        "replaced": replaced,
+        "triplets": len(train),
+        "held_out": len(test),
         "nested": nested,
-        "notes": 0,
-        "model": None,
+        "notes": notes,
+        "model": str(folder / name) if replaced else None,
     }
-    if after > before:
-        told["notes"] = _put_in_force(run_memory, memory.store, view, named, number, progress)
-        told["model"] = str(folder / named)
-    else:
-        shutil.rmtree(folder / named)
-    return told
 
 
-def untune(folder: Path, settings: Settings | None = None) -> dict[str, Any]:
-    """Take the tuned text model out of force; what was before it is as it was: `taken_back`.
+def untune_text_model(run_memory: RunMemory) -> dict[str, Any]:
+    """Take the fine-tuned text model out of use, and use what was used before it: `taken_back`.
 
     Raises:
         InputError: there is none.
     """
-    run_memory = RunMemory(folder, settings)
-    if run_memory.settings.before is None:
-        raise InputError(f"{folder}: its text model was not tuned here, so there is nothing to take back")
-    gone = str(run_memory.settings.text)
-    run_memory.settings = Settings(**run_memory.settings.before)
-    run_memory.keep_settings()
-    return {"taken_back": str(folder / gone)}
+    if run_memory.config.before is None:
+        raise InputError(
+            f"{run_memory.folder}: its text model was not tuned here, so there is nothing to take back"
+        )
+    taken_back = str(run_memory.folder / str(run_memory.config.text))
+    run_memory.config = MemoryConfig(**run_memory.config.before)
+    run_memory.save_config()
+    return {"taken_back": taken_back}
 
 
-def tuned(
+def fine_tune(
     model: str,
-    teach: Sequence[Texts],
+    train: Sequence[Texts],
     stop: Sequence[Texts],
-    tuning: Tuning,
+    config: TextModelConfig,
     folder: Path,
     progress: Progress = silent,
 ) -> None:
-    """Tune a sentence-transformers model by triplets of texts, and write it into a folder as safetensors.
+    """Fine-tune a sentence-transformers model by triplets of texts, and write it to a folder as safetensors.
 
     Args:
         model: its name, or a folder.
-        teach: what it learns from.
-        stop: what chooses the epoch; the model as it was may be the best.
-        tuning: how.
-        folder: where it goes.
-        progress: told after each step.
+        train: triplets for training.
+        stop: triplets that choose the epoch; the model before training may be the best.
+        config: how.
+        folder: where it is written.
+        progress: called after each step.
     """
-    library = require("sentence_transformers", extra="text", purpose="tuning a text model")
-    parts = "sentence_transformers.sentence_transformer"
-    losses = require(f"{parts}.losses", extra="text", purpose="tuning a text model")
-    trainers = require("transformers", extra="text", purpose="tuning a text model")
-    tables = require("datasets", extra="text", purpose="tuning a text model")
-    require("accelerate", extra="text", purpose="tuning a text model")
+    purpose = "tuning a text model"
+    library = require("sentence_transformers", extra="text", purpose=purpose)
+    losses = require("sentence_transformers.sentence_transformer.losses", extra="text", purpose=purpose)
+    trainers = require("transformers", extra="text", purpose=purpose)
+    tables = require("datasets", extra="text", purpose=purpose)
+    require("accelerate", extra="text", purpose=purpose)
     tables.disable_progress_bars()
     with quiet_transformers(trainers):
         encoder = library.SentenceTransformer(model, device="cpu")
-        encoder.model_card_data.generate_widget_examples = False  # they come with bars of their own
+        encoder.model_card_data.generate_widget_examples = False  # they come with progress bars of their own
         metric = losses.TripletDistanceMetric.COSINE
-        loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=tuning.margin)
-        if tuning.nested:
-            loss = losses.MatryoshkaLoss(encoder, loss, matryoshka_dims=sorted(tuning.nested, reverse=True))
-        best: dict[str, Any] = {"right": _right(encoder, stop), "state": copy_weights(encoder)}
+        loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=config.margin)
+        if config.nested:
+            loss = losses.MatryoshkaLoss(encoder, loss, matryoshka_dims=sorted(config.nested, reverse=True))
+        best: dict[str, Any] = {"accuracy": _cosine_accuracy(encoder, stop), "state": copy_weights(encoder)}
 
-        class Watch(trainers.TrainerCallback):  # type: ignore[misc, name-defined]
-            """Tells how far it is, and keeps the best epoch."""
+        class KeepBest(trainers.TrainerCallback):  # type: ignore[misc, name-defined]
+            """Reports progress, and keeps the best epoch."""
 
             def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
                 progress("tuning the text model", state.global_step, state.max_steps)
 
             def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-                now = _right(encoder, stop)
+                accuracy = _cosine_accuracy(encoder, stop)
                 encoder.train()
-                if now > best["right"]:
-                    best.update(right=now, state=copy_weights(encoder))
+                if accuracy > best["accuracy"]:
+                    best.update(accuracy=accuracy, state=copy_weights(encoder))
 
         trainer = library.SentenceTransformerTrainer(
             model=encoder,
             args=library.SentenceTransformerTrainingArguments(
                 output_dir=str(folder),
-                num_train_epochs=tuning.epochs,
-                per_device_train_batch_size=tuning.batch,
-                learning_rate=tuning.rate,
+                num_train_epochs=config.epochs,
+                per_device_train_batch_size=config.batch,
+                learning_rate=config.rate,
                 warmup_steps=0.1,
-                seed=tuning.seed,
+                seed=config.seed,
                 save_strategy="no",
                 logging_strategy="no",
                 report_to="none",
@@ -212,108 +217,90 @@ def tuned(
                 use_cpu=True,
             ),
             train_dataset=tables.Dataset.from_dict(
-                {name: list(column) for name, column in zip(SIDES, zip(*teach, strict=True), strict=True)}
+                {side: list(texts) for side, texts in zip(SIDES, zip(*train, strict=True), strict=True)}
             ),
             loss=loss,
-            callbacks=[Watch()],
+            callbacks=[KeepBest()],
         )
-        trainer.remove_callback(trainers.trainer_callback.PrinterCallback)  # a command's output is its own
+        trainer.remove_callback(trainers.trainer_callback.PrinterCallback)  # it prints to standard output
         trainer.train()
         encoder.load_state_dict(best["state"])
         encoder.eval()
         encoder.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
-def right_by(view: TextView, triplets: Sequence[Texts], adapter: Adapter | None) -> float:
-    """Share of triplets whose wanted note is nearer than the other, as a text model sees them."""
-    return right(adapter, Triplets(*(view.embed(list(column)) for column in zip(*triplets, strict=True))))
+def text_accuracy(encoder: TextEncoder, triplets: Sequence[Texts], adapter: Adapter | None = None) -> float:
+    """Share of triplets whose wanted note is nearer than the other."""
+    vectors = CaseTriplets(*(encoder.embed(list(side)) for side in zip(*triplets, strict=True)))
+    return ranking_accuracy(adapter, vectors)
 
 
-def _put_in_force(
-    run_memory: RunMemory, old: Store, view: TextView, named: str, number: int, progress: Progress
+def _use_model(
+    run_memory: RunMemory, old: Store, encoder: TextEncoder, config: MemoryConfig, progress: Progress
 ) -> int:
-    """Embed all notes anew, say anew what people said, and then let the settings name the new model."""
-    renewed = replace(
-        run_memory.settings,
-        text=named,
-        dimensions=view.dimensions,
-        generation=number,
-        before=vars(run_memory.settings),
-    )
-    store = RunMemory(run_memory.folder, renewed).store("notes", view.encoder)
+    """Encode all notes and write the feedback again, then let the configuration name the new model."""
+    new = RunMemory(run_memory.folder, config).store("notes", encoder.info)
     total, done = old.count(), 0
     for cases in old.read():
-        rows = list(cases)
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            add_notes(store, view, block)
+        for start in range(0, len(cases), BLOCK):
+            block = cases[start : start + BLOCK]
+            add_encoded_notes(new, encoder, block)
             done += len(block)
-            progress("embedding notes anew", done, total)
-    _say_anew(run_memory, old, store, view)
-    run_memory.settings = renewed
-    run_memory.keep_settings()
+            progress("encoding notes", done, total)
+    _copy_feedback(run_memory, old, new, encoder)
+    run_memory.config = config
+    run_memory.save_config()
     return done
 
 
-def _say_anew(run_memory: RunMemory, old: Store, new: Store, view: TextView) -> None:
-    """Judgements hold for one encoder; those in force are written down for the new one, where their query is known."""
-    goes: dict[int, list[Any]] = {}
-    for each in run_memory.log.in_force("notes", old.encoder.fingerprint):
+def _copy_feedback(run_memory: RunMemory, old: Store, new: Store, encoder: TextEncoder) -> None:
+    """Write active feedback again for another encoder, where the text of its query is known."""
+    entries: dict[int, list[Judgement]] = {}
+    for each in run_memory.log.active("notes", old.encoder.fingerprint):
         if each.asked:
-            goes.setdefault(each.go, []).append(each)
-    for said in goes.values():
-        good = [each.case for each in said if each.good]
-        bad = [each.case for each in said if not each.good]
-        there = set(new.get([*good, *bad]).ids)
-        good, bad = [id_ for id_ in good if id_ in there], [id_ for id_ in bad if id_ in there]
+            entries.setdefault(each.entry, []).append(each)
+    for judgements in entries.values():
+        known = set(new.get([each.case for each in judgements]).ids)
+        good, bad = (
+            [each.case for each in judgements if each.good is wanted and each.case in known]
+            for wanted in (True, False)
+        )
         if good or bad:
-            (query,) = view.embed([said[0].asked])
-            run_memory.log.add(new, "notes", query, good, bad, asked=said[0].asked, who=said[0].who)
+            asked, who = judgements[0].asked, judgements[0].who
+            run_memory.log.add(new, "notes", encoder.embed([asked])[0], good, bad, asked=asked, who=who)
 
 
-def _said(run_memory: RunMemory, store: Store) -> list[Texts]:
-    """Of each query in words, every note judged good with every note judged bad."""
-    judged = [each for each in run_memory.log.in_force("notes", store.encoder.fingerprint) if each.asked]
+def _judged_texts(judgements: Sequence[Judgement], store: Store) -> list[Texts]:
+    """For each query in words, every note judged good with every note judged bad."""
+    judged = [each for each in judgements if each.asked]
     notes = {case.id: case.note for case in store.get(sorted({each.case for each in judged}))}
     sides: dict[str, tuple[list[str], list[str]]] = {}
     for each in judged:
         if each.case in notes:
             sides.setdefault(each.asked, ([], []))[0 if each.good else 1].append(notes[each.case])
-    found = [
+    texts = [
         (asked, wanted, unwanted)
         for asked, (good, bad) in sides.items()
         for wanted in good
         for unwanted in bad
     ]
-    if not found:
+    if not texts:
         raise InputError(
             "no query in words has both a good and a bad note, so there is nothing to learn; judge some of each"
         )
-    return found
+    return texts
 
 
-def _of_csv(store: Store, path: Path) -> list[Texts]:
-    rows = read_rows(path)
-    notes = {
-        case.id: case.note for case in store.get(sorted({name for row in rows for name in row.values()}))
-    }
-    return [
-        (
-            row["anchor"],
-            notes.get(row["positive"], row["positive"]),
-            notes.get(row["negative"], row["negative"]),
-        )
-        for row in rows
-    ]
+def _read_texts(store: Store, path: Path) -> list[Texts]:
+    """The triplets of a .csv file, with the notes of those that are ids."""
+    rows = read_triplet_rows(path)
+    notes = {case.id: case.note for case in store.get(sorted({name for row in rows for name in row}))}
+    return [(anchor, notes.get(good, good), notes.get(bad, bad)) for anchor, good, bad in rows]
 
 
-def _some(triplets: Sequence[Texts], which: NDArray[np.bool_]) -> list[Texts]:
-    return [each for each, here in zip(triplets, which.tolist(), strict=True) if here]
-
-
-def _right(encoder: Any, triplets: Sequence[Texts]) -> float:
+def _cosine_accuracy(encoder: Any, triplets: Sequence[Texts]) -> float:
     a, p, n = (
-        encoder.encode(list(column), normalize_embeddings=True, show_progress_bar=False)
-        for column in zip(*triplets, strict=True)
+        encoder.encode(list(side), normalize_embeddings=True, show_progress_bar=False)
+        for side in zip(*triplets, strict=True)
     )
     return float(((a * p).sum(axis=1) > (a * n).sum(axis=1)).mean())

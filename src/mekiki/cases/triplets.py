@@ -1,7 +1,8 @@
-"""Triplets: an anchor, what it wants, and what it does not; from the log of feedback or from a file."""
+"""Triplets of an anchor, a wanted and an unwanted case, from feedback or from a file."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,17 @@ SIDES = ("anchor", "positive", "negative")
 
 
 @dataclass(frozen=True, eq=False)
-class Triplets:
-    """What people judged: for each anchor, one case that is wanted and one that is not.
+class CaseTriplets:
+    """Vectors of queries, each with a case that is wanted and one that is not.
 
     Attributes:
         anchors: float32 `[T, d]`, the queries.
-        positives: float32 `[T, d]`, what they wanted.
-        negatives: float32 `[T, d]`, what they did not want.
+        positives: float32 `[T, d]`, cases judged good.
+        negatives: float32 `[T, d]`, cases judged bad.
 
     Example:
-        >>> one = np.zeros((3, 2), np.float32)
-        >>> len(Triplets(one, one, one))
+        >>> side = np.zeros((3, 2), np.float32)
+        >>> len(CaseTriplets(side, side, side))
         3
     """
 
@@ -39,46 +40,50 @@ class Triplets:
     negatives: Floats
 
     def __post_init__(self) -> None:
-        shapes = {array.shape for array in (self.anchors, self.positives, self.negatives)}
-        if len(shapes) != 1 or self.anchors.ndim != 2:
+        sides = (self.anchors, self.positives, self.negatives)
+        shapes = [list(side.shape) for side in sides]
+        if self.anchors.ndim != 2 or any(shape != shapes[0] for shape in shapes):
             raise InputError(
                 "anchors, positives and negatives must be [T, d], one row each a triplet, not "
-                f"{', '.join(str(list(array.shape)) for array in (self.anchors, self.positives, self.negatives))}"
+                f"{', '.join(map(str, shapes))}"
             )
-        if not all(np.isfinite(array).all() for array in (self.anchors, self.positives, self.negatives)):
+        if not all(np.isfinite(side).all() for side in sides):
             raise InputError("triplets hold NaN or infinity; leave those out")
 
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def rows(self, which: NDArray[Any]) -> Triplets:
+    def rows(self, which: NDArray[Any]) -> CaseTriplets:
         """Some of them."""
-        return Triplets(self.anchors[which], self.positives[which], self.negatives[which])
+        return CaseTriplets(self.anchors[which], self.positives[which], self.negatives[which])
 
 
-def triplets_of(judgements: Sequence[Judgement]) -> Triplets:
-    """Of each query, every case judged good with every case judged bad.
+def judged_triplets(judgements: Sequence[Judgement]) -> CaseTriplets:
+    """For each query, every case judged good with every case judged bad.
 
     Args:
-        judgements: those in force.
+        judgements: the active ones.
 
     Raises:
         InputError: no query has both.
     """
-    asked: dict[bytes, tuple[list[Judgement], list[Judgement]]] = {}
+    judged: dict[bytes, tuple[list[Judgement], list[Judgement]]] = {}
     for each in judgements:
-        asked.setdefault(each.query.tobytes(), ([], []))[0 if each.good else 1].append(each)
-    found = [
-        (one.query, one.vector, other.vector) for good, bad in asked.values() for one in good for other in bad
+        judged.setdefault(each.query.tobytes(), ([], []))[0 if each.good else 1].append(each)
+    triplets = [
+        (positive.query, positive.vector, negative.vector)
+        for good, bad in judged.values()
+        for positive in good
+        for negative in bad
     ]
-    if not found:
+    if not triplets:
         raise InputError(
             "no query has both a good and a bad case, so there is nothing to learn; judge some of each"
         )
-    return Triplets(*(np.stack(side) for side in zip(*found, strict=True)))
+    return CaseTriplets(*(np.stack(side) for side in zip(*triplets, strict=True)))
 
 
-def read_triplets(path: Path) -> Triplets:
+def read_triplets(path: Path) -> CaseTriplets:
     """Triplets of vectors from a file: `.npz` or `.parquet` with `anchor`, `positive` and `negative`, a row each.
 
     Raises:
@@ -94,10 +99,10 @@ def read_triplets(path: Path) -> Triplets:
     try:
         if path.suffix.lower() == ".npz":
             arrays = read_npz(path, lambda _: SIDES)
-            return Triplets(*(np.asarray(array, np.float32) for array in arrays))
+            return CaseTriplets(*(np.asarray(array, np.float32) for array in arrays))
         if path.suffix.lower() == ".parquet":
             table: Any = require("pyarrow.parquet", extra="cases", purpose="a Parquet file").read_table(path)
-            return Triplets(*(np.array(table[side].to_pylist(), np.float32) for side in SIDES))
+            return CaseTriplets(*(np.array(table[side].to_pylist(), np.float32) for side in SIDES))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except InputError as error:
@@ -107,3 +112,22 @@ def read_triplets(path: Path) -> Triplets:
     except Exception as error:  # damaged files raise nearly anything
         raise InputError(f"{path}: holds no triplets that can be read ({first_line(error)})") from None
     raise InputError(f"{path}: triplets are read from .npz or .parquet, with anchor, positive and negative")
+
+
+def read_triplet_rows(path: Path) -> list[tuple[str, str, str]]:
+    """Triplets of case ids or texts from a .csv file with the columns of `SIDES`.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or a row lacks a side.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    triplets = [tuple((row.get(side) or "").strip() for side in SIDES) for row in rows]
+    if not triplets or not all(map(all, triplets)):
+        raise InputError(f"{path}: must have the columns anchor, positive and negative, and no row without")
+    return [(anchor, positive, negative) for anchor, positive, negative in triplets]

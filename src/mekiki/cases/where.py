@@ -1,4 +1,4 @@
-r"""Which cases are meant: a small language, read once, that means the same on every store.
+r"""Conditions on cases: a small language, parsed once and translated for each store.
 
     label = 'crack' and not (who = 'sato' or note like '%oil%') and time >= '2026-11-01'
 
@@ -9,9 +9,9 @@ r"""Which cases are meant: a small language, read once, that means the same on e
 | lists | `label in ('crack', 'fray')`, `label not in (…)` |
 | patterns | `note like '%oil%'`, `not like`; `%` is any text, `_` one character, after a backslash just themselves |
 | joined by | `not`, then `and`, then `or`; parentheses |
-| values | text in single quotes, `''` a quote in it; a time as ISO 8601, in UTC unless it says otherwise |
+| values | text in single quotes, `''` a quote in it; a time as ISO 8601, in UTC unless it has a time zone |
 
-Values are only ever compared: nothing that stands in one is read as anything else.
+Values are only ever compared: no store interprets their text.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mekiki.cases.case import microseconds
 from mekiki.errors import InputError, not_known
 
 FIELDS = ("id", "label", "note", "image", "who", "run", "time")
-LONGEST = 100_000
+MAX_LENGTH = 100_000
 """Characters of a condition."""
-DEEPEST = 60
+MAX_DEPTH = 60
 """Parentheses and `not` inside one another."""
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -39,81 +39,67 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
+    "in": lambda text, values: text in values,
+    "like": lambda text, pattern: _regular_expression(pattern).fullmatch(text) is not None,
 }
-_TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(!=|<>|<=|>=|[=<>(),])|([^\W\d]\w*))")
+_TOKEN = re.compile(r"\s*(?:'(?P<value>(?:[^']|'')*)'|(?P<sign>!=|<>|<=|>=|[=<>(),])|(?P<word>[^\W\d]\w*))")
 _WORDS = ("and", "or", "not", "in", "like")
 
 
 @dataclass(frozen=True)
 class Compare:
-    """`field op value`; the value of `time` is microseconds since 1970."""
+    """`field op value`.
+
+    Attributes:
+        field: one of `FIELDS`.
+        op: `=`, `!=`, `<`, `<=`, `>`, `>=`, `in` or `like`.
+        value: text, or for `time` microseconds since 1970; for `in` a tuple of them.
+    """
 
     field: str
     op: str
-    value: str | int
+    value: str | int | tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class OneOf:
-    """`field in (…)`."""
+class Joined:
+    """Conditions joined by one word, `and` or `or`."""
 
-    field: str
-    values: tuple[str, ...] | tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Like:
-    """`field like pattern`."""
-
-    field: str
-    pattern: str
-
-
-@dataclass(frozen=True)
-class And:
-    """Joined by `and`."""
-
-    parts: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Or:
-    """Joined by `or`."""
-
+    word: str
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True)
 class Not:
-    """The contrary."""
+    """Negation."""
 
     part: Condition
 
 
-Condition = Compare | OneOf | Like | And | Or | Not
+Condition = Compare | Joined | Not
 
 
 def parse_where(text: str) -> Condition:
-    """Read a condition.
+    """Parse a condition.
 
     Raises:
-        InputError: it cannot be read; the message says from where on.
+        InputError: it cannot be parsed; the message shows from where on.
 
     Example:
-        >>> parse_where("label = 'crack' or who in ('sato', 'o''brien')")
-        Or(parts=(Compare(field='label', op='=', value='crack'), OneOf(field='who', values=('sato', "o'brien"))))
+        >>> parse_where("label = 'crack' or who in ('sato', 'o''brien')").parts[1]
+        Compare(field='who', op='in', value=('sato', "o'brien"))
         >>> parse_where("label = crack")
         Traceback (most recent call last):
         mekiki.errors.InputError: --where "label = crack": a value in single quotes is wanted at "crack"
     """
-    return _Reader(text).whole()
+    return _Parser(text).parse()
 
 
 def matches(condition: Condition, row: Mapping[str, Any]) -> bool:
-    """Whether a case is meant; this is what every store must agree with.
+    """Whether a case meets a condition; every store must agree with this function.
 
     Args:
-        condition: as read.
+        condition: as parsed.
         row: the fields, `time` in microseconds since 1970.
 
     Example:
@@ -123,87 +109,62 @@ def matches(condition: Condition, row: Mapping[str, Any]) -> bool:
     match condition:
         case Compare(field, op, value):
             return _COMPARE[op](row[field], value)
-        case OneOf(field, values):
-            return row[field] in values
-        case Like(field, pattern):
-            return _expression(pattern).fullmatch(row[field]) is not None
-        case And(parts):
-            return all(matches(part, row) for part in parts)
-        case Or(parts):
-            return any(matches(part, row) for part in parts)
+        case Joined(word, parts):
+            return (all if word == "and" else any)(matches(part, row) for part in parts)
         case Not(part):
             return not matches(part, row)
 
 
-def fields_of(condition: Condition) -> set[str]:
-    """The fields that it speaks of."""
-    match condition:
-        case And(parts) | Or(parts):
-            return set().union(*(fields_of(part) for part in parts))
-        case Not(part):
-            return fields_of(part)
-        case _:
-            return {condition.field}
+def begins_with(field: str, text: str) -> Condition:
+    """The condition that a field begins with a text."""
+    return Compare(field, "like", re.sub(r"([%_\\])", r"\\\1", text) + "%")
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    """A pattern as a regular expression."""
-    read, escaped = [], False
-    for letter in pattern:
-        if escaped or letter not in "%_\\":
-            read.append(re.escape(letter))
-            escaped = False
-        elif letter == "\\":
-            escaped = True
-        else:
-            read.append(".*" if letter == "%" else ".")
-    return re.compile("".join(read), re.DOTALL)
+def _regular_expression(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a `like` pattern."""
+    parts = {"%": ".*", "_": "."}
+    letters = re.findall(r"\\.|.", pattern, re.DOTALL)
+    return re.compile("".join(parts.get(each) or re.escape(each[-1]) for each in letters), re.DOTALL)
 
 
-class _Reader:
+class _Parser:
     """Recursive descent: or ▸ and ▸ not ▸ comparison."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > LONGEST:
-            raise InputError(f"--where: {len(text):,} characters are too many; give at most {LONGEST:,}")
-        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        if len(text) > MAX_LENGTH:
+            raise InputError(f"--where: {len(text):,} characters are too many; give at most {MAX_LENGTH:,}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InputError("--where: holds what is no text; give it in UTF-8")
         self.text, self.end, self.depth = text, 0, 0
-        self.kind, self.token = "", ""
         self._next()
 
-    def whole(self) -> Condition:
-        condition = self._either()
+    def parse(self) -> Condition:
+        condition = self._joined("or")
         if self.kind != "end":
             self._refuse("and, or, or the end")
         return condition
 
-    def _either(self) -> Condition:
-        parts = [self._both()]
-        while self._takes("or"):
-            parts.append(self._both())
-        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+    def _joined(self, word: str) -> Condition:
+        parts: list[Condition] = []
+        while not parts or self._accept(word):
+            parts.append(self._joined("and") if word == "or" else self._single())
+        return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
-    def _both(self) -> Condition:
-        parts = [self._one()]
-        while self._takes("and"):
-            parts.append(self._one())
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
-
-    def _one(self) -> Condition:
+    def _single(self) -> Condition:
         self.depth += 1
-        if self.depth > DEEPEST:
-            raise InputError(f"--where: more than {DEEPEST} parentheses inside one another; make it simpler")
-        try:
-            if self._takes("not"):
-                return Not(self._one())
-            if self._takes("("):
-                condition = self._either()
-                self._wants(")")
-                return condition
-            return self._comparison()
-        finally:
-            self.depth -= 1
+        if self.depth > MAX_DEPTH:
+            raise InputError(
+                f"--where: more than {MAX_DEPTH} parentheses inside one another; make it simpler"
+            )
+        if self._accept("not"):
+            condition: Condition = Not(self._single())
+        elif self._accept("("):
+            condition = self._joined("or")
+            self._expect(")")
+        else:
+            condition = self._comparison()
+        self.depth -= 1
+        return condition
 
     def _comparison(self) -> Condition:
         if self.kind != "word" or self.token.lower() in _WORDS:
@@ -212,32 +173,29 @@ class _Reader:
         if field not in FIELDS:
             raise not_known("field of a case", self.token, FIELDS)
         self._next()
-        if self.kind == "sign" and self.token in (*_COMPARE, "<>"):
-            op = "!=" if self.token == "<>" else self.token  # nosec B105: a sign, no password
+        op = "!=" if self.token == "<>" else self.token  # nosec B105: a sign, no password
+        if self.kind == "sign" and op in _COMPARE:
             self._next()
             return Compare(field, op, self._value(field))
-        contrary = self._takes("not")
-        if self._takes("in"):
-            self._wants("(")
+        negated = self._accept("not")
+        if self._accept("in"):
+            self._expect("(")
             values = [self._value(field)]
-            while self._takes(","):
+            while self._accept(","):
                 values.append(self._value(field))
-            self._wants(")")
-            made: Condition = OneOf(field, tuple(values))  # type: ignore[arg-type]
-        elif self._takes("like"):
+            self._expect(")")
+            condition = Compare(field, "in", tuple(values))
+        elif self._accept("like"):
             if field == "time":
                 raise InputError("--where: time has no pattern; compare it, as in time >= '2026-11-01'")
-            made = Like(field, self._pattern(str(self._value(field))))
+            condition = Compare(field, "like", self._value(field))
+            if re.fullmatch(r"(?:[^\\]|\\[%_\\])*", str(condition.value), re.DOTALL) is None:
+                raise InputError(
+                    f"--where: like '{condition.value}': a backslash goes before %, _ or another backslash only"
+                )
         else:
             self._refuse("=, !=, <, <=, >, >=, in or like")
-        return Not(made) if contrary else made
-
-    def _pattern(self, text: str) -> str:
-        if re.fullmatch(r"(?:[^\\]|\\[%_\\])*", text, re.DOTALL) is None:
-            raise InputError(
-                f"--where: like '{text}': a backslash goes before %, _ or another backslash only"
-            )
-        return text
+        return Not(condition) if negated else condition
 
     def _value(self, field: str) -> str | int:
         if self.kind != "value":
@@ -250,36 +208,30 @@ class _Reader:
             time = datetime.fromisoformat(text)
         except ValueError:
             raise InputError(
-                f"--where: time '{text}' is none; give it as 2026-11-25 or 2026-11-25T08:30:00"
+                f"--where: time '{text}' cannot be read; give it as 2026-11-25 or 2026-11-25T08:30:00"
             ) from None
         return microseconds(time if time.tzinfo else time.replace(tzinfo=UTC))
 
-    def _takes(self, token: str) -> bool:
+    def _accept(self, token: str) -> bool:
         if self.kind in ("word", "sign") and self.token.lower() == token:
             self._next()
             return True
         return False
 
-    def _wants(self, token: str) -> None:
-        if not self._takes(token):
+    def _expect(self, token: str) -> None:
+        if not self._accept(token):
             self._refuse(token)
 
     def _next(self) -> None:
         self.start = self.end
+        self.kind, self.token = "end", ""
         if not self.text[self.end :].strip():
-            self.kind, self.token = "end", ""
             return
-        found = _TOKEN.match(self.text, self.end)
-        if found is None:
+        token = _TOKEN.match(self.text, self.end)
+        if token is None:
             self._refuse("a field, a sign or a value in single quotes")
-        self.end = found.end()
-        value, sign, word = found.groups()
-        if value is not None:
-            self.kind, self.token = "value", value.replace("''", "'")
-        elif sign is not None:
-            self.kind, self.token = "sign", sign
-        else:
-            self.kind, self.token = "word", word
+        self.end, self.kind = token.end(), str(token.lastgroup)
+        self.token = token[self.kind].replace("''", "'") if self.kind == "value" else token[self.kind]
 
     def _refuse(self, wanted: str) -> NoReturn:
         rest = self.text[self.start :].strip()

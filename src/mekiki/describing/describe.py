@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from mekiki.cases.memory import Memory
 from mekiki.cases.run_memory import RunMemory
-from mekiki.cases.search import nearest
+from mekiki.cases.search import find_similar
 from mekiki.data.image_set import Pixels
 from mekiki.describing.answer import ASKS, LANGUAGES, json_schema
 from mekiki.describing.describer import Describer
@@ -118,7 +118,7 @@ class Explainer:
             InputError: one cannot be read; or the run looks with something else than when it learnt.
         """
         if self._look is None:
-            self._look = look_of(self.run, self._room.view)
+            self._look = look_of(self.run, self._room.photo_encoder)
             learnt = self.facts.get("eye", {}).get("fingerprint")
             if self.describer is not None and learnt != self._look.fingerprint:
                 raise InputError(
@@ -133,7 +133,7 @@ class Explainer:
             if memory is not None:
                 # What a sharpened eye reads stands behind what cases are remembered by.
                 vector = seen.whole[: memory.store.encoder.dimension]
-                near = nearest(memory, vector, seen.pixels, self._k)
+                near = find_similar(memory, vector, seen.pixels, self._k)
             places = None if seen.places is None else seen.places[None]
             yield Subject(str(seen.path), PartVectors(seen.whole[None], places), seen.pixels, near)
 
@@ -286,7 +286,7 @@ def remembered(run_memory: RunMemory) -> Memory | None:
     Raises:
         InputError: its cases are of another encoder, or cannot be reached.
     """
-    return run_memory.memory("images") if run_memory.begun else None
+    return run_memory.memory("images") if run_memory.exists else None
 
 
 def speaker_of(run: Path) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mekiki.cases.encoders import view_of
+from mekiki.cases.encoders import open_photo_encoder
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import decode_mask
 from mekiki.data.image_set import Pixels
@@ -90,7 +90,7 @@ def sharpen(
         InputError: the run has no convolutional network of its own, or there are too few texts that name facts.
     """
     schooling = schooling or Schooling(epochs=12, batch=96, rate=4e-3, decay=0.02)
-    extractor = eye_of(view_of(run))
+    extractor = eye_of(open_photo_encoder(run))
     if not can_be_sharpened(extractor):
         raise InputError(
             f"{run}: does not look with a convolutional network of its own, and only such can be sharpened; "

@@ -21,7 +21,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mekiki.cases.encoders import JudgeView, View
+from mekiki.cases.encoders import JudgeEncoder, PhotoEncoder
 from mekiki.data.image_set import Pixels
 from mekiki.data.reports import PLACES
 from mekiki.errors import InputError, first_line
@@ -141,9 +141,9 @@ class Sharpened(nn.Module):
         )
 
 
-def eye_of(view: View) -> Any:
+def eye_of(view: PhotoEncoder) -> Any:
     """The eye behind a view of photographs."""
-    return view.inspector.extractor if isinstance(view, JudgeView) else view.extractor  # type: ignore[attr-defined]
+    return view.inspector.extractor if isinstance(view, JudgeEncoder) else view.extractor  # type: ignore[attr-defined]
 
 
 def sharpened(run: Path, extractor: Any) -> Sharpened | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases.encoders import JudgeView, RunView, View, view_of
+from mekiki.cases.encoders import JudgeEncoder, PhotoEncoder, RunEncoder, open_photo_encoder
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import iter_photos
@@ -58,8 +58,8 @@ class Look:
         fingerprint: equal fingerprints, equal vectors.
     """
 
-    def __init__(self, view: View, sharp: Sharpened | None = None) -> None:
-        assert isinstance(view, JudgeView | RunView)
+    def __init__(self, view: PhotoEncoder, sharp: Sharpened | None = None) -> None:
+        assert isinstance(view, JudgeEncoder | RunEncoder)
         self._view = view
         self._eye: Any = eye_of(view)
         self._filters: ScatteringExtractor | None = None
@@ -67,8 +67,8 @@ class Look:
             # A perceptron has no places of its own; filters have, and need no weights.
             self._filters = ScatteringExtractor()
         self._sharp = sharp
-        self.name = view.encoder.name + (", places by filters" if self._filters else "")
-        self.fingerprint = f"{view.encoder.fingerprint} on {GRID}×{GRID}"
+        self.name = view.info.name + (", places by filters" if self._filters else "")
+        self.fingerprint = f"{view.info.fingerprint} on {GRID}×{GRID}"
         if sharp is not None:
             self.name += ", sharpened"
             self.fingerprint += f", sharpened {sharp.fingerprint}"
@@ -90,11 +90,11 @@ class Look:
 
     def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
         features = self._eye.extract(images)
-        if isinstance(self._view, RunView):
+        if isinstance(self._view, RunEncoder):
             whole = features.views["embedding"]
         else:
             whole = np.concatenate(
-                [self._view.placed(features.only(row).views) for row in range(len(images))]
+                [self._view.vectors(features.only(row).views) for row in range(len(images))]
             )
         if self._sharp is not None:
             read, maps = self._sharp.extract(images)
@@ -113,7 +113,7 @@ def first_maps(features: Features) -> list[Floats]:
     return next(iter(features.patches.values()))
 
 
-def look_of(run: Path, view: View | None = None) -> Look:
+def look_of(run: Path, view: PhotoEncoder | None = None) -> Look:
     """What a run folder looks with: its judge if it is calibrated, else its network.
 
     Args:
@@ -123,7 +123,7 @@ def look_of(run: Path, view: View | None = None) -> Look:
     Raises:
         InputError: it is neither calibrated nor trained.
     """
-    view = view or view_of(run)
+    view = view or open_photo_encoder(run)
     return Look(view, sharpened(run, eye_of(view)))
 
 

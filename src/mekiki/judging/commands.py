@@ -133,7 +133,7 @@ def judge(
         return
     recall = None
     if cases:
-        recall = SimilarCases(run, cases).of
+        recall = SimilarCases(run, cases).find
     past: dict[str, Any] = {}
     show = VerdictPrinter(quiet=output is not None, recall=recall)
 

@@ -11,11 +11,10 @@ import numpy as np
 from fastapi import APIRouter, File, Query, Response, UploadFile
 from fastapi import Path as InPath
 
-from mekiki.cases.encoders import JudgeView
-from mekiki.cases.remember import ID
-from mekiki.cases.search import rows_of
+from mekiki.cases.encoders import JudgeEncoder
+from mekiki.cases.search import find_similar
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import iter_photos, pixel_hash
+from mekiki.data.photo import iter_photos
 from mekiki.errors import InputError
 from mekiki.judging.corrections import Entry, read_corrections
 from mekiki.judging.inspector import Inspector, Verdict
@@ -187,20 +186,19 @@ def _place(names: Sequence[str], name: str) -> int | None:
 
 def _cases(served: Served, inspector: Inspector, verdict: Verdict, k: int) -> list[CaseRow]:
     run_memory = served.run_memory()
-    if verdict.pixels is None or not isinstance(run_memory.view, JudgeView):
+    if verdict.pixels is None or not isinstance(run_memory.photo_encoder, JudgeEncoder):
         return []
     try:
         memory = run_memory.memory("images")
     except InputError:  # it remembers nothing yet
         return []
-    own = pixel_hash(verdict.pixels)[:ID]
-    found = memory.search(run_memory.view.vector(verdict), k, without=[own])
-    return [CaseRow(**row) for row in rows_of(found)]
+    found = find_similar(memory, run_memory.photo_encoder.vector(verdict), verdict.pixels, k)
+    return [CaseRow(**row) for row in found]
 
 
 def _seen(served: Served, kept: Kept) -> Pixels:
     """A photograph as the eye takes it; without an eye as it is."""
-    extractor = getattr(served.run_memory().view, "eye", None)
+    extractor = getattr(served.run_memory().photo_encoder, "extractor", None)
     extractor = served.inspector().extractor if extractor is None else extractor
     ((one,),) = iter_photos([kept.path], extractor.frame, extractor.channels)
     if one.pixels is None:

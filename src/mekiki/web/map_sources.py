@@ -142,10 +142,10 @@ def judge_table(inspector: Inspector) -> Table:
 
 def case_table(store: Store, *, calibrated: bool) -> Table:
     """The cases that are remembered."""
-    parts = list(store.read(whole=False))
+    parts = list(store.read(thumbnails=False))
     if not parts:
         raise InputError(f"{store.place}: holds no cases yet")
-    cases = Cases.joined(parts)
+    cases = Cases.concat(parts)
     ids = cases.ids
     cases = cases.rows(sorted(range(len(ids)), key=ids.__getitem__))
     ids, labels, vectors = cases.ids, cases.texts("label"), cases.vectors

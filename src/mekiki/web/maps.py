@@ -15,7 +15,8 @@ from fastapi import Path as InPath
 from numpy.typing import NDArray
 from PIL import Image
 
-from mekiki.cases.relabel import Change, Picked, changes_of, relabel, remember_picked, undo_relabel
+from mekiki.cases.relabel import Relabelling, read_relabellings, relabel, undo_relabelling
+from mekiki.cases.remember import SelectedPhoto, remember_selected
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.routes import Number, png
 from mekiki.report.figures.projection import project
@@ -174,7 +175,7 @@ class Maps:
         table = self._as_seen(source, sending.fingerprint, sending.rows)
         if table.picked is None:
             raise InputError(f"map {source}: has no photographs that could be sent to the cases")
-        picked: list[Picked] = []
+        picked: list[SelectedPhoto] = []
         made: list[Path] = []
         try:
             for row in dict.fromkeys(sending.rows):
@@ -184,17 +185,17 @@ class Maps:
                     path = self.served.uploads.folder / f"{source}-{row}.png"
                     Image.fromarray(content).save(path)
                     made.append(path)
-                picked.append(Picked(path, table.names[row], sending.label or table.labels[row]))
+                picked.append(SelectedPhoto(path, table.names[row], sending.label or table.labels[row]))
             with self.served.lock.held():
-                return Remembered(**remember_picked(self.served.run_memory(), picked))
+                return Remembered(**remember_selected(self.served.run_memory(), picked))
         finally:
             for path in made:
                 path.unlink(missing_ok=True)
 
-    def undo(self, number: int) -> Change:
+    def undo(self, number: int) -> Relabelling:
         """Take a change of labels back."""
         with self.served.lock.held():
-            return undo_relabel(self.served.run_memory(), number)
+            return undo_relabelling(self.served.run_memory(), number)
 
     def _as_seen(self, source: str, fingerprint: str, rows: Sequence[int]) -> Table:
         """The table that a caller saw, whose rows mean what the caller means."""
@@ -244,7 +245,7 @@ def map_routes(maps: Maps) -> APIRouter:
     @routes.get("/labels")
     async def labels() -> LabelChanges:
         """All changes of labels, in order."""
-        changes = await do(changes_of, maps.served.folder)
+        changes = await do(read_relabellings, maps.served.folder)
         return LabelChanges(changes=[_change(each) for each in changes])
 
     @routes.post("/labels/{change}/undo")
@@ -307,7 +308,7 @@ def _changed(path: Path) -> object:
     return about.st_mtime_ns, about.st_size
 
 
-def _change(change: Change) -> LabelChange:
+def _change(change: Relabelling) -> LabelChange:
     return LabelChange(
         change=change.number,
         label=change.label,

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mekiki.cases.encoders import JudgeView
+from mekiki.cases.encoders import JudgeEncoder
 from mekiki.cases.run_memory import RunMemory
-from mekiki.cases.store import open_store
+from mekiki.cases.store_address import open_store
 from mekiki.describing.describe import Explainer, speaker_of
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
@@ -117,8 +117,8 @@ class Served:
         inspector = self.inspector() if self.calibrated else None
         stamp = (self._judge_stamp, _stamp(self.folder / MEMORY), _stamp(self.folder / METRICS))
         if self._room is None or stamp != self._room_stamp:
-            view = None if inspector is None else JudgeView(inspector)
-            self._room, self._room_stamp = RunMemory(self.folder, view=view), stamp
+            view = None if inspector is None else JudgeEncoder(inspector)
+            self._room, self._room_stamp = RunMemory(self.folder, photo_encoder=view), stamp
         return self._room
 
     def explainer(self) -> Explainer:
@@ -142,7 +142,7 @@ class Served:
             trained=Run(self.folder).complete,
             calibrated=self.calibrated,
             remembers=self._count(run_memory.place) is not None,
-            reads_notes=run_memory.settings.text is not None,
+            reads_notes=run_memory.config.text is not None,
             describes=lm_config != "template",
             answers=lm_config == "language model",
         )
@@ -198,7 +198,7 @@ class Served:
 
     def _count(self, place: str) -> int | None:
         """How many photographs are remembered; `None` where nothing is."""
-        if not RunMemory(self.folder).begun:
+        if not RunMemory(self.folder).exists:
             return None
         try:
             return open_store(place, "images").count()
