@@ -18,8 +18,8 @@ from mekiki.models.scattering import (
     SCALES,
     SIDE,
     FilterBank,
-    look,
     morlet,
+    scattering_maps,
 )
 
 EDGES = slice(1, 1 + SCALES * ORIENTATIONS)
@@ -30,7 +30,7 @@ PATTERNS = slice(COLOUR.stop, CHANNELS)
 
 
 def seen(*images):
-    return np.stack(list(look(images)))
+    return np.stack(list(scattering_maps(images)))
 
 
 def noise(shape, seed=0):
@@ -181,9 +181,11 @@ def test_real_tiles_are_told_apart_without_any_weights(real_data):
             with Image.open(paths[place]) as image:
                 yield np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
-    ok = np.concatenate([pool_quadrants(found[None]) for found in look(iter_photos("free", 300))])
+    ok = np.concatenate([pool_quadrants(found[None]) for found in scattering_maps(iter_photos("free", 300))])
     kinds = ("blowhole", "break", "crack", "fray", "uneven")
-    ng = np.concatenate([pool_quadrants(f[None]) for kind in kinds for f in look(iter_photos(kind, 20))])
+    ng = np.concatenate(
+        [pool_quadrants(f[None]) for kind in kinds for f in scattering_maps(iter_photos(kind, 20))]
+    )
     judge = Judge().fit({"filters": ok[:200]})
     scores = np.concatenate((judge.score({"filters": ok[200:]}), judge.score({"filters": ng})))
     assert roc_auc_score(np.arange(200) >= 100, scores) > FLOOR

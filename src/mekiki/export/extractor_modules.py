@@ -83,7 +83,7 @@ class FilterSight(nn.Module):
 class _GraphBank(FilterBank):
     """The filters, with means over places as products with matrices: as a graph, the other way is long and slow."""
 
-    def pooled(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    def pool_places(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         down, across = (_means(old, new) for old, new in zip(maps.shape[2:], grid, strict=True))
         return (down @ maps) @ across.T.contiguous()
 

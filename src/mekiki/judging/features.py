@@ -23,7 +23,7 @@ from mekiki.errors import InputError
 from mekiki.judging.judge import Judge, Slopes
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
-from mekiki.models.scattering import FINGERPRINT, SIDE, look
+from mekiki.models.scattering import FINGERPRINT, SIDE, scattering_maps
 from mekiki.threads import run_parallel
 
 Floats = NDArray[np.float32]
@@ -192,7 +192,7 @@ class ScatteringExtractor:
 
     def _look(self, image: Pixels) -> Floats:
         squeezed = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        (seen,) = look([np.asarray(squeezed)])
+        (seen,) = scattering_maps([np.asarray(squeezed)])
         return seen
 
     def where(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:

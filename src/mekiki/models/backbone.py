@@ -338,7 +338,7 @@ class Backbone:
         grids = np.concatenate(parts)
         return grids.reshape(-1, grids.shape[3]), (grids.shape[1], grids.shape[2])
 
-    def pooled(self, prepared: Tensor, layer: int) -> Tensor:
+    def pooled_features(self, prepared: Tensor, layer: int) -> Tensor:
         """Mean over the places of one layer, `[B, 3, h, w]` as prepared → `[B, d]`; a gradient flows through it."""
         self.hidden_states.check(layer)
         return self.hidden_states.grids(prepared, [layer])[layer].mean((1, 2))

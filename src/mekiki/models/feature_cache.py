@@ -1,4 +1,4 @@
-"""Features kept on disk by content: an image that a backbone has seen once need not go through it again."""
+"""Cache of features on disk, by the content of the image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FeatureCache:
         try:
             self._open()
         except (sqlite3.Error, OSError) as error:
-            self._failed(error)
+            self._handle_error(error)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,9 +78,9 @@ class FeatureCache:
                     else:
                         damaged += 1
         except (sqlite3.Error, OSError) as error:
-            self._failed(error)
+            self._handle_error(error)
         if damaged:
-            _say(f"{self.path}: {damaged} kept features are damaged and are made anew")
+            _warn(f"{self.path}: {damaged} cached features are damaged and are computed again")
         return found
 
     def write(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
@@ -97,7 +97,7 @@ class FeatureCache:
             with self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
-            self._failed(error)
+            self._handle_error(error)
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,22 +112,22 @@ class FeatureCache:
             raise
         self._connection = connection
 
-    def _failed(self, error: sqlite3.Error | OSError) -> None:
-        """Say what is wrong and go on: anew where the file is broken, without it where it cannot be used."""
+    def _handle_error(self, error: sqlite3.Error | OSError) -> None:
+        """Warn and continue: with a new file where it is broken, without one where it cannot be used."""
         self.__exit__()
         # Locked, full, read-only are OperationalErrors; a DatabaseError as such is a file that is no database (any
         # more), and an error of the data in it is one as well.
         broken = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         if not broken:
-            _say(f"{self.path.parent}: features cannot be kept there ({error}); going on without")
+            _warn(f"{self.path.parent}: features cannot be kept there ({error}); going on without")
             return
-        _say(f"{self.path}: the kept features are damaged ({error}) and are made anew")
+        _warn(f"{self.path}: the cached features are damaged ({error}) and are computed again")
         try:
             for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
                 path.unlink(missing_ok=True)
             self._open()
         except (sqlite3.Error, OSError) as again:
-            _say(f"{self.path.parent}: features cannot be kept there ({again}); going on without")
+            _warn(f"{self.path.parent}: features cannot be kept there ({again}); going on without")
 
 
 def content_key(image: NDArray[np.uint8]) -> bytes:
@@ -158,5 +158,5 @@ def feature_cache_bytes() -> int:
     return sum(path.stat().st_size for path in features_folder().glob("*.sqlite*"))
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     warnings.warn(text, DataWarning, stacklevel=4)

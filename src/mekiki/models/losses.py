@@ -89,9 +89,8 @@ class _Pairs(torch.autograd.Function):
 def all_pair_losses(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
     """The contrastive loss of every pair of a batch, in both orders: `[B, d]`, `[B]` → `[B(B − 1)]`.
 
-    The numbers of `contrastive_losses` on `mekiki.models.miners.all_pairs`, each twice. No row is gathered:
-    the distances are
-    one matrix product, and so is the gradient, Σⱼ wᵢⱼ(vᵢ − vⱼ).
+    The numbers of `contrastive_losses` on `mekiki.models.miners.all_pairs`, each twice, from one matrix
+    product of distances; the gradient is one too, Σⱼ wᵢⱼ(vᵢ − vⱼ).
 
     Example:
         >>> all_pair_losses(torch.tensor([[0.0], [0.6], [0.6]]), torch.tensor([0, 0, 1]), margin=1.0)
@@ -202,7 +201,7 @@ class OnlineContrastiveLoss(nn.Module):
     def __init__(self, margin: float = 1.0, selection: PairSelection = "hard-negative") -> None:
         super().__init__()
         self.margin = margin
-        self.selection = _known(selection, PairSelection)
+        self.selection = _check_selection(selection, PairSelection)
 
     def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Loss of each selected pair."""
@@ -313,7 +312,7 @@ class OnlineTripletLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.margin, self.squared = margin, squared
-        self.selection = _known(selection, TripletSelection)
+        self.selection = _check_selection(selection, TripletSelection)
         self.generator = torch.Generator().manual_seed(seed)
 
     def each(self, vectors: Tensor, labels: Tensor) -> Tensor:
@@ -407,7 +406,7 @@ def library_loss(name: str, *, dim: int, classes: int, options: Mapping[str, Any
 
 
 def library_value(loss: nn.Module, vectors: Tensor, labels: Tensor) -> Tensor:
-    """A library's loss of a batch, its own errors told in one line.
+    """Loss of a batch by the library; its errors become `InputError`s of one line.
 
     Raises:
         InputError: the loss does not work on such a batch.
@@ -420,7 +419,7 @@ def library_value(loss: nn.Module, vectors: Tensor, labels: Tensor) -> Tensor:
     return value
 
 
-def _known(selection: _Choice, choices: Any) -> _Choice:
+def _check_selection(selection: _Choice, choices: Any) -> _Choice:
     if selection not in get_args(choices):
         raise not_known("selection", selection, get_args(choices))
     return selection

@@ -217,9 +217,9 @@ class VGGEmbeddingNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed a batch: `[B, C, H, W]` → `[B, dim]`."""
-        return self.embedded(self.hidden(x))
+        return self.embed_hidden(self.hidden(x))
 
-    def embedded(self, hidden: Tensor) -> Tensor:
+    def embed_hidden(self, hidden: Tensor) -> Tensor:
         """From the hidden vectors to the embedding: `[B, max(dim, 32)]` → `[B, dim]`."""
         vectors: Tensor = self.head(hidden)
         return functional.normalize(vectors) if self.normalise else vectors
@@ -262,7 +262,7 @@ class DeeplySupervisedNet(nn.Module):
         net = self.encoder[1]
         assert isinstance(net, VGGEmbeddingNet)
         hidden = net.hidden(self.encoder[0](x))
-        return net.embedded(hidden), hidden
+        return net.embed_hidden(hidden), hidden
 
 
 def deeply_supervised(encoder: nn.Module) -> nn.Module:
@@ -310,7 +310,7 @@ def block_length(encoder: nn.Module) -> int:
         own = getattr(module, "block", None)
         if isinstance(
             own, int
-        ):  # a pretrained network, which needs far more room for an image than its pixels say
+        ):  # a pretrained network, which needs far more memory for an image than its pixels
             return own
         if isinstance(module, Standardise):
             return max(1, min(EMBED_BLOCK, EMBED_NUMBERS // math.prod(module.input_shape)))
@@ -402,7 +402,7 @@ def place_maps(encoder: nn.Module, stored: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def place_tensors(encoder: nn.Module, stored: Tensor) -> Tensor:
-    """The same maps of a batch as stored, for whoever goes on learning from them: `[B, …]` → `[B, c, h, w]`."""
+    """The same maps of a batch as stored, with a gradient: `[B, …]` → `[B, c, h, w]`."""
     assert isinstance(encoder, nn.Sequential)
     prepare, net = encoder[0], encoder[-1]
     assert isinstance(prepare, Standardise) and isinstance(net, ConvEmbeddingNet | VGGEmbeddingNet)

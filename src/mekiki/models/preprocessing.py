@@ -57,20 +57,20 @@ class Preparation:
             # Pillow, because the processors that most models were trained and published with use it too.
             whole = Image.fromarray(np.ascontiguousarray(image))
             image = np.asarray(whole.resize((size[1], size[0]), Image.Resampling(self.resample)))
-        return self._scaled(torch.from_numpy(np.array(image))[None])[0]
+        return self._scale(torch.from_numpy(np.array(image))[None])[0]
 
     def batch(self, stored: Tensor, size: tuple[int, int]) -> Tensor:
         """A batch `[B, H, W]` or `[B, H, W, 3]`, uint8 or float32 0…255, as float32 `[B, 3, h, w]`, by torch alone.
 
         For training through the network; up to one grey level in single pixels apart from the other way.
         """
-        prepared = self._scaled(stored)
+        prepared = self._scale(stored)
         if prepared.shape[2:] != size:
             mode = "bicubic" if self.resample == 3 else "bilinear"
             prepared = functional.interpolate(prepared, size=size, mode=mode, antialias=True)
         return prepared
 
-    def _scaled(self, stored: Tensor) -> Tensor:
+    def _scale(self, stored: Tensor) -> Tensor:
         if stored.ndim == 3:
             images = stored.unsqueeze(1).float().expand(-1, 3, -1, -1)
         else:

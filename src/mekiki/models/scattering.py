@@ -1,7 +1,7 @@
 """A network that needs no weights: oriented filters of several scales, applied twice, fixed by formula.
 
-A convolutional network without training. The first layer sees edges, lines and grain; the second sees how these are
-arranged: it looks at the first layer's maps as the first looks at the photograph. That is the scattering transform of
+A convolutional network without training. The first layer responds to edges, lines and grain; the second to how these
+are arranged: it filters the first layer's maps as the first filters the photograph. That is the scattering transform of
 Bruna and Mallat (2013, doi 10.1109/TPAMI.2012.230), with logarithms before each layer, so that lighting, which
 multiplies, and contrast, which multiplies what the first layer sees, shift its input and are taken off by filters that
 see no constant.
@@ -25,7 +25,7 @@ from mekiki.threads import adaptive_threads
 Floats = NDArray[np.float32]
 
 FINGERPRINT = "filters-1"
-"""What tells this bank from one that gives other numbers: whoever changes a filter or a constant here counts it up."""
+"""Version of the filters: raise it when a filter or a constant changes, so that kept features are recomputed."""
 SIDE = 161
 """Pixels that photographs are squeezed to: 5·2⁵ + 1, so that every second pixel, five times over, is symmetric."""
 SCALES = 5
@@ -103,39 +103,39 @@ class FilterBank(nn.Module):
             edges.append(torch.zeros(pixels.shape[0], COLOURS * (1 + (SCALES - 1) * ORIENTATIONS), *grid))
         return torch.cat(edges + patterns, dim=1).permute(0, 2, 3, 1).contiguous()
 
-    def pooled(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    def pool_places(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         """The mean of each map in each place of the grid."""
         return functional.adaptive_avg_pool2d(maps, grid)
 
     def _brightness(self, maps: Tensor, grid: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-        edges, patterns = [self.pooled(maps, grid)], []
+        edges, patterns = [self.pool_places(maps, grid)], []
         # In front of the maps stands the image, behind it what was seen at smaller scales.
         for _ in range(SCALES):
             energies = self._energies(maps)
-            pooled = self.pooled(energies, grid).log1p_()
+            pooled = self.pool_places(energies, grid).log1p_()
             edges.append(pooled[:, :ORIENTATIONS])
             patterns.append(pooled[:, ORIENTATIONS:])
-            maps = torch.cat((self._halved(maps), energies[:, :ORIENTATIONS].log1p()), dim=1)
+            maps = torch.cat((self._halve(maps), energies[:, :ORIENTATIONS].log1p()), dim=1)
         return edges, patterns
 
     def _colour(self, image: Tensor, grid: tuple[int, int]) -> list[Tensor]:
-        edges = [self.pooled(image, grid)]
+        edges = [self.pool_places(image, grid)]
         for _ in range(1, SCALES):
-            image = self._halved(image)
-            edges.append(self.pooled(self._energies(image), grid).log1p_())
+            image = self._halve(image)
+            edges.append(self.pool_places(self._energies(image), grid).log1p_())
         return edges
 
     def _energies(self, maps: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, 6C, ⌈H/2⌉, ⌈W/2⌉]`, each map's orientations side by side."""
-        even, odd = self._filtered(maps, self.waves).square_().chunk(2, dim=1)
+        even, odd = self._filter(maps, self.waves).square_().chunk(2, dim=1)
         energies = (even + odd).sqrt_()
         return energies.reshape(maps.shape[0], -1, *energies.shape[2:])
 
-    def _halved(self, maps: Tensor) -> Tensor:
-        blurred = self._filtered(maps, self.blur)
+    def _halve(self, maps: Tensor) -> Tensor:
+        blurred = self._filter(maps, self.blur)
         return blurred.reshape(*maps.shape[:2], *blurred.shape[2:])
 
-    def _filtered(self, maps: Tensor, kernels: Tensor) -> Tensor:
+    def _filter(self, maps: Tensor, kernels: Tensor) -> Tensor:
         margin = kernels.shape[-1] // 2
         alone = maps.reshape(-1, 1, *maps.shape[2:])
         return functional.conv2d(functional.pad(alone, (margin,) * 4, mode="replicate"), kernels, stride=2)
@@ -166,21 +166,20 @@ def _bank() -> FilterBank:
     return FilterBank()
 
 
-def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
+def scattering_maps(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
     """The map of each photograph through `FilterBank`, uint8 `[H, W]` or `[H, W, 3]` → float32 `[h, w, 441]`.
 
-    One by one, so that a photograph gives the same numbers, to the bit, alone and among others, and memory stays
-    flat.
+    One by one, so that a photograph gives the same numbers alone and among others, and memory stays flat.
 
     Raises:
         InputError: a photograph of another shape or type.
 
     Example:
-        >>> [seen.shape for seen in look([np.zeros((64, 48), np.uint8), np.zeros((5, 7, 3), np.uint8)])]
+        >>> [maps.shape for maps in scattering_maps([np.zeros((64, 48), np.uint8), np.zeros((5, 7, 3), np.uint8)])]
         [(4, 3, 441), (1, 1, 441)]
     """
     bank = _bank()
-    with adaptive_threads() as consider:
+    with adaptive_threads() as adapt:
         for image in images:
             if (
                 image.dtype != np.uint8
@@ -191,9 +190,9 @@ def look(images: Iterable[NDArray[np.uint8]]) -> Iterator[Floats]:
                 raise InputError(
                     f"a photograph of {image.dtype} {list(image.shape)}; give uint8 [H, W] or [H, W, 3]"
                 )
-            consider()
+            adapt()
             # A copy, because a memory map may be read-only, which torch does not know.
             pixels = torch.from_numpy(np.array(image))
             with torch.inference_mode():
-                seen = bank(pixels[None])[0].numpy()
-            yield seen
+                maps = bank(pixels[None])[0].numpy()
+            yield maps

@@ -1,4 +1,4 @@
-"""A backbone that goes on learning: the first part of an encoder that is trained end to end."""
+"""A backbone whose weights are trained: the first part of an encoder that is fine-tuned."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TunedBackbone(nn.Module):
         if stored.ndim == 2:
             return stored
         target = self.backbone.target(self.size, stored.shape[1], stored.shape[2])
-        return self.backbone.pooled(self.backbone.prepare.batch(stored, target), self.layer)
+        return self.backbone.pooled_features(self.backbone.prepare.batch(stored, target), self.layer)
 
     def train(self, mode: bool = True) -> TunedBackbone:
         """Stays in evaluation mode, whatever is asked."""
