@@ -41,7 +41,7 @@ def serving(run, **settings):
     try:
         yield f"{HOST}:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        app.state.served.closing = True
+        app.state.app_state.closing = True
         server.should_exit = True
         thread.join(20)
 

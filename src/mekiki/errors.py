@@ -33,6 +33,14 @@ class MissingExtraError(MekikiError, ImportError):
     """A library behind an extra is not installed; the message names the extra."""
 
 
+class NotFoundError(MekikiError):
+    """There is no object of the name or number that was asked for."""
+
+
+class BusyError(MekikiError):
+    """The action cannot be done now: another one is running, or the object has changed since the caller read it."""
+
+
 class DivergedError(MekikiError, ArithmeticError):
     """Training produced a loss that is not finite; the last good epoch is kept."""
 

@@ -85,9 +85,9 @@ def test_the_run_says_what_it_can_do(reader):
 
 
 def test_a_change_gives_up_soon_where_a_command_is_at_work_and_judging_goes_on(client, bad, monkeypatch):
-    from mekiki.web import worker
+    from mekiki.web import state
 
-    monkeypatch.setattr(worker, "PATIENCE", 0.1)
+    monkeypatch.setattr(state, "LOCK_TIMEOUT_S", 0.1)
     photo, before = uploaded(client, bad), judged(client, bad)[0]["verdict"]
     with held_elsewhere(client.run, "teaching"):
         said = told(client.post("/api/teach", json={"photo": photo, "label": "OK"}), 409)
@@ -225,7 +225,7 @@ def test_cases_are_called_something_else_and_back(client):
     change = client.post("/api/maps/cases/label", json=asked).json()
     assert change["changed"] == 2
     assert [client.get(f"/api/maps/cases/points/{row}").json()["label"] for row in (0, 1)] == ["dent", "dent"]
-    assert "anew" in told(client.post("/api/maps/cases/label", json=asked), 409), "its rows may mean others"
+    assert "again" in told(client.post("/api/maps/cases/label", json=asked), 409), "its rows may mean others"
     assert client.post(f"/api/labels/{change['change']}/undo").json()["undone"]
     assert [client.get(f"/api/maps/cases/points/{row}").json()["label"] for row in (0, 1)] == before
     told(client.post(f"/api/labels/{change['change']}/undo"), 400)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pages import calling, events, photo_of, serving, told
-from parts import QUADRANTS, part, process, save
+from parts import QUADRANTS, held_elsewhere, part, process, save
 
 pytest.importorskip("fastapi")
 
@@ -27,10 +27,10 @@ IDLE, WHOLE = 3.0, 5.0
 def client(calibrated_once, tmp_path_factory):
     import shutil
 
-    from mekiki.web.security import Limits
+    from mekiki.web.security import RequestLimits
 
     run = shutil.copytree(calibrated_once, tmp_path_factory.mktemp("safe") / "run")
-    limits = Limits(upload=300_000, other=2_000, files=3, pixels=10_000)
+    limits = RequestLimits(upload=300_000, other=2_000, files=3, pixels=10_000)
     with calling(run, limits=limits) as client:
         client.run = run
         yield client
@@ -41,10 +41,10 @@ def locked(tmp_path_factory):
     """A page on an address that others can reach."""
     from fastapi.testclient import TestClient
 
-    from mekiki.web.security import Door
+    from mekiki.web.security import AccessRules
     from mekiki.web.server import create_app
 
-    app = create_app(tmp_path_factory.mktemp("locked"), door=Door("192.0.2.1", TOKEN))
+    app = create_app(tmp_path_factory.mktemp("locked"), rules=AccessRules("192.0.2.1", TOKEN))
     with TestClient(app, base_url="http://192.0.2.1") as client:
         yield client
 
@@ -57,23 +57,25 @@ def bad(tmp_path):
 def test_it_listens_on_loopback_alone_unless_told_otherwise():
     import inspect
 
-    from mekiki.web.security import Door
-    from mekiki.web.serve import serve
+    from mekiki.web.commands import serve
+    from mekiki.web.security import AccessRules
+    from mekiki.web.server import run_server
 
-    assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"
-    assert Door.at("127.0.0.1").token is None
-    assert Door.at("::1").token is None
+    for function in (serve, run_server):
+        assert inspect.signature(function).parameters["host"].default == "127.0.0.1"
+    assert AccessRules.for_host("127.0.0.1").token is None
+    assert AccessRules.for_host("::1").token is None
     for host in ("0.0.0.0", "192.0.2.1", "::", "host.example"):
-        assert len(Door.at(host).token) >= 32, host
-    assert Door.at("0.0.0.0").token != Door.at("0.0.0.0").token
+        assert len(AccessRules.for_host(host).token) >= 32, host
+    assert AccessRules.for_host("0.0.0.0").token != AccessRules.for_host("0.0.0.0").token
 
 
 def test_the_token_may_be_given(monkeypatch):
-    from mekiki.web.security import Door
+    from mekiki.web.security import AccessRules
 
     monkeypatch.setenv("MEKIKI_TOKEN", TOKEN)
-    assert Door.at("0.0.0.0").token == TOKEN
-    assert Door.at("127.0.0.1").token == TOKEN
+    assert AccessRules.for_host("0.0.0.0").token == TOKEN
+    assert AccessRules.for_host("127.0.0.1").token == TOKEN
 
 
 def test_without_the_token_nothing_is_told(locked):
@@ -295,7 +297,7 @@ def test_names_of_uploads_are_only_names(client, bad):
 def test_uploads_are_gone_when_the_server_is(calibrated_once, bad):
     with calling(calibrated_once) as client:
         client.post("/api/photos", files=[photo_of(bad)])
-        folder = client.app.state.served.uploads.folder
+        folder = client.app.state.app_state.uploads.folder
         assert len(list(folder.iterdir())) == 1
     assert not folder.exists()
 
@@ -303,7 +305,7 @@ def test_uploads_are_gone_when_the_server_is(calibrated_once, bad):
 def test_old_uploads_make_room(calibrated_once, tmp_path, monkeypatch):
     from mekiki.web import uploads
 
-    monkeypatch.setattr(uploads, "MOST", 2)
+    monkeypatch.setattr(uploads, "MAX_UPLOADS", 2)
     with calling(calibrated_once) as client:
         ids = [
             client.post("/api/photos", files=[photo_of(save(tmp_path / f"{n}.png", part(n)))]).json()[
@@ -313,15 +315,15 @@ def test_old_uploads_make_room(calibrated_once, tmp_path, monkeypatch):
         ]
         told(client.get(f"/api/photos/{ids[0]}/picture"), 404)
         assert client.get(f"/api/photos/{ids[2]}/picture").status_code == 200
-        assert len(list(client.app.state.served.uploads.folder.iterdir())) == 2
+        assert len(list(client.app.state.app_state.uploads.folder.iterdir())) == 2
 
 
 @pytest.fixture(scope="module")
 def address(calibrated_once):
     """A real server, impatient."""
-    from mekiki.web.security import Limits
+    from mekiki.web.security import RequestLimits
 
-    with serving(calibrated_once, limits=Limits(idle=IDLE, whole=WHOLE)) as address:
+    with serving(calibrated_once, limits=RequestLimits(idle=IDLE, whole=WHOLE)) as address:
         yield address
 
 
@@ -414,19 +416,15 @@ def test_what_is_no_call_does_not_bring_it_down(address, sent):
 
 def test_one_writer_at_a_time(client, bad, monkeypatch):
     """Another process holds the run: changes wait, and give up with a word; reading goes on."""
-    from mekiki.web import worker
+    from mekiki.web import state
 
-    monkeypatch.setattr(worker, "PATIENCE", 0.2)
+    monkeypatch.setattr(state, "LOCK_TIMEOUT_S", 0.2)
     (verdict,) = client.post("/api/judge", files=[photo_of(bad)]).json()["verdicts"]
-    other = worker.WriterLock(client.run)
-    other.take()
-    try:
+    with held_elsewhere(client.run, "changing the run", role="page"):
         answer = client.post("/api/teach", json={"photo": verdict["photo"], "label": "OK"})
         assert "another process" in told(answer, 409)
         assert client.post("/api/judge", files=[photo_of(bad)]).status_code == 200
         assert client.get("/api/lessons").json()["lessons"] == []
-    finally:
-        other.give_back()
     taught = client.post("/api/teach", json={"photo": verdict["photo"], "label": "OK"})
     assert taught.status_code == 200
     client.post(f"/api/teach/{taught.json()['lesson']['number']}/undo")
@@ -458,11 +456,11 @@ def test_a_fault_of_ours_tells_nothing_of_how_it_is_made(tmp_path, monkeypatch):
     from fastapi.testclient import TestClient
 
     from mekiki.web.server import create_app
-    from mekiki.web.state import Served
+    from mekiki.web.state import AppState
 
     app = create_app(tmp_path)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
-        monkeypatch.setattr(Served, "facts", lambda self: 1 / 0)
+        monkeypatch.setattr(AppState, "summarise", lambda self: 1 / 0)
         answer = client.get("/api/run")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text
@@ -510,11 +508,11 @@ def test_an_unusable_table_or_folder_is_told_before_anything_is_served(tmp_path)
 def test_streams_are_not_without_number(tmp_path, monkeypatch):
     from mekiki.experiments import routes
 
-    monkeypatch.setattr(routes, "MOST_STREAMS", 0)
+    monkeypatch.setattr(routes, "MAX_STREAMS", 0)
     (tmp_path / "history.csv").write_text("epoch,train_loss\n1,0.5\n")
     with calling(tmp_path) as client:
         assert "close one" in told(client.get("/api/trainings/run/events"), 409)
-    monkeypatch.setattr(routes, "MOST_STREAMS", 1)
+    monkeypatch.setattr(routes, "MAX_STREAMS", 1)
     with calling(tmp_path) as client:
         assert events(client.get("/api/trainings/run/events").text)
         assert events(client.get("/api/trainings/run/events").text), "the first has ended"

@@ -1,239 +1,300 @@
-"""Photographs judged, and the judge taught."""
+"""Routes of the judge: uploads, verdicts, corrections and examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, File, Query, Response, UploadFile
-from fastapi import Path as InPath
+from fastapi import Path as PathParameter
+from numpy.typing import NDArray
+from pydantic import Field
 
-from mekiki.cases.encoders import JudgeEncoder
-from mekiki.cases.search import find_similar
-from mekiki.data.image_set import Pixels
+from mekiki.cases.routes import CaseRow, similar_cases
 from mekiki.data.photo import iter_photos
-from mekiki.errors import InputError
+from mekiki.errors import InputError, NotFoundError
 from mekiki.judging.corrections import Entry, read_corrections
 from mekiki.judging.inspector import Inspector, Verdict
 from mekiki.judging.teach import teach_judge, undo
-from mekiki.storage.run import finite
-from mekiki.web.http_errors import NotThereError, TooMuchError
-from mekiki.web.models import (
-    CaseRow,
-    Example,
-    Examples,
-    Heat,
-    Histogram,
-    Judged,
-    Judgements,
-    Lesson,
-    Lessons,
-    Photo,
-    Photos,
-    Taught,
-    Teaching,
+from mekiki.web.http_errors import TooLargeError
+from mekiki.web.state import AppState
+from mekiki.web.uploads import Upload
+from mekiki.web.wire import (
+    Index,
+    Label,
+    PhotoId,
+    RequestBody,
+    ResponseBody,
+    check_label,
+    encode_png,
+    png_response,
 )
-from mekiki.web.state import Served, as_png
-from mekiki.web.uploads import Kept
 
 BINS = 40
 
 PhotoFiles = Annotated[list[UploadFile], File(description="png, jpg, bmp, tif or webp")]
-PhotoInPath = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
-Number = Annotated[int, InPath(ge=0, lt=2**31)]
+PhotoIdInPath = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$")]
 
 
-def judging_routes(served: Served) -> APIRouter:
-    """The calls about photographs."""
+class UploadedPhoto(ResponseBody):
+    """A photograph that was uploaded, stored for this session."""
+
+    photo: str | None = Field(description="its id; null if it could not be read")
+    file: str
+    height: int
+    width: int
+    problem: str
+
+
+class UploadedPhotos(ResponseBody):
+    """Photographs, in the order of the upload."""
+
+    photos: list[UploadedPhoto]
+
+
+class HeatMap(ResponseBody):
+    """Anomaly map: a grid over the whole photograph."""
+
+    rows: int
+    columns: int
+    values: list[list[float]]
+
+
+class JudgedPhoto(ResponseBody):
+    """A verdict; the first eleven fields are those of `mekiki judge --json`."""
+
+    file: str
+    verdict: Literal["OK", "NG", "unreadable"]
+    score: float | None
+    p: float | None
+    threshold: float | None
+    why: str
+    kind: str
+    like_ok: str
+    like_ng: str
+    problem: str
+    note: str
+    photo: str | None = Field(None, description="id of the photograph, for its picture and for corrections")
+    height: int = 0
+    width: int = 0
+    heat: HeatMap | None = None
+    ok_example: int | None = Field(None, description="number of like_ok among the examples")
+    ng_example: int | None = None
+    because: Literal["view", "lesson", "taught"] = Field(
+        "view",
+        description="what `why` names: the feature group with the largest score, a correction of a similar photograph, "
+        "or a correction of this photograph",
+    )
+    lesson: int | None = Field(None, description="number of the correction of this photograph")
+    cases: list[CaseRow] = Field(default_factory=list)
+
+
+class JudgedPhotos(ResponseBody):
+    """Verdicts, in the order of the upload."""
+
+    verdicts: list[JudgedPhoto]
+
+
+class ScoreHistogram(ResponseBody):
+    """Histogram of the scores of the OK parts that set the threshold."""
+
+    edges: list[float]
+    counts: list[int]
+    threshold: float | None
+    false_reject: float
+
+
+class ExamplePart(ResponseBody):
+    """A part that photographs are compared with."""
+
+    example: int
+    name: str
+    kind: str
+
+
+class ExampleParts(ResponseBody):
+    """All of them."""
+
+    examples: list[ExamplePart]
+
+
+class CorrectionRequest(RequestBody):
+    """The right verdict of a photograph."""
+
+    photo: PhotoId
+    label: Label = Field(description="OK, NG, or NG:TYPE")
+
+
+class CorrectionEntry(ResponseBody):
+    """One correction."""
+
+    number: int
+    ng: bool
+    kind: str
+    file: str
+    who: str
+    when: str
+    before: str
+    undone: bool
+
+
+class CorrectionResult(ResponseBody):
+    """A correction, and the verdict that follows from it."""
+
+    lesson: CorrectionEntry
+    before: str
+    after: JudgedPhoto
+
+
+class CorrectionList(ResponseBody):
+    """All corrections in order, including undone ones."""
+
+    lessons: list[CorrectionEntry]
+
+
+def judge_routes(state: AppState) -> APIRouter:
+    """Return the routes of photographs and of the judge."""
     routes = APIRouter(tags=["judging"])
 
-    @routes.post("/photos")
-    async def upload(photos: PhotoFiles) -> Photos:
-        """Keep photographs for this session, without judging them."""
-        return Photos(photos=[_photo(one) for one in await served.aside.do(_kept, served, photos)])
+    @routes.post("/photos", response_model=UploadedPhotos)
+    async def upload(photos: PhotoFiles) -> dict[str, Any]:
+        """Store photographs for this session, without judging them."""
+        return {"photos": [vars(each) for each in await state.io_worker.run(_store, state, photos)]}
 
     @routes.post("/judge")
-    async def judge(photos: PhotoFiles, cases: Annotated[int, Query(ge=0, le=20)] = 0) -> Judgements:
-        """Judge photographs: OK or NG, how sure, why and where."""
-        kept = await served.aside.do(_kept, served, photos)
-        # One by one, so that those of others come between.
-        return Judgements(verdicts=[await served.worker.do(_judged, served, one, cases) for one in kept])
+    async def judge(photos: PhotoFiles, cases: Annotated[int, Query(ge=0, le=20)] = 0) -> JudgedPhotos:
+        """Judge photographs: OK or NG, score and p-value, reason and anomaly map."""
+        uploads = await state.io_worker.run(_store, state, photos)
+        # One call for each photograph, so that requests of others are served in between.
+        verdicts = [await state.model_worker.run(_judge, state, upload, cases) for upload in uploads]
+        return JudgedPhotos(verdicts=verdicts)
 
     @routes.get("/photos/{photo}/picture", response_class=Response)
-    async def picture(photo: PhotoInPath) -> Response:
-        """A photograph as the judge saw it."""
-        kept = served.uploads.get(photo)
-        return png(as_png(await served.worker.do(_seen, served, kept)))
+    async def picture(photo: PhotoIdInPath) -> Response:
+        """A photograph at the size at which it is judged."""
+        return png_response(await state.model_worker.run(_picture, state, state.uploads.get(photo)))
 
     @routes.get("/judge/histogram")
-    async def histogram() -> Histogram:
+    async def histogram() -> ScoreHistogram:
         """The scores of the OK parts that set the threshold."""
-        return await served.worker.do(_histogram, served)
+        return await state.model_worker.run(_histogram, state)
 
-    @routes.get("/examples")
-    async def examples() -> Examples:
+    @routes.get("/examples", response_model=ExampleParts)
+    async def examples() -> dict[str, Any]:
         """The parts that photographs are compared with."""
-        own = (await served.worker.do(served.inspector)).examples
-        return Examples(
-            examples=[
-                Example(example=row, name=name, kind=kind)
-                for row, (name, kind) in enumerate(zip(own.names, own.kinds, strict=True))
-            ]
-        )
+        examples = (await state.model_worker.run(state.inspector)).examples
+        parts = enumerate(zip(examples.names, examples.kinds, strict=True))
+        return {"examples": [{"example": row, "name": name, "kind": kind} for row, (name, kind) in parts]}
 
     @routes.get("/examples/{example}/picture", response_class=Response)
-    async def example_picture(example: Number) -> Response:
-        """One of these parts."""
-        own = (await served.worker.do(served.inspector)).examples
-        if example >= len(own.names):
-            raise NotThereError(f"example {example}: there are {len(own.names)}, counted from 0")
-        return png(as_png(own.thumbnail(example)))
+    async def example_picture(example: Index) -> Response:
+        """The picture of one of these parts."""
+        examples = (await state.model_worker.run(state.inspector)).examples
+        if example >= len(examples.names):
+            raise NotFoundError(f"example {example}: there are {len(examples.names)}, counted from 0")
+        return png_response(encode_png(examples.thumbnail(example)))
 
     @routes.post("/teach")
-    async def teach(teaching: Teaching) -> Taught:
-        """Tell the judge what a photograph is; it holds from the next judgement on."""
-        kept = served.uploads.get(teaching.photo)
-        return await served.worker.do(_teach, served, kept, teaching.label)
+    async def correct(body: CorrectionRequest) -> CorrectionResult:
+        """Correct the verdict of a photograph; it holds from the next judgement on."""
+        return await state.model_worker.run(_correct, state, state.uploads.get(body.photo), body.label)
 
-    @routes.post("/teach/{lesson}/undo")
-    async def undo_lesson(lesson: Number) -> Lesson:
-        """Take a lesson back."""
-        return await served.worker.do(_undo, served, lesson)
+    @routes.post("/teach/{lesson}/undo", response_model=CorrectionEntry)
+    async def undo_correction(lesson: Index) -> Entry:
+        """Undo a correction."""
+        return await state.model_worker.run(_undo, state, lesson)
 
-    @routes.get("/lessons")
-    async def lessons() -> Lessons:
-        """All lessons in order, those taken back too."""
-        return Lessons(
-            lessons=[_lesson(each) for each in await served.aside.do(read_corrections, served.folder)]
-        )
+    @routes.get("/lessons", response_model=CorrectionList)
+    async def corrections() -> dict[str, Any]:
+        """All corrections in order, including undone ones."""
+        entries = await state.io_worker.run(read_corrections, state.folder)
+        return {"lessons": [vars(entry) for entry in entries]}
 
     return routes
 
 
-def png(content: bytes) -> Response:
-    """A picture, which a browser may keep for itself."""
-    return Response(content, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+def _store(state: AppState, photos: Sequence[UploadFile]) -> list[Upload]:
+    if len(photos) > state.limits.files:
+        raise TooLargeError(f"{len(photos)} photographs at once; send at most {state.limits.files}")
+    return [state.uploads.add(photo.filename, photo.file) for photo in photos]
 
 
-def judged(served: Served, inspector: Inspector, verdict: Verdict, kept: Kept, cases: int = 0) -> Judged:
-    """A verdict for the page."""
-    row = verdict.finite_row() | {"file": kept.name}
+def _judge(state: AppState, upload: Upload, cases: int) -> JudgedPhoto:
+    inspector = state.inspector()
+    if upload.problem:
+        verdict = Verdict(Path(upload.file), "unreadable", problem=upload.problem)
+    else:
+        verdict = inspector.judge_one(upload.path, where=True)
+    return _answer(state, inspector, verdict, upload, cases)
+
+
+def _answer(
+    state: AppState, inspector: Inspector, verdict: Verdict, upload: Upload, cases: int = 0
+) -> JudgedPhoto:
+    row = verdict.finite_row() | {"file": upload.file}
     if verdict.pixels is None:
-        return _unreadable(kept.name, row["problem"])
+        return JudgedPhoto(**row)
+    correction = inspector.lesson_on(verdict)
     height, width = verdict.pixels.shape[:2]
-    taught = inspector.lesson_on(verdict)
-    return Judged(
+    return JudgedPhoto(
         **row,
-        photo=kept.photo,
+        photo=upload.photo,
         height=height,
         width=width,
-        heat=None if verdict.places is None else _heat(verdict.places),
-        ok_example=_place(inspector.examples.names, verdict.like_ok),
-        ng_example=_place(inspector.examples.names, verdict.like_ng),
+        heat=None if verdict.places is None else _heat_map(verdict.places),
+        ok_example=_index(inspector.examples.names, verdict.like_ok),
+        ng_example=_index(inspector.examples.names, verdict.like_ng),
         because=verdict.because,
-        lesson=None if taught is None else taught.number,
-        cases=_cases(served, inspector, verdict, cases) if cases else [],
+        lesson=None if correction is None else correction.number,
+        cases=[CaseRow(**case) for case in similar_cases(state, verdict, cases)] if cases else [],
     )
 
 
-def _kept(served: Served, photos: Sequence[UploadFile]) -> list[Kept]:
-    if len(photos) > served.limits.files:
-        raise TooMuchError(f"{len(photos)} photographs at once; send at most {served.limits.files}")
-    return [served.uploads.keep(one.filename, one.file) for one in photos]
+def _heat_map(anomaly_map: NDArray[np.float32]) -> HeatMap:
+    rows, columns = anomaly_map.shape
+    values = np.nan_to_num(anomaly_map.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return HeatMap(rows=rows, columns=columns, values=np.round(values, 4).tolist())
 
 
-def _photo(one: Kept) -> Photo:
-    return Photo(
-        photo=one.photo or None, file=one.name, height=one.height, width=one.width, problem=one.problem
-    )
-
-
-def _judged(served: Served, kept: Kept, cases: int) -> Judged:
-    inspector = served.inspector()
-    if kept.problem:
-        return _unreadable(kept.name, kept.problem)
-    return judged(served, inspector, inspector.judge_one(kept.path, where=True), kept, cases)
-
-
-def _unreadable(name: str, problem: str) -> Judged:
-    row = Verdict(Path(name), "unreadable", problem=problem).finite_row()
-    return Judged(
-        **row,
-        photo=None,
-        height=0,
-        width=0,
-        heat=None,
-        ok_example=None,
-        ng_example=None,
-        because="view",
-        lesson=None,
-        cases=[],
-    )
-
-
-def _heat(places: np.ndarray) -> Heat:
-    rows, columns = places.shape
-    values = finite(np.round(places.astype(np.float64), 4).tolist())
-    return Heat(rows=rows, columns=columns, values=[[each or 0.0 for each in row] for row in values])
-
-
-def _place(names: Sequence[str], name: str) -> int | None:
+def _index(names: Sequence[str], name: str) -> int | None:
     return names.index(name) if name and name in names else None
 
 
-def _cases(served: Served, inspector: Inspector, verdict: Verdict, k: int) -> list[CaseRow]:
-    run_memory = served.run_memory()
-    if verdict.pixels is None or not isinstance(run_memory.photo_encoder, JudgeEncoder):
-        return []
-    try:
-        memory = run_memory.memory("images")
-    except InputError:  # it remembers nothing yet
-        return []
-    found = find_similar(memory, run_memory.photo_encoder.vector(verdict), verdict.pixels, k)
-    return [CaseRow(**row) for row in found]
+def _picture(state: AppState, upload: Upload) -> bytes:
+    extractor = getattr(state.run_memory().photo_encoder, "extractor", None) or state.inspector().extractor
+    ((photo,),) = iter_photos([upload.path], extractor.frame, extractor.channels)
+    if photo.pixels is None:
+        raise InputError(f"{upload.file}: {photo.problem}")
+    return encode_png(photo.pixels)
 
 
-def _seen(served: Served, kept: Kept) -> Pixels:
-    """A photograph as the eye takes it; without an eye as it is."""
-    extractor = getattr(served.run_memory().photo_encoder, "extractor", None)
-    extractor = served.inspector().extractor if extractor is None else extractor
-    ((one,),) = iter_photos([kept.path], extractor.frame, extractor.channels)
-    if one.pixels is None:
-        raise InputError(f"{kept.name}: {one.problem}")
-    return one.pixels
-
-
-def _histogram(served: Served) -> Histogram:
-    inspector = served.inspector()
+def _histogram(state: AppState) -> ScoreHistogram:
+    inspector = state.inspector()
     scores = np.asarray(inspector.judge.calibration_scores, np.float64)
     counts, edges = np.histogram(scores[np.isfinite(scores)], BINS)
-    threshold = getattr(inspector.judge.threshold, "value", None)
-    return Histogram(
+    threshold = inspector.judge.threshold
+    return ScoreHistogram(
         edges=edges.tolist(),
         counts=counts.tolist(),
-        threshold=None if threshold is None else float(threshold),
+        threshold=None if threshold is None else threshold.value,
         false_reject=float(inspector.facts["false_reject"]),
     )
 
 
-def _teach(served: Served, kept: Kept, label: str) -> Taught:
-    if not label.isprintable():
-        raise InputError("label: holds what cannot be printed; give OK, NG, or NG:KIND such as NG:scratch")
-    with served.lock.held(), kept.by_name():
-        inspector = served.inspector()
-        entry, before, after = teach_judge(inspector, kept.path, label, name=kept.name, where=True)
-    return Taught(lesson=_lesson(entry), before=before.verdict, after=judged(served, inspector, after, kept))
+def _correct(state: AppState, upload: Upload, label: str) -> CorrectionResult:
+    check_label(label)
+    with state.changing(), upload.name_in_errors():
+        inspector = state.inspector()
+        entry, before, after = teach_judge(inspector, upload.path, label, name=upload.file, where=True)
+    return CorrectionResult(
+        lesson=CorrectionEntry(**vars(entry)),
+        before=before.verdict,
+        after=_answer(state, inspector, after, upload),
+    )
 
 
-def _undo(served: Served, number: int) -> Lesson:
-    with served.lock.held():
-        return _lesson(undo(served.folder, number))
-
-
-def _lesson(entry: Entry) -> Lesson:
-    facts = asdict(entry)
-    del facts["content"]
-    return Lesson(**facts)
+def _undo(state: AppState, number: int) -> Entry:
+    with state.changing():
+        return undo(state.folder, number)

@@ -1,39 +1,31 @@
-"""Errors that a caller can cause, with the HTTP status that each is answered with."""
+"""HTTP status of each error that a caller can cause."""
 
 from __future__ import annotations
 
-from mekiki.errors import MekikiError, MissingExtraError
+from mekiki.errors import BusyError, MekikiError, MissingExtraError, NotFoundError
 from mekiki.storage.lock import LockedError
 
 
-class NotThereError(MekikiError):
-    """What was asked for is not there, or not any more."""
+class ForbiddenError(MekikiError):
+    """The caller has no right to this file or address."""
 
 
-class BusyError(MekikiError):
-    """Somebody else is at it, or it has changed since the caller looked."""
-
-
-class RefusedError(MekikiError):
-    """The caller may not."""
-
-
-class TooMuchError(MekikiError):
-    """What was sent is larger than is taken."""
+class TooLargeError(MekikiError):
+    """The request is larger than the limits allow."""
 
 
 STATUS: dict[type[MekikiError], int] = {
-    NotThereError: 404,
+    NotFoundError: 404,
     BusyError: 409,
     LockedError: 409,
-    RefusedError: 403,
-    TooMuchError: 413,
     MissingExtraError: 409,
+    ForbiddenError: 403,
+    TooLargeError: 413,
 }
 
 
 def status_of(error: MekikiError) -> int:
-    """The HTTP status of an error.
+    """Return the HTTP status of an error.
 
     Example:
         >>> status_of(BusyError("")), status_of(MekikiError(""))

@@ -1,4 +1,4 @@
-"""Where the points of maps come from: a trained run, a judge's examples, cases, or a file of vectors."""
+"""Vectors of a map: from a trained run, the examples of a judge, the cases, or a file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import Cases
 from mekiki.cases.store import Store
-from mekiki.data.image_set import Pixels
-from mekiki.data.splits import ImageSplit
+from mekiki.data.image_set import ImageSet, Pixels
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
@@ -21,31 +20,31 @@ from mekiki.judging.inspector import Inspector
 from mekiki.report.thumbnails import shrink
 from mekiki.storage.run import Run
 from mekiki.storage.vector_table import read_vectors
-from mekiki.web.state import as_png
+from mekiki.web.wire import encode_png
 
 Vectors = NDArray[np.float32]
-SHOWN = 256
-"""Pixels on the longer side of a picture."""
+PICTURE_SIZE = 256
+"""Pixels of the longer side of a picture."""
 BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Vectors and what there is to say of each.
+class MapTable:
+    """Vectors and what is known of each.
 
     Attributes:
         title: for people.
         vectors: float32 `[N, d]`.
-        ids: by which each is known.
-        names: what each is called.
-        labels: of each, empty for unknown.
-        verdict: uint8 `[N]`, positions in `verdicts`.
+        ids: of the points.
+        names: for people.
+        labels: empty for unknown.
+        verdict: uint8 `[N]`, index into `verdicts`.
         verdicts: names of verdicts.
         distance: float32 `[N]`, NaN where unknown.
-        distance_name: what it is.
-        facts: more about a row.
-        picture: PNG of a row.
-        picked: what to send to the cases: pixels, or `None` for the file of that name.
+        distance_name: what the distance is.
+        facts: returns further text of a row.
+        picture: returns the PNG of a row.
+        pixels: returns what a row adds to the cases: pixels, or `None` for the file of its name.
     """
 
     title: str
@@ -57,23 +56,22 @@ class Table:
     verdicts: Sequence[str]
     distance: NDArray[np.float32]
     distance_name: str
-    facts: Callable[[int], dict[str, str]]
+    facts: Callable[[int], dict[str, str]] = lambda row: {}
     picture: Callable[[int], bytes | None] | None = None
-    picked: Callable[[int], Pixels | None] | None = None
+    pixels: Callable[[int], Pixels | None] | None = None
 
 
-def run_table(folder: Path) -> Table:
-    """The training images of a trained run."""
+def run_table(folder: Path) -> MapTable:
+    """Return the training images of a trained run."""
     run = Run(folder).open()
     embedder, about = Embedder.load(run.folder), run.config()["about"]
-    names = about["class_names"]
     codes = embedder.classes_[embedder.reference_labels_]
-    labels = [str(names[int(code)]) for code in codes]
-    images = _Images(about)
+    labels = [str(about["class_names"][int(code)]) for code in codes]
+    images = _TrainingImages(about["data"])
     vectors = embedder.reference_vectors_
-    right, distance = _to_centres(vectors, embedder.reference_labels_)
+    right, distance = compare_with_centres(vectors, embedder.reference_labels_)
     rows = [str(row) for row in range(len(vectors))]
-    return Table(
+    return MapTable(
         f"{folder.name}: training images",
         vectors,
         rows,
@@ -89,42 +87,39 @@ def run_table(folder: Path) -> Table:
     )
 
 
-class _Images:
-    """The training images of a run, read when the first is asked for."""
+class _TrainingImages:
+    """The training images of a run, loaded when the first one is needed."""
 
-    def __init__(self, about: dict[str, object]) -> None:
-        self._kept = about["data"]
+    def __init__(self, data: object) -> None:
+        self._data = data
 
     @cached_property
-    def _split(self) -> ImageSplit:
-        kept = self._kept
-        if not isinstance(kept, dict):
-            raise InputError("the run does not say where its images are")
-        request = DataRequest.of_run(kept)
-        split = request.load()
-        if split.train.fingerprint() != kept["fingerprint"]["train"]:
-            raise InputError(
-                f"{request.spec}: is not what the run was made from; its content has changed since"
-            )
-        return split
+    def _images(self) -> ImageSet:
+        if not isinstance(self._data, dict):
+            raise InputError("the run does not record where its images are")
+        request = DataRequest.of_run(self._data)
+        images = request.load().train
+        if images.fingerprint() != self._data["fingerprint"]["train"]:
+            raise InputError(f"{request.spec}: its content has changed since the training")
+        return images
 
     def pixels(self, row: int) -> Pixels:
-        return np.array(self._split.train.pixels[row])
+        return np.array(self._images.pixels[row])
 
     def png(self, row: int) -> bytes:
-        return as_png(shrink(self.pixels(row), SHOWN))
+        return encode_png(shrink(self.pixels(row), PICTURE_SIZE))
 
     def name(self, row: int) -> str:
         try:
-            return self._split.train.names[row]
+            return self._images.names[row]
         except MekikiError as error:
-            return f"not to be had: {error}"
+            return f"not available: {error}"
 
 
-def judge_table(inspector: Inspector) -> Table:
-    """The examples of a calibrated judge, in the directions in which they differ most."""
+def judge_table(inspector: Inspector) -> MapTable:
+    """Return the examples of a calibrated judge, in the directions of largest variance."""
     examples = inspector.examples
-    return Table(
+    return MapTable(
         "Examples of the judge",
         examples.vectors,
         examples.names,
@@ -132,16 +127,15 @@ def judge_table(inspector: Inspector) -> Table:
         examples.kinds,
         np.where(examples.ng, 2, 1).astype(np.uint8),
         ("", "OK", "NG"),
-        _from_middle(examples.vectors, ~examples.ng),
-        "distance from the middle of the OK parts",
-        lambda row: {},
-        lambda row: as_png(examples.thumbnail(row)),
-        lambda row: None,
+        distance_from_mean(examples.vectors, ~examples.ng),
+        "distance from the mean of the OK parts",
+        picture=lambda row: encode_png(examples.thumbnail(row)),
+        pixels=lambda row: None,
     )
 
 
-def case_table(store: Store, *, calibrated: bool) -> Table:
-    """The cases that are remembered."""
+def case_table(store: Store, *, calibrated: bool) -> MapTable:
+    """Return the stored cases."""
     parts = list(store.read(thumbnails=False))
     if not parts:
         raise InputError(f"{store.place}: holds no cases yet")
@@ -155,13 +149,13 @@ def case_table(store: Store, *, calibrated: bool) -> Table:
     verdict = np.where(ok, 1, np.where(known, 2, 0)) if calibrated else np.zeros(len(ids))
 
     def facts(row: int) -> dict[str, str]:
-        one = cases[row].to_dict()
-        return {name: str(one[name]) for name in ("image", "who", "time", "run")} | {"note": notes[row]}
+        case = cases[row].to_dict()
+        return {name: str(case[name]) for name in ("image", "who", "time", "run")} | {"note": notes[row]}
 
     def picture(row: int) -> bytes | None:
         return next((case.thumbnail or None for case in store.get([ids[row]])), None)
 
-    return Table(
+    return MapTable(
         "Cases",
         vectors,
         ids,
@@ -169,22 +163,22 @@ def case_table(store: Store, *, calibrated: bool) -> Table:
         labels,
         verdict.astype(np.uint8),
         ("", "OK", "NG"),
-        _from_middle(vectors, ok) if calibrated else np.full(len(ids), np.nan, np.float32),
-        "distance from the middle of the OK parts",
+        distance_from_mean(vectors, ok) if calibrated else np.full(len(ids), np.nan, np.float32),
+        "distance from the mean of the OK parts",
         facts,
         picture,
     )
 
 
-def vector_table(path: Path) -> Table:
-    """Somebody's own vectors."""
+def vector_table(path: Path) -> MapTable:
+    """Return the vectors of a file."""
     table = read_vectors(path)
     codes = np.unique(np.array(table.labels, dtype=object).astype(str), return_inverse=True)[1]
     labelled = any(table.labels)
-    right, distance = _to_centres(table.vectors, codes)
+    right, distance = compare_with_centres(table.vectors, codes)
     if not labelled:
         distance = np.full(len(table.vectors), np.nan, np.float32)
-    return Table(
+    return MapTable(
         path.name,
         np.asarray(table.vectors, np.float32),
         table.names,
@@ -194,14 +188,13 @@ def vector_table(path: Path) -> Table:
         ("", "right", "wrong"),
         distance,
         "distance from the centre of its class",
-        lambda row: {},
     )
 
 
-def _to_centres(
+def compare_with_centres(
     vectors: Vectors, codes: NDArray[np.integer]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Whether the nearest class centre is one's own, and how far that is."""
+    """Return whether the nearest class centre is the own one, bool `[N]`, and the distance to the own, `[N]`."""
     if not len(vectors):
         return np.zeros(0, bool), np.zeros(0, np.float32)
     counts = np.maximum(np.bincount(codes), 1)
@@ -211,15 +204,15 @@ def _to_centres(
     own = np.linalg.norm(vectors - centres[codes], axis=1)
     right = np.zeros(len(vectors), bool)
     for start in range(0, len(vectors), BLOCK):
-        part = vectors[start : start + BLOCK].astype(np.float64)
-        square = (part**2).sum(axis=1)[:, None] - 2 * part @ centres.T + (centres**2).sum(axis=1)
+        block = vectors[start : start + BLOCK].astype(np.float64)
+        square = (block**2).sum(axis=1)[:, None] - 2 * block @ centres.T + (centres**2).sum(axis=1)
         right[start : start + BLOCK] = square.argmin(axis=1) == codes[start : start + BLOCK]
     return right, own.astype(np.float32)
 
 
-def _from_middle(vectors: Vectors, ok: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Distance of each from the mean of the OK ones; NaN if there is none."""
+def distance_from_mean(vectors: Vectors, ok: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distances `[N]` from the mean of the OK vectors; NaN without any."""
     if not ok.any():
         return np.full(len(vectors), np.nan, np.float32)
-    apart: NDArray[np.float32] = np.linalg.norm(vectors - vectors[ok].mean(axis=0), axis=1).astype(np.float32)
-    return apart
+    distance: NDArray[np.float32] = np.linalg.norm(vectors - vectors[ok].mean(axis=0), axis=1)
+    return distance.astype(np.float32)

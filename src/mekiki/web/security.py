@@ -1,12 +1,13 @@
-"""Who may call, from where, and how much they may send. Plain ASGI, so that nothing is read before it is allowed.
+"""Access control of the server, as pure ASGI middleware: a request is checked before any of its body is read.
 
-- **Host**: a page of another name cannot be pointed at this machine (DNS rebinding), for only names of this machine
-  are answered to.
-- **Token**: demanded wherever others could call. It is compared in constant time, and traded for a cookie at the first
-  visit.
-- **Changing calls** come from this page itself (`Origin`) and know what only it can read (`X-Mekiki-CSRF`).
-- **Bodies** are counted while they come, and must come in time.
-- **Headers** let the page use nothing from elsewhere.
+- **Host**: only requests to a name of this machine are answered, which stops DNS rebinding. `AuthMiddleware` checks it:
+  Starlette's `TrustedHostMiddleware` takes a fixed list of names, and here every loopback address is one.
+- **Token**: required on every address except loopback, compared in constant time, and exchanged for a cookie at the
+  first visit.
+- **Changing requests** must come from this page (`Origin`) and carry a value that only this page can read
+  (`X-Mekiki-CSRF`).
+- **Bodies** are limited in size and in time.
+- **Headers** of every answer keep the page from loading anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,41 +15,29 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import os
 import secrets
 import socket
 import time
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "mekiki"
 CSRF_HEADER = "x-mekiki-csrf"
-TOKEN = "MEKIKI_TOKEN"
-"""Environment variable that names the token; else one is made."""
-SAFE = ("GET", "HEAD", "OPTIONS")
-UPLOADS = ("/api/judge", "/api/photos")
+TOKEN_VARIABLE = "MEKIKI_TOKEN"
+"""Environment variable that sets the token; without it a random one is made."""
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+UPLOAD_PATHS = ("/api/judge", "/api/photos")
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "manifest-src 'self'",
-        "worker-src 'self' blob:",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "content-security-policy": POLICY,
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
@@ -59,16 +48,16 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a caller may send.
+class RequestLimits:
+    """Limits of what a caller may send.
 
     Attributes:
-        upload: bytes of a call that brings photographs.
-        other: bytes of any other call.
-        files: photographs in one call.
+        upload: bytes of a request with photographs.
+        other: bytes of any other request.
+        files: photographs in one request.
         pixels: of one photograph, by its header.
-        idle: seconds between two pieces of a body.
-        whole: seconds for all of it.
+        idle: seconds between two chunks of a body.
+        whole: seconds for the whole body.
     """
 
     upload: int = 256 * 2**20
@@ -80,14 +69,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Door:
-    """Who is let in.
+class AccessRules:
+    """The address that is served and the secrets that open it.
 
     Attributes:
-        host: the address that is listened on.
-        token: what a caller must know; `None` on loopback.
-        session: what the cookie holds.
-        csrf: what a changing call must bring.
+        host: the address that the server listens on.
+        token: what a caller must send; `None` on loopback.
+        session: value of the cookie.
+        csrf: value of the header that every changing request must carry.
     """
 
     host: str
@@ -96,26 +85,30 @@ class Door:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     @classmethod
-    def at(cls, host: str) -> Door:
-        """The door of an address: open to this machine alone, or locked with a token.
+    def for_host(cls, host: str) -> AccessRules:
+        """Return the rules of an address: open on loopback, with a token on any other.
 
         Example:
-            >>> Door.at("127.0.0.1").token is None, len(Door.at("0.0.0.0").token or "") >= 32
+            >>> AccessRules.for_host("127.0.0.1").token is None, len(AccessRules.for_host("0.0.0.0").token or "") >= 32
             (True, True)
         """
-        given = os.environ.get(TOKEN) or None
-        return cls(host, given or (None if is_loopback(host) else secrets.token_urlsafe(32)))
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(32)))
 
-    def answers_to(self, host: str) -> bool:
-        """Whether a `Host` header names this machine.
+    def allows_host(self, header: str) -> bool:
+        """Return whether a `Host` header names this machine.
 
         Example:
-            >>> door = Door("127.0.0.1", None)
-            >>> [door.answers_to(host) for host in ("localhost:8765", "[::1]:80", "evil.example", "")]
+            >>> rules = AccessRules("127.0.0.1", None)
+            >>> [rules.allows_host(header) for header in ("localhost:8765", "[::1]:80", "evil.example", "")]
             [True, True, False, False]
         """
-        name = _name_of(host)
-        if name == "localhost" or name == self.host.lower() or is_loopback(name):
+        name = header.lower()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        elif name.count(":") == 1:
+            name = name.partition(":")[0]
+        if name == self.host.lower() or is_loopback(name):
             return True
         if is_loopback(self.host):
             return False
@@ -123,11 +116,11 @@ class Door:
             ipaddress.ip_address(name)
         except ValueError:
             return name in {socket.gethostname().lower(), socket.getfqdn().lower()}
-        return True  # a bare address is nobody's name to point elsewhere
+        return True  # DNS rebinding needs a name, not a bare address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own.
+    """Return whether an address is a loopback address.
 
     Example:
         >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
@@ -141,208 +134,163 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _name_of(host: str) -> str:
-    """The name in a `Host` header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+def equal_in_constant_time(given: str, secret: str) -> bool:
+    """Return whether two texts are equal; the time it takes does not depend on where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode())
 
 
-def same(given: str, wanted: str) -> bool:
-    """Whether two texts are equal, in a time that does not tell how far they are."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode())
+def error_response(status: int, problem: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the JSON answer of an error, in one line."""
+    line = " ".join(problem.split()).encode("utf-8", "backslashreplace").decode()
+    return JSONResponse({"error": line}, status, headers)
 
 
-class Headers:
-    """Puts the policy on every answer."""
+class SecurityHeadersMiddleware:
+    """Add `SECURITY_HEADERS` to every answer, and `no-store` where it says nothing of caching."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+        """Handle a request; see ASGI."""
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message["headers"]}
-                extra = dict(HEADERS)
-                if b"cache-control" not in names:
-                    extra["cache-control"] = "no-store"
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in extra.items()),
-                ]
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        await self.app(scope, receive, sent)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-class Gate:
-    """Lets in whom the door lets in."""
+class AuthMiddleware:
+    """Refuse requests to a foreign host, without the token, or forged by another page."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self.app, self.door = app, door
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
+        self.app, self.rules = app, rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan":
+        """Handle a request; see ASGI."""
+        if scope["type"] == "http":
+            await (self._refuse(Request(scope)) or self.app)(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":  # no other protocol is spoken here
-            return
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        hosts = headers.get("host", [])
-        if len(hosts) != 1 or not self.door.answers_to(hosts[0]):
-            await refuse(send, 403, "Host: this server answers to the names of its own machine only")
-            return
-        bearer = self._bearer(headers)
-        if self.door.token is not None and not bearer and not self._cookie(headers):
-            if scope["method"] == "GET" and self._by_address(scope):
-                await self._welcome(scope, send)
-                return
-            await refuse(
-                send,
+        # Nothing else is served: a request for a websocket is dropped.
+
+    def _refuse(self, request: Request) -> Response | None:
+        """Return the answer to a request that is not let through, or `None`."""
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not self.rules.allows_host(hosts[0]):
+            return error_response(403, "Host: this server answers to the names of its own machine only")
+        bearer = self._has_bearer(request)
+        if self.rules.token is not None and not bearer and not self._has_cookie(request):
+            if request.method == "GET" and self._is_token(request.query_params.get("token")):
+                return self._set_cookie(request)
+            return error_response(
                 401,
-                "a token is wanted: open the address that `mekiki serve` printed, or send Authorization: Bearer TOKEN",
+                "a token is needed: open the address that `mekiki serve` printed, or send Authorization: Bearer TOKEN",
                 {"www-authenticate": "Bearer"},
             )
-            return
-        if scope["method"] not in SAFE:
-            problem = self._foreign(headers, hosts[0]) or ("" if bearer else self._unproven(headers))
-            if problem:
-                await refuse(send, 403, problem)
-                return
-        await self.app(scope, receive, send)
+        if request.method in SAFE_METHODS:
+            return None
+        problem = _find_foreign_origin(request, hosts[0])
+        if not problem and not bearer and not self._has_csrf(request):
+            problem = (
+                "X-Mekiki-CSRF: a changing request needs this header; its value is `csrf` of GET /api/run"
+            )
+        return error_response(403, problem) if problem else None
 
-    def _bearer(self, headers: dict[str, list[str]]) -> bool:
-        given = headers.get("authorization", [])
-        if self.door.token is None or len(given) != 1:
-            return False
-        scheme, _, token = given[0].partition(" ")
-        return scheme.lower() == "bearer" and same(token.strip(), self.door.token)
+    def _is_token(self, given: str | None) -> bool:
+        return (
+            given is not None
+            and self.rules.token is not None
+            and equal_in_constant_time(given, self.rules.token)
+        )
 
-    def _cookie(self, headers: dict[str, list[str]]) -> bool:
-        for given in headers.get("cookie", []):
-            try:
-                morsel = SimpleCookie(given).get(COOKIE)
-            except CookieError:
-                continue
-            if morsel is not None and same(morsel.value, self.door.session):
-                return True
-        return False
+    def _has_bearer(self, request: Request) -> bool:
+        scheme, _, token = ",".join(request.headers.getlist("authorization")).partition(" ")
+        return scheme.lower() == "bearer" and self._is_token(token.strip())
 
-    def _by_address(self, scope: Scope) -> bool:
-        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
-        return given is not None and self.door.token is not None and same(given, self.door.token)
+    def _has_cookie(self, request: Request) -> bool:
+        return equal_in_constant_time(request.cookies.get(COOKIE, ""), self.rules.session)
 
-    async def _welcome(self, scope: Scope, send: Send) -> None:
-        """The token goes from the address into a cookie, so that it stays in no history and no log."""
-        rest = [
-            (name, value)
-            for name, value in parse_qsl(scope["query_string"].decode("latin-1"))
-            if name != "token"
-        ]
-        # One slash only: two would make the browser go to another machine.
-        where = "/" + scope["path"].lstrip("/\\")
-        where = "".join(letter for letter in where if letter.isprintable() and letter.isascii())
-        cookie = f"{COOKIE}={self.door.session}; HttpOnly; SameSite=Strict; Path=/"
-        if scope.get("scheme") == "https":
-            cookie += "; Secure"
-        to = where + (f"?{urlencode(rest)}" if rest else "")
-        await answer(send, 303, b"", {"location": to, "set-cookie": cookie, "content-length": "0"})
+    def _has_csrf(self, request: Request) -> bool:
+        return equal_in_constant_time(",".join(request.headers.getlist(CSRF_HEADER)), self.rules.csrf)
 
-    def _foreign(self, headers: dict[str, list[str]], host: str) -> str:
-        """Why a changing call does not come from this page; empty if it does, or from no page."""
-        origins = headers.get("origin", [])
-        if any(
-            origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()) for origin in origins
-        ):
-            return "Origin: changing calls are taken from the page of this server only"
-        if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
-            return "Sec-Fetch-Site: changing calls are taken from the page of this server only"
-        return ""
-
-    def _unproven(self, headers: dict[str, list[str]]) -> str:
-        given = headers.get(CSRF_HEADER, [])
-        if len(given) == 1 and same(given[0], self.door.csrf):
-            return ""
-        return "X-Mekiki-CSRF: changing calls bring this header; its value is `csrf` of GET /api/run"
+    def _set_cookie(self, request: Request) -> Response:
+        """Redirect to the same address without the token, which would stay in histories and logs there."""
+        rest = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
+        # One slash only: with two the browser would go to another machine.
+        path = "/" + request.scope["path"].lstrip("/\\")
+        response = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
+        cookie = f"{COOKIE}={self.rules.session}; HttpOnly; SameSite=Strict; Path=/"
+        response.headers["set-cookie"] = cookie + ("; Secure" if request.url.scheme == "https" else "")
+        return response
 
 
-class Bodies:
-    """Counts what is sent, and does not wait for ever."""
+def _find_foreign_origin(request: Request, host: str) -> str:
+    """Return why a changing request was not sent by this page; empty if it was, or by no page at all."""
+    own = (f"http://{host}".lower(), f"https://{host}".lower())
+    if any(origin.lower() not in own for origin in request.headers.getlist("origin")):
+        return "Origin: changing requests are accepted from the page of this server only"
+    if any(site not in ("same-origin", "none") for site in request.headers.getlist("sec-fetch-site")):
+        return "Sec-Fetch-Site: changing requests are accepted from the page of this server only"
+    return ""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+
+class BodyError(Exception):
+    """Raised to the application while it reads a body that `BodyLimitMiddleware` refuses."""
+
+
+class BodyLimitMiddleware:
+    """Refuse a body that is too large, or that takes too long to arrive."""
+
+    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle a request; see ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.limits.upload if scope["path"] in UPLOADS else self.limits.other
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > most:
-            await refuse(send, 413, _too_large(most))
+        max_bytes = self.limits.upload if scope["path"] in UPLOAD_PATHS else self.limits.other
+        too_large = f"the request is larger than {max_bytes / 2**20:.0f} MiB; send less at once"
+        declared = Request(scope).headers.get("content-length", "0")
+        if not (declared.isascii() and declared.isdigit()) or int(declared) > max_bytes:
+            await error_response(413, too_large)(scope, receive, send)
             return
         problem: tuple[int, str] | None = None
-        came, begun, ended, started = 0, time.monotonic(), False, False
+        size, deadline, ended, started = 0, time.monotonic() + self.limits.whole, False, False
 
-        async def received() -> Message:
-            nonlocal problem, came, ended
-            if ended:  # what comes now is that the caller has gone
+        async def receive_limited() -> Message:
+            nonlocal problem, size, ended
+            if ended:  # the next message is that the caller has disconnected
                 return await receive()
-            left = self.limits.whole - (time.monotonic() - begun)
+            wait = max(0.0, min(self.limits.idle, deadline - time.monotonic()))
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, min(self.limits.idle, left)))
+                message = await asyncio.wait_for(receive(), wait)
             except TimeoutError:
-                problem = (408, "the body of the call did not come in time; send it again")
+                problem = (408, "the body of the request did not come in time; send it again")
                 raise BodyError from None
             if message["type"] == "http.request":
-                came += len(message.get("body", b""))
+                size += len(message.get("body", b""))
                 ended = not message.get("more_body", False)
-            if came > most:
-                problem = (413, _too_large(most))
+            if size > max_bytes:
+                problem = (413, too_large)
                 raise BodyError
             return message
 
-        async def sent(message: Message) -> None:
+        async def send_unless_refused(message: Message) -> None:
             nonlocal started
             if problem is None or started:
                 started = started or message["type"] == "http.response.start"
                 await send(message)
 
         try:
-            await self.app(scope, received, sent)
+            await self.app(scope, receive_limited, send_unless_refused)
         except BodyError:
             if problem is None:
                 raise
         if problem is not None and not started:
-            await refuse(send, *problem, {"connection": "close"})
-
-
-class BodyError(Exception):
-    """The body is refused; `Bodies` answers."""
-
-
-def _too_large(most: int) -> str:
-    return f"the call is larger than {most / 2**20:.0f} MiB; send less at once"
-
-
-async def refuse(send: Send, status: int, problem: str, headers: dict[str, str] | None = None) -> None:
-    """Answer with an error in JSON."""
-    body = json.dumps({"error": problem}).encode()
-    about = {"content-type": "application/json", "content-length": str(len(body))}
-    await answer(send, status, body, about | (headers or {}))
-
-
-async def answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
-    """Send a whole answer."""
-    told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": told})
-    await send({"type": "http.response.body", "body": body})
+            await error_response(*problem, {"connection": "close"})(scope, receive, send)

@@ -1,16 +1,14 @@
-"""The run that is served: its judge and its memory, opened once, and opened anew when its files have changed."""
+"""State that all routes share: the judge, memory and describer of the run, its uploads and its workers."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from pydantic import Field
 
 from mekiki.cases.encoders import JudgeEncoder
 from mekiki.cases.run_memory import RunMemory
@@ -20,6 +18,7 @@ from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
 from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
+from mekiki.storage.lock import hold_lock, lock_timeout
 from mekiki.storage.run import Run, read_config
 from mekiki.storage.run_folder import (
     CORRECTIONS,
@@ -32,198 +31,228 @@ from mekiki.storage.run_folder import (
     MEMORY,
     METRICS,
 )
-from mekiki.web.allowed_files import Places
-from mekiki.web.models import Abilities, RunFacts
-from mekiki.web.models import Limits as LimitsModel
-from mekiki.web.security import Door, Limits
+from mekiki.web.allowed_folders import AllowedFolders
+from mekiki.web.security import AccessRules, RequestLimits
 from mekiki.web.uploads import Uploads
-from mekiki.web.worker import Worker, WriterLock
+from mekiki.web.wire import ResponseBody
+from mekiki.web.worker import Worker
+
+Opened = TypeVar("Opened")
 
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
+LOCK_TIMEOUT_S = 2.0
+"""How long a change waits for another process that writes into the run."""
 
 
-class Served:
-    """What all calls share.
+class Abilities(ResponseBody):
+    """What a run can do."""
 
-    Methods that look through the eye or change the run are called in `worker` only; the rest from anywhere.
+    trained: bool
+    calibrated: bool
+    remembers: bool
+    reads_notes: bool
+    describes: bool = Field(description="it has a describer; without one a template answers")
+    answers: bool = Field(description="questions of the caller's own, by a language model")
+
+
+class UploadLimits(ResponseBody):
+    """Limits of an upload."""
+
+    bytes: int
+    pixels: int
+    files: int
+
+
+class RunSummary(ResponseBody):
+    """The run that is served."""
+
+    name: str
+    version: str
+    can: Abilities
+    encoder: str = ""
+    guarantee: dict[str, str] = Field(
+        default_factory=dict, description="of the threshold, by language; empty without a judge"
+    )
+    threshold: float | None = None
+    false_reject: float | None = None
+    classes: list[str] = Field(default_factory=list)
+    kinds: list[str] = Field(default_factory=list)
+    counts: dict[str, int] = Field(default_factory=dict)
+    languages: list[str]
+    limits: UploadLimits
+    folders: list[str] = Field(description="folders listed with --allow, in which training data may be named")
+    csrf: str = Field(description="value of the header X-Mekiki-CSRF of every POST")
+
+
+class AppState:
+    """What all routes share.
+
+    Whatever extracts features or changes the run is called in `model_worker` only.
 
     Args:
         folder: the run folder.
-        door: who is let in.
+        rules: who may call.
         allow: folders whose files callers may name.
-        vectors: a table of vectors to show.
+        vectors: a table of vectors to show as a map.
         limits: what callers may send.
 
     Attributes:
-        worker: the thread that looks, judges and changes.
-        aside: another one for what only reads, such as maps.
-        lock: held while the run is changed.
+        model_worker: thread of model calls and changes.
+        io_worker: thread of what only reads or stores files.
+        closing: true once the server was asked to stop; streams then end.
     """
 
     def __init__(
         self,
         folder: Path,
-        door: Door,
+        rules: AccessRules,
         *,
         allow: Sequence[Path] = (),
         vectors: Path | None = None,
-        limits: Limits | None = None,
+        limits: RequestLimits | None = None,
     ) -> None:
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; give one that `mekiki train` or `mekiki calibrate` wrote"
             )
-        self.folder, self.door, self.vectors = folder, door, vectors
-        self.limits = limits or Limits()
-        self.places = Places(folder, allow)
+        self.folder, self.rules, self.vectors = folder, rules, vectors
+        self.limits = limits or RequestLimits()
+        self.allowed = AllowedFolders(folder, allow)
         self.uploads = Uploads(self.limits)
-        self.worker, self.aside = Worker("looks"), Worker("maps")
-        self.lock = WriterLock(folder)
+        self.model_worker, self.io_worker = Worker("models"), Worker("io")
         self.closing = False
-        self._inspector: Inspector | None = None
-        self._room: RunMemory | None = None
-        self._explainer: Explainer | None = None
-        self._judge_stamp: tuple[int, ...] = ()
-        self._lessons_stamp: tuple[int, ...] = ()
-        self._room_stamp: tuple[tuple[int, ...], ...] = ()
-        self._explainer_stamp: tuple[tuple[int, ...], ...] = ()
+        self._opened: dict[str, tuple[object, Any]] = {}
 
     @property
     def calibrated(self) -> bool:
-        """Whether there is a judge."""
+        """Whether the run has a judge."""
         return (self.folder / JUDGE / JUDGE_SETTINGS).is_file()
 
+    def _open(self, name: str, state: object, open_: Callable[[], Opened]) -> Opened:
+        """Return what was opened under a name; it is opened again when the state of its files has changed."""
+        if name not in self._opened or self._opened[name][0] != state:
+            self._opened[name] = state, open_()
+        opened: Opened = self._opened[name][1]
+        return opened
+
+    def _files(self, *names: str) -> tuple[tuple[int, ...], ...]:
+        return tuple(file_state(self.folder / name) for name in names)
+
     def inspector(self) -> Inspector:
-        """The judge as it is now: of the last calibration, with all lessons.
+        """Return the judge of the last calibration, with all corrections.
 
         Raises:
-            InputError: there is none.
+            InputError: the run has none.
         """
-        stamp, lessons = _stamp(self.folder / JUDGE / JUDGE_SETTINGS), _stamp(self.folder / CORRECTIONS)
-        if self._inspector is None or stamp != self._judge_stamp:
-            self._inspector = Inspector.open(self.folder)
-            self._judge_stamp, self._lessons_stamp = stamp, lessons
-        elif lessons != self._lessons_stamp:
-            self._inspector.reload_lessons()
-            self._lessons_stamp = lessons
-        return self._inspector
+        judge, corrections = self._files(f"{JUDGE}/{JUDGE_SETTINGS}", CORRECTIONS)
+        inspector = self._open("judge", judge, lambda: Inspector.open(self.folder))
+        self._open("corrections", (judge, corrections), inspector.reload_lessons)
+        return inspector
 
     def run_memory(self) -> RunMemory:
-        """The memory as it is now, looking with the same eye as the judge.
+        """Return the case memory, which shares the feature extractor of the judge.
 
         Raises:
-            InputError: the run looks with nothing.
+            InputError: the run has no feature extractor.
         """
         inspector = self.inspector() if self.calibrated else None
-        stamp = (self._judge_stamp, _stamp(self.folder / MEMORY), _stamp(self.folder / METRICS))
-        if self._room is None or stamp != self._room_stamp:
-            view = None if inspector is None else JudgeEncoder(inspector)
-            self._room, self._room_stamp = RunMemory(self.folder, photo_encoder=view), stamp
-        return self._room
+
+        def open_memory() -> RunMemory:
+            return RunMemory(self.folder, photo_encoder=None if inspector is None else JudgeEncoder(inspector))
+
+        return self._open("memory", self._files(f"{JUDGE}/{JUDGE_SETTINGS}", MEMORY, METRICS), open_memory)
 
     def explainer(self) -> Explainer:
-        """What speaks, with the memory as it is now.
+        """Return the describer, which shares the case memory.
 
         Raises:
-            InputError: its describer cannot be read, or the run looks with nothing.
+            InputError: it cannot be read, or the run has no feature extractor.
         """
-        run_memory = self.run_memory()
-        learnt = (self.folder / DESCRIBER / DESCRIBER_SETTINGS, self.folder / LOCALISER / LOCALISER_SETTINGS)
-        stamp = (*self._room_stamp, *(_stamp(path) for path in learnt))
-        if self._explainer is None or stamp != self._explainer_stamp:
-            self._explainer, self._explainer_stamp = Explainer(self.folder, run_memory=run_memory), stamp
-        return self._explainer
+        memory = self.run_memory()
+        files = self._files(f"{DESCRIBER}/{DESCRIBER_SETTINGS}", f"{LOCALISER}/{LOCALISER_SETTINGS}")
+        return self._open("describer", (id(memory), files), lambda: Explainer(self.folder, run_memory=memory))
 
-    def abilities(self) -> Abilities:
-        """What the run can do."""
-        lm_config = speaker_of(self.folder)
-        run_memory = RunMemory(self.folder)
-        return Abilities(
-            trained=Run(self.folder).complete,
-            calibrated=self.calibrated,
-            remembers=self._count(run_memory.place) is not None,
-            reads_notes=run_memory.config.text is not None,
-            describes=lm_config != "template",
-            answers=lm_config == "language model",
-        )
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change the run within the block; another process that does so is waited for `LOCK_TIMEOUT_S`.
 
-    def facts(self) -> RunFacts:
-        """The run in numbers; in `worker`."""
-        can = self.abilities()
-        counts: dict[str, int] = {}
-        told: dict[str, Any] = {"encoder": "", "guarantee": {}, "threshold": None, "false_reject": None}
-        classes: list[str] = []
-        kinds: list[str] = []
-        if can.trained:
-            about = read_config(self.folder)["about"]
-            classes = [str(name) for name in about.get("class_names", [])]
-            metrics = Run(self.folder).metrics()
-            told["encoder"] = str(metrics.get("encoder", ""))
-            counts |= {name: metrics.get(name, 0) for name in ("n_train", "n_test")}
-        if can.calibrated:
-            inspector = self.inspector()
-            facts = inspector.facts
-            rule = inspector.judge.threshold
-            threshold = None if rule is None else rule.value
-            told |= {
-                "encoder": facts["eye"]["name"],
-                "guarantee": {} if rule is None else {each: rule.promise(each) for each in LANGUAGES},
-                "threshold": threshold,
-                "false_reject": float(facts["false_reject"]),
-            }
-            counts |= {
-                name: int(facts[name])
-                for name in ("ok_parts", "ng_parts", "learnt_from", "calibrated_on")
-                if name in facts
-            }
-            lessons = read_corrections(self.folder)
-            counts["lessons"] = sum(not each.undone for each in lessons)
-            taught = {each.kind for each in lessons if each.ng and not each.undone}
-            kinds = sorted({kind for kind in inspector.examples.kinds if kind != "OK"} | taught)
-        if can.remembers:
-            counts["cases"] = self._count(RunMemory(self.folder).place) or 0
-        return RunFacts(
-            name=self.places.run.name,
+        Raises:
+            LockedError: it is still at work.
+        """
+        with lock_timeout(LOCK_TIMEOUT_S), hold_lock(self.folder, "changing the run", role="page"):
+            yield
+
+    def summarise(self) -> RunSummary:
+        """Return the run in numbers."""
+        describer = speaker_of(self.folder)
+        memory = RunMemory(self.folder)
+        cases = self._count_cases(memory)
+        summary = RunSummary(
+            name=self.folder.resolve().name,
             version=version("mekiki"),
-            can=can,
-            classes=classes,
-            kinds=kinds,
-            counts=counts,
+            can=Abilities(
+                trained=Run(self.folder).complete,
+                calibrated=self.calibrated,
+                remembers=cases is not None,
+                reads_notes=memory.config.text is not None,
+                describes=describer != "template",
+                answers=describer == "language model",
+            ),
             languages=list(LANGUAGES),
-            limits=LimitsModel(bytes=self.limits.upload, pixels=self.limits.pixels, files=self.limits.files),
-            folders=[str(folder) for folder in self.places.allowed],
-            csrf=self.door.csrf,
-            **told,
+            limits=UploadLimits(bytes=self.limits.upload, pixels=self.limits.pixels, files=self.limits.files),
+            folders=[str(folder) for folder in self.allowed.further],
+            csrf=self.rules.csrf,
         )
+        if summary.can.trained:
+            self._add_training(summary)
+        if summary.can.calibrated:
+            self._add_judge(summary)
+        if cases is not None:
+            summary.counts["cases"] = cases
+        return summary
 
-    def _count(self, place: str) -> int | None:
-        """How many photographs are remembered; `None` where nothing is."""
-        if not RunMemory(self.folder).exists:
+    def _add_training(self, summary: RunSummary) -> None:
+        metrics = Run(self.folder).metrics()
+        summary.classes = [str(name) for name in read_config(self.folder)["about"].get("class_names", [])]
+        summary.encoder = str(metrics.get("encoder", ""))
+        summary.counts |= {name: metrics.get(name, 0) for name in ("n_train", "n_test")}
+
+    def _add_judge(self, summary: RunSummary) -> None:
+        inspector = self.inspector()
+        facts, threshold = inspector.facts, inspector.judge.threshold
+        summary.encoder = facts["eye"]["name"]
+        summary.false_reject = float(facts["false_reject"])
+        if threshold is not None:
+            summary.guarantee = {language: threshold.promise(language) for language in LANGUAGES}
+            summary.threshold = threshold.value
+        names = ("ok_parts", "ng_parts", "learnt_from", "calibrated_on")
+        summary.counts |= {name: int(facts[name]) for name in names if name in facts}
+        corrections = [each for each in read_corrections(self.folder) if not each.undone]
+        summary.counts["lessons"] = len(corrections)
+        taught = {each.kind for each in corrections if each.ng}
+        summary.kinds = sorted({kind for kind in inspector.examples.kinds if kind != "OK"} | taught)
+
+    def _count_cases(self, memory: RunMemory) -> int | None:
+        """Return the number of cases; `None` without any."""
+        if not memory.exists:
             return None
         try:
-            return open_store(place, "images").count()
-        except MekikiError:  # nothing is remembered, or the library for it is not installed
+            return open_store(memory.place, "images").count()
+        except MekikiError:  # only notes are stored, or the library of the store is not installed
             return None
 
     def close(self) -> None:
-        """Finish, and remove what was uploaded."""
+        """Finish the running calls and remove the uploads."""
         self.closing = True
-        self.worker.close()
-        self.aside.close()
+        self.model_worker.close()
+        self.io_worker.close()
         self.uploads.close()
 
 
-def as_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture for a browser: uint8 `[H, W]` or `[H, W, 3]`."""
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=3)
-    return stream.getvalue()
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Another one when a file has changed."""
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return values that change when a file is written; empty if there is none."""
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return about.st_mtime_ns, about.st_size, about.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,4 +1,4 @@
-"""Photographs that came by a call: checked by their first bytes and their header, and kept while the server runs."""
+"""Uploaded photographs: checked by their first bytes and their header, stored while the server runs."""
 
 from __future__ import annotations
 
@@ -14,36 +14,34 @@ from threading import Lock
 from typing import IO
 
 from mekiki.data.decoding import read_header
-from mekiki.errors import InputError
-from mekiki.web.http_errors import NotThereError
-from mekiki.web.security import Limits
+from mekiki.errors import InputError, NotFoundError
+from mekiki.web.security import RequestLimits
 
-MOST = 400
-"""Photographs that are kept; the oldest go."""
-MOST_BYTES = 2**30
-PIECE = 2**18
-LONGEST_NAME = 120
+MAX_UPLOADS = 400
+"""Photographs that are stored; the oldest are removed first."""
+MAX_BYTES = 2**30
+CHUNK = 2**18
+MAX_NAME = 120
 
-KINDS = "png, jpg, bmp, tif or webp"
-_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One of them.
+class Upload:
+    """One uploaded photograph.
 
     Attributes:
-        photo: its id, a hash of its bytes.
-        name: as the caller called it.
-        path: where it lies.
-        size: bytes.
-        height: upright, in pixels.
-        width: upright, in pixels.
-        problem: why it is not kept; empty if it is.
+        photo: its id, a hash of its bytes; `None` if it was refused.
+        file: the name that the caller gave it.
+        path: where it is stored.
+        size: in bytes.
+        height: in pixels, upright.
+        width: in pixels, upright.
+        problem: why it was refused; empty if it is stored.
     """
 
-    photo: str
-    name: str
+    photo: str | None
+    file: str
     path: Path
     size: int
     height: int = 0
@@ -51,85 +49,85 @@ class Kept:
     problem: str = ""
 
     @contextmanager
-    def by_name(self) -> Iterator[None]:
-        """Errors about it call it what the caller called it, and do not tell where it lies."""
+    def name_in_errors(self) -> Iterator[None]:
+        """Replace the stored path by the caller's file name in errors raised by the block."""
         try:
             yield
         except InputError as error:
-            raise type(error)(str(error).replace(str(self.path), self.name)) from None
+            raise type(error)(str(error).replace(str(self.path), self.file)) from None
 
 
 class Uploads:
-    """The photographs of this session, in a folder that goes with it.
+    """The photographs of this session, in a temporary folder.
 
     Args:
-        limits: what is taken.
+        limits: the most pixels of a photograph.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mekiki-page-"))
-        self._limits, self._lock = limits, Lock()
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._max_pixels, self._lock = limits.pixels, Lock()
+        self._uploads: OrderedDict[str, Upload] = OrderedDict()
 
-    def keep(self, name: str | None, content: IO[bytes]) -> Kept:
-        """Keep a photograph; one that cannot be used is told, and not kept."""
+    def add(self, name: str | None, content: IO[bytes]) -> Upload:
+        """Store a photograph; one that cannot be used is returned with its `problem` and not stored."""
         digest = hashlib.sha256()
-        size, beginning = 0, b""
         partial = Path(tempfile.mkstemp(dir=self.folder)[1])
         with partial.open("wb") as handle:
-            while piece := content.read(PIECE):
-                beginning = beginning or piece[:16]
-                digest.update(piece)
-                handle.write(piece)
-                size += len(piece)
-        photo, called = digest.hexdigest()[:32], plain_name(name)
-        problem, height, width = self._look(partial, beginning, size)
-        if problem:
-            partial.unlink()
-            return Kept("", called, partial, size, problem=problem)
-        path = self.folder / photo
-        with self._lock:
-            partial.replace(path)
-            one = self._kept[photo] = Kept(photo, called, path, size, height, width)
-            self._kept.move_to_end(photo)
-            while len(self._kept) > MOST or sum(each.size for each in self._kept.values()) > MOST_BYTES:
-                oldest = next(iter(self._kept))
-                if oldest == photo:
-                    break
-                self._kept.pop(oldest).path.unlink(missing_ok=True)
-        return one
-
-    def _look(self, path: Path, beginning: bytes, size: int) -> tuple[str, int, int]:
-        """What is wrong with a file, its height and its width; nothing of it is decoded."""
-        if not size:
-            return "is empty", 0, 0
-        webp = beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP"
-        if not webp and not beginning.startswith(_BEGINNINGS):
-            return f"is no photograph; send {KINDS}", 0, 0
+            while chunk := content.read(CHUNK):
+                digest.update(chunk)
+                handle.write(chunk)
+        photo, file, size = digest.hexdigest()[:32], plain_name(name), partial.stat().st_size
         try:
-            header = read_header(path)
+            height, width = self._read_size(partial)
         except InputError as error:
-            return str(error).removeprefix(f"{path}: "), 0, 0
-        if header.height * header.width > self._limits.pixels:
-            most = self._limits.pixels / 10**6
-            return (
-                f"has {header.height}×{header.width} pixels, more than {most:g} million; scale it down",
-                0,
-                0,
-            )
-        return "", header.height, header.width
+            partial.unlink()
+            return Upload(None, file, partial, size, problem=str(error).removeprefix(f"{partial}: "))
+        with self._lock:
+            path = partial.replace(self.folder / photo)
+            self._uploads[photo] = upload = Upload(photo, file, path, size, height, width)
+            self._uploads.move_to_end(photo)
+            while len(self._uploads) > 1 and self._is_full():
+                self._uploads.popitem(last=False)[1].path.unlink(missing_ok=True)
+        return upload
 
-    def get(self, photo: str) -> Kept:
-        """The one with this id.
+    def _is_full(self) -> bool:
+        return (
+            len(self._uploads) > MAX_UPLOADS or sum(each.size for each in self._uploads.values()) > MAX_BYTES
+        )
+
+    def _read_size(self, path: Path) -> tuple[int, int]:
+        """Return height and width of a file from its header; nothing of it is decoded.
 
         Raises:
-            NotThereError: there is none, or it has gone to make room.
+            InputError: it is no photograph, or too large.
+        """
+        with path.open("rb") as handle:
+            start = handle.read(16)
+        if not start:
+            raise InputError("is empty")
+        webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+        if not webp and not start.startswith(_SIGNATURES):
+            raise InputError("is no photograph; send png, jpg, bmp, tif or webp")
+        header = read_header(path)
+        if header.height * header.width > self._max_pixels:
+            raise InputError(
+                f"has {header.height}×{header.width} pixels, more than {self._max_pixels / 10**6:g} million; "
+                "scale it down"
+            )
+        return header.height, header.width
+
+    def get(self, photo: str) -> Upload:
+        """Return the photograph of an id.
+
+        Raises:
+            NotFoundError: there is none, or it was removed to make room.
         """
         with self._lock:
-            if photo not in self._kept:
-                raise NotThereError(f"photo {photo}: is not kept, or not any longer; send it again")
-            self._kept.move_to_end(photo)
-            return self._kept[photo]
+            if photo not in self._uploads:
+                raise NotFoundError(f"photo {photo}: is not stored any more; send it again")
+            self._uploads.move_to_end(photo)
+            return self._uploads[photo]
 
     def close(self) -> None:
         """Remove all of them."""
@@ -137,12 +135,12 @@ class Uploads:
 
 
 def plain_name(name: str | None) -> str:
-    r"""What a caller calls a file, as a name for people: no folders, nothing that cannot be printed.
+    r"""Return a caller's file name without folders and control characters.
 
     Example:
         >>> plain_name("..\\..\\a\x00b.png"), plain_name("/etc/割れ.png"), plain_name(None)
         ('ab.png', '割れ.png', 'photo')
     """
     last = (name or "").replace("\\", "/").rpartition("/")[2]
-    printed = "".join(letter for letter in last if letter.isprintable()).strip()
-    return printed[-LONGEST_NAME:] or "photo"
+    printable = "".join(letter for letter in last if letter.isprintable()).strip()
+    return printable[-MAX_NAME:] or "photo"
