@@ -22,7 +22,7 @@ from mekiki.experiments.request import DataRequest
 from mekiki.experiments.use import examine
 from mekiki.models.pretrained_folder import PREFIX
 from mekiki.recipes import recipe
-from mekiki.storage.lock import LockedError, hold_lock, lock_timeout
+from mekiki.storage.lock import LockedError, hold_lock
 from mekiki.storage.run import Run, folder_name, free_folder, write_json
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS
 
@@ -211,7 +211,7 @@ class TrainingJobs:
     def _run(self, folder: Path, command: list[str], started: Future[subprocess.Popen[bytes]]) -> None:
         """Run a training to its end, in a thread of its own; the lock shows other servers that it is running."""
         try:
-            with lock_timeout(1), hold_lock(folder, "training", role="page"):
+            with hold_lock(folder, "training", timeout=1, role="page"):
                 with folder.with_name(f"{folder.name}.log").open("wb") as log:
                     process = subprocess.Popen(
                         command,
@@ -299,7 +299,7 @@ def _make_embedder(data: str, options: dict[str, Any]) -> Embedder:
 def _is_locked(folder: Path) -> bool:
     """Return whether another server runs a training there."""
     try:
-        with lock_timeout(0), hold_lock(folder, "looking", role="page"):
+        with hold_lock(folder, "reading", timeout=0, role="page"):
             return False
     except LockedError:
         return True
