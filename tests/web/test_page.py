@@ -252,13 +252,14 @@ def test_a_file_that_is_no_photo_is_told_as_unreadable(address, visit, tmp_path)
 
 def test_a_verdict_is_kept_as_a_case(address, visit, served_run, tmp_path):
     from mekiki.cases.maintenance import case_stats
+    from mekiki.cases.run_memory import RunMemory
 
     page = visit(address, "judge")
-    before = case_stats(served_run)["images"]["cases"]
+    before = case_stats(RunMemory(served_run))["images"]["cases"]
     drop(page, save(tmp_path / "kept.png", part(5003, blot=QUADRANTS[2])))
     page.locator("article .keep").click()
     hold(lambda: "1 cases, 1 new" in page.locator("#said").inner_text())
-    assert case_stats(served_run)["images"]["cases"] == before + 1
+    assert case_stats(RunMemory(served_run))["images"]["cases"] == before + 1
 
 
 def test_pointing_at_a_dot_shows_its_picture(address, visit):

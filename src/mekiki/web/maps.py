@@ -201,7 +201,9 @@ class Maps:
             raise NotFoundError(f"map {source}, row {row}: there are {columns.count:,}, counted from 0")
         return table
 
-    def label(self, source: str, fingerprint: str, rows: Sequence[int], label: str) -> tuple[Relabelling, str]:
+    def label(
+        self, source: str, fingerprint: str, rows: Sequence[int], label: str
+    ) -> tuple[Relabelling, str]:
         """Give points another label; return the change and the new fingerprint of the map."""
         if source != "cases":
             raise InputError(

@@ -158,7 +158,9 @@ class AppState:
         inspector = self.inspector() if self.calibrated else None
 
         def open_memory() -> RunMemory:
-            return RunMemory(self.folder, photo_encoder=None if inspector is None else JudgeEncoder(inspector))
+            return RunMemory(
+                self.folder, photo_encoder=None if inspector is None else JudgeEncoder(inspector)
+            )
 
         return self._open("memory", self._files(f"{JUDGE}/{JUDGE_SETTINGS}", MEMORY, METRICS), open_memory)
 
