@@ -103,7 +103,7 @@ def draw_run(
     distances = None
     if evaluation.n_pairs:
         histogram = pair_histogram(vectors, test.labels)
-        distances = _pair_distances(histogram, evaluation, f"Euclidean distance {embedder.unit}")
+        distances = _pair_distances(histogram, evaluation, f"Euclidean distance {embedder.distances_.unit}")
         figures.save(
             figures.pair_distances(
                 distances.edges,

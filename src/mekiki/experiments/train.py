@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
 from mekiki.data.splits import ImageSplit
-from mekiki.embedder import Embedder, write_history
+from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.evaluation.summary import Evaluation, evaluate
 from mekiki.experiments.draw import FILES, Vectors, draw_run
@@ -28,6 +28,7 @@ from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.collapse import is_collapsed
 from mekiki.training.distributed import ALONE, Ranks
 from mekiki.training.fit import History, TrainingState
+from mekiki.training.history import write_history
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mekiki.data.load import NAMES
-from mekiki.embedder import Embedder, read_history
+from mekiki.embedder import Embedder
 from mekiki.errors import BusyError, InputError, MekikiError, NotFoundError
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.use import examine
@@ -25,6 +25,7 @@ from mekiki.recipes import recipe
 from mekiki.storage.lock import LockedError, hold_lock
 from mekiki.storage.run import Run, folder_name, free_folder, write_json
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS
+from mekiki.training.history import read_history
 
 COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mekiki.cli import main; main()"
 """`mekiki` with Ctrl-C restored: a server that was started in the background ignores it, and so would its children."""

@@ -132,7 +132,7 @@ class EmbedderSight(nn.Module):
         self.network = network[1:] if self.tuned else network
         if self.backbone is not None:
             self.body = self.backbone.model
-            size = embedder.looked_at
+            size = embedder.backbone_size
             self.layer = self.backbone.default_layer
             self.look = (
                 _SmoothLook(self.backbone, frame, size) if self.tuned else _Look(self.backbone, frame, size)
