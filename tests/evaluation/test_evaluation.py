@@ -213,7 +213,7 @@ def test_a_class_of_one_vector_is_noted_and_has_no_row():
     assert np.isfinite(figures.overlap[:2]).all()
     assert np.isfinite(figures.overlap_max)
     assert "class 2 has one vector: its row of the overlap is not defined" in figures.notes
-    assert json.loads(json.dumps(figures.as_dict(), allow_nan=False))["overlap"][2][0] is None
+    assert json.loads(json.dumps(figures.to_dict(), allow_nan=False))["overlap"][2][0] is None
 
 
 @pytest.mark.parametrize("dimensions", [2, 32])
@@ -248,7 +248,7 @@ def test_heavy_imbalance_does_not_tip_the_balanced_accuracy():
 
 
 def numbers(figures: Evaluation):
-    kept = figures.as_dict()
+    kept = figures.to_dict()
     return np.array(
         [kept[name] for name in kept if isinstance(kept[name], float) and "threshold" not in name]
         + np.ravel(figures.overlap).tolist()
@@ -297,7 +297,7 @@ def test_a_label_absent_from_the_reference_is_noted():
 def test_the_dictionary_is_json_with_named_figures():
     vectors, labels = blobs([20, 20])
     figures = evaluate(vectors, labels, k=3)
-    kept = json.loads(json.dumps(figures.as_dict(), allow_nan=False))
+    kept = json.loads(json.dumps(figures.to_dict(), allow_nan=False))
     assert {"knn3_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "pair_auc", "overlap_max"} <= set(
         kept
     )
@@ -327,7 +327,7 @@ def test_beyond_ten_thousand_vectors_pairs_are_sampled_and_agree_with_all(monkey
     assert figures.n_pairs == 800_000
     assert "pair figures from 800000 random pairs of 2601 vectors" in figures.notes
     assert "kNN and recall from 1500 random vectors of 2601" in figures.notes
-    np.testing.assert_equal(evaluate(vectors, labels).as_dict(), figures.as_dict())
+    np.testing.assert_equal(evaluate(vectors, labels).to_dict(), figures.to_dict())
 
 
 def greedy_by_brute_force(distances, allowed, count):
@@ -408,7 +408,7 @@ def test_bad_settings_are_refused(change, message):
 def test_what_the_vectors_do_not_define_is_nan_with_a_note_and_the_rest_is_measured(labels, said):
     figures = evaluate([[0.0], [1.0], [2.0]], labels, GOOD_1D, k=1)
     assert np.isnan([figures.pair_auc, figures.pair_eer, figures.pair_accuracy]).all()
-    assert (figures.n_pairs, figures.as_dict()["pair_auc"]) == (0, None)
+    assert (figures.n_pairs, figures.to_dict()["pair_auc"]) == (0, None)
     assert any(said in note for note in figures.notes)
     assert 0 <= figures.knn_accuracy <= 1
     with pytest.raises(InputError, match=said):
@@ -424,7 +424,7 @@ def test_a_single_vector_is_measured_against_its_reference():
 def test_k_beyond_the_reference_asks_all_of_it_and_says_so():
     figures = evaluate([[0.2], [4.9], [5.2]], [1, 2, 2], GOOD_1D, k=9, recall_at=(1,))
     assert any("kNN by the 4 vectors there are, not 9" in note for note in figures.notes)
-    assert "knn9_accuracy" in figures.as_dict()
+    assert "knn9_accuracy" in figures.to_dict()
 
 
 MEMORY = """

@@ -1,7 +1,6 @@
-"""Numbers about vectors, and about maps: kNN accuracy, recall@k, same-or-different ROC and EER, overlap, PRO.
+"""Quality of embeddings and anomaly maps: kNN accuracy, recall@k, verification ROC and EER, overlap, PRO.
 
-Nothing here knows how the vectors were learnt: float32 `[N, d]` and labels `[N]` are enough, from whatever
-encoder.
+Everything is computed from vectors float32 `[N, d]` and labels `[N]`, from any encoder.
 """
 
 from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap

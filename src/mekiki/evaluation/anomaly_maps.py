@@ -1,4 +1,4 @@
-"""How well a map says where: against masks of the places that are really defective."""
+"""Quality of anomaly maps, measured against masks of the defects: pixel AUROC and PRO."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
-from scipy.stats import rankdata
 
 from mekiki.errors import InputError
 
 FALSE_ALARMS = 0.3
-"""Share of good pixels up to which `region_overlap` looks, as its authors do."""
+"""Share of good pixels up to which `region_overlap` integrates, as its authors do."""
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.int64)
 
 
 def pixel_auroc(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> float:
-    """The chance that a defective pixel is marked more than a good one; ties count half.
+    """Probability that a defective pixel has a larger value than a good one, ties counted half.
 
-    Large defects weigh as much as they are large; see `region_overlap` for one that counts each defect alike.
+    A defect counts by its area; see `region_overlap` for a measure that counts each defect alike.
 
     Args:
-        maps: one an image, `[H, W]`, larger = departs more; all in one unit.
-        masks: of the same shapes, true where the image is defective; nowhere, for good ones.
+        maps: one an image, `[H, W]`, larger = farther from good; all in one unit.
+        masks: of the same shapes, true where the image is defective; all false for good images.
 
     Raises:
         InputError: shapes differ, numbers are not finite, or all pixels are of one kind.
@@ -32,21 +31,20 @@ def pixel_auroc(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> float:
         >>> pixel_auroc([[[0.1, 0.2, 0.9]]], [[[False, True, True]]])
         1.0
     """
-    values, bad = _flat(maps, masks)
-    ranks = rankdata(values)
-    number = int(bad.sum())
-    above = float(ranks[bad].sum()) - number * (number + 1) / 2
-    return above / (number * (len(bad) - number))
+    from sklearn.metrics import roc_auc_score
+
+    values, bad = _pixels(maps, masks)
+    return float(roc_auc_score(bad, values))
 
 
 def region_overlap(
     maps: Sequence[ArrayLike], masks: Sequence[ArrayLike], false_alarms: float = FALSE_ALARMS
 ) -> float:
-    """PRO: the share of a defect that is marked, a mean over defects whatever their size, over all thresholds.
+    """PRO, the per-region overlap: the mean share of a defect that is marked, over defects and thresholds.
 
-    A defect is a set of pixels of a mask that touch, also by their corners. The mean share is integrated over the
-    share of good pixels marked, from 0 to `false_alarms`, and divided by the latter: 1 is perfect (Bergmann et al.
-    2020, *Uninformed Students*, arXiv 1911.02357).
+    A defect is a set of pixels of a mask that touch, also by their corners; each counts alike, whatever its size. The
+    mean share is integrated over the share of good pixels marked, from 0 to `false_alarms`, and divided by the latter:
+    1 is perfect (Bergmann et al. 2020, *Uninformed Students*, arXiv 1911.02357).
 
     Args:
         maps: as in `pixel_auroc`.
@@ -63,35 +61,35 @@ def region_overlap(
     """
     if not 0 < false_alarms <= 1:
         raise InputError(f"false_alarms must be above 0 and at most 1, not {false_alarms}")
-    values, bad = _flat(maps, masks)
+    values, bad = _pixels(maps, masks)
     good = np.sort(values[~bad])
-    # Of the pixels of defects: with how many good ones each is marked (a tie counts against it), and its weight.
+    # For each pixel of a defect: the number of good pixels that are marked with it (ties included), and its weight.
     ranks, weights, regions = [], [], 0
-    for given, mask in zip(maps, masks, strict=True):
+    for image, mask in zip(maps, masks, strict=True):
         numbered, count = label(np.asarray(mask, bool), _EIGHT_NEIGHBOURS)
         inside = numbered > 0
         sizes = np.bincount(numbered[inside], minlength=1)
-        marked = np.asarray(given, np.float64)[inside]
+        marked = np.asarray(image, np.float64)[inside]
         ranks.append(len(good) - np.searchsorted(good, marked, side="left"))
         weights.append(1 / sizes[numbered[inside]])
         regions += count
     share = np.bincount(np.concatenate(ranks), np.concatenate(weights), minlength=len(good) + 1)
-    shares = np.cumsum(share) / regions  # of all defects, if the k largest good pixels are marked
+    shares = np.cumsum(share) / regions  # mean share of a defect when the k largest good pixels are marked
     rates = np.arange(len(shares)) / len(good)
     within = np.searchsorted(rates, false_alarms, side="right")
     heights = np.append(shares[:within], np.interp(false_alarms, rates, shares))
     return float(np.trapezoid(heights, np.append(rates[:within], false_alarms)) / false_alarms)
 
 
-def _flat(
+def _pixels(
     maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """All pixels in a row."""
+    """The values of all pixels, and whether each is defective."""
     if len(maps) != len(masks) or not len(maps):
         raise InputError(f"{len(maps)} maps and {len(masks)} masks: give one of each for every image")
     values, bad = [], []
-    for number, (given, mask) in enumerate(zip(maps, masks, strict=True)):
-        image, marked = np.asarray(given, np.float64), np.asarray(mask, bool)
+    for number, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        image, marked = np.asarray(anomaly_map, np.float64), np.asarray(mask, bool)
         if image.ndim != 2 or image.shape != marked.shape:
             raise InputError(
                 f"map {number} is {list(image.shape)} and its mask {list(marked.shape)}; give both as [H, W]"

@@ -21,50 +21,46 @@ def paired_distances(vectors: Vectors, first: Codes, second: Codes) -> NDArray[n
         >>> paired_distances(np.float32([[0, 0], [3, 4]]), np.array([0, 1]), np.array([1, 1]))
         array([5., 0.])
     """
-    out = np.empty(len(first))
+    distances = np.empty(len(first))
     step = max(1, _BLOCK // vectors.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, start + step)
         gap = np.subtract(vectors[first[part]], vectors[second[part]], dtype=np.float64)
-        out[part] = np.sqrt(np.einsum("pd,pd->p", gap, gap))
-    return out
+        distances[part] = np.sqrt(np.einsum("pd,pd->p", gap, gap))
+    return distances
 
 
 def distance_rows(vectors: Vectors, upper: bool = False) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """All distances, a block of rows at a time.
 
-    From |a − b|² = |a|² + |b|² − 2ab on centred vectors, with the pairs whose difference drowned in rounding
-    computed again directly.
+    From |a − b|² = |a|² + |b|² − 2ab on centred vectors; pairs whose difference is lost in rounding are computed
+    directly.
 
     Args:
         vectors: float32 `[N, d]`.
         upper: leave out the columns before the block's first row.
 
     Yields:
-        First row `s` of the block and distances `[rows, N]`, or `[rows, N − s]` if `upper`. The array is used
-        again for the next block.
+        First row `s` of the block and distances `[rows, N]`, or `[rows, N − s]` if `upper`.
 
     Example:
         >>> [(start, block.tolist()) for start, block in distance_rows(np.float32([[0, 0], [3, 4]]))]
         [(0, [[0.0, 5.0], [5.0, 0.0]])]
     """
-    centre = vectors.mean(axis=0, dtype=np.float64).astype(
-        np.float32
-    )  # in float32, equal vectors centre to 0
+    from scipy.spatial.distance import cdist
+
+    # Rounded to float32, so that equal vectors centre to 0.
+    centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = np.subtract(vectors, centre, dtype=np.float64)
     norms = np.einsum("nd,nd->n", centred, centred)
-    number, dimensions = vectors.shape
+    count, dimensions = vectors.shape
     start = 0
-    while start < number:
+    while start < count:
         left = start if upper else 0
-        stop = min(number, start + max(1, _BLOCK // (number - left)))
+        stop = min(count, start + max(1, _BLOCK // (count - left)))
         rows, columns = centred[start:stop], centred[left:]
         if dimensions <= _DIRECT_UP_TO:
-            squared = np.zeros((len(rows), len(columns)))
-            for axis in range(dimensions):
-                gap = np.subtract.outer(rows[:, axis], columns[:, axis])
-                gap *= gap
-                squared += gap
+            yield start, cdist(rows, columns)
         else:
             squared = rows @ columns.T
             squared *= -2
@@ -73,5 +69,5 @@ def distance_rows(vectors: Vectors, upper: bool = False) -> Iterator[tuple[int, 
             lost = np.flatnonzero(squared < _CANCELLED * norms.max())
             row, column = np.divmod(lost, len(columns))
             squared.ravel()[lost] = paired_distances(vectors, row + start, column + left) ** 2
-        yield start, np.sqrt(squared, out=squared)
+            yield start, np.sqrt(squared, out=squared)
         start = stop

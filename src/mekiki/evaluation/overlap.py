@@ -1,4 +1,4 @@
-"""How far two classes reach into each other."""
+"""Overlap between classes, a Mann–Whitney statistic of distances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.evaluation.distances import paired_distances
-from mekiki.evaluation.labels import Codes, Labelled
+from mekiki.evaluation.labels import Codes, LabelledVectors
 
 CLASSES_AT_MOST = 1_000
 _DISTANCES = 40_000_000
@@ -23,13 +23,13 @@ class Overlap(NamedTuple):
     single: Codes
 
 
-def overlap_between(data: Labelled, rng: np.random.Generator) -> Overlap:
-    """For classes i and j, how often two members of i lie farther apart than a member of i and one of j.
+def overlap_between(data: LabelledVectors, rng: np.random.Generator) -> Overlap:
+    """For classes i and j, the probability that two members of i lie farther apart than a member of i and one of j.
 
     θᵢⱼ = P(W > B) + ½ P(W = B), where W is the distance of two different random members of i and B the
-    distance of a random member of i and one of j, drawn independently: 0 where class j stays clear of class
-    i, ½ where j cannot be told from i. A Mann–Whitney statistic; it is not symmetric, for a wide class may
-    enclose a narrow one. The diagonal is ½.
+    distance of a random member of i and one of j, drawn independently: 0 where class j is clear of class
+    i, ½ where j cannot be distinguished from i. It is not symmetric, for a wide class may enclose a narrow one.
+    The diagonal is ½; the row of a class with a single member is NaN.
 
     A cell uses all its pairs where they are at most M, otherwise M random ones drawn with replacement (likewise
     within a class), where M = 40,000,000 / C², at most 50,000. Beyond 1,000 classes the 1,000 largest are
@@ -39,12 +39,9 @@ def overlap_between(data: Labelled, rng: np.random.Generator) -> Overlap:
         data: the vectors.
         rng: draws the pairs.
 
-    Returns:
-        The matrix; the row of a class with a single member is NaN.
-
     Example:
-        >>> from mekiki.evaluation.labels import checked
-        >>> data = checked([[0.0], [4.0], [1.0], [1.0]], [0, 0, 1, 1])
+        >>> from mekiki.evaluation.labels import check_vectors
+        >>> data = check_vectors([[0.0], [4.0], [1.0], [1.0]], [0, 0, 1, 1])
         >>> overlap_between(data, np.random.default_rng(0)).matrix
         array([[0.5, 1. ],
                [0. , 0.5]])
@@ -81,7 +78,7 @@ def _pairs_within(size: int, most: int, rng: np.random.Generator) -> tuple[Codes
 
 
 def _pair_numbers(pairs: Codes, most: int, rng: np.random.Generator) -> tuple[Codes, Codes]:
-    """Which cell, and which of its `pairs[cell]` pairs: each once if they are few, else `most` at random."""
+    """The cell of each pair, and its number in the cell: all `pairs[cell]` if they are few, else `most` at random."""
     used = np.minimum(pairs, most)
     cell = np.repeat(np.arange(len(pairs)), used)
     each = np.arange(len(cell)) - np.repeat(used.cumsum() - used, used)

@@ -1,20 +1,21 @@
-"""`evaluate`: every figure about a set of vectors, in one object."""
+"""All quality figures of a set of vectors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mekiki.errors import InputError
-from mekiki.evaluation.labels import Labelled, checked, sampled, together
+from mekiki.errors import InputError, name_some
+from mekiki.evaluation.labels import LabelledVectors, check_vectors, share_classes
 from mekiki.evaluation.nearest_neighbours import neighbour_figures
 from mekiki.evaluation.overlap import CLASSES_AT_MOST, overlap_between
-from mekiki.evaluation.verification import ALL_PAIRS_UP_TO, PairHistogram, histogram_of
+from mekiki.evaluation.verification import ALL_PAIRS_UP_TO, histogram_of
+from mekiki.storage.run import finite
 
 _SILHOUETTE_OF = 5_000
 _NAMED_AT_MOST = 5
@@ -22,7 +23,7 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures about N vectors.
+    """Quality figures of N vectors.
 
     Attributes:
         knn_accuracy: share of vectors whose label wins the vote of the `k` nearest reference vectors.
@@ -31,18 +32,17 @@ class Evaluation:
         pair_auc: probability that a same-class pair lies closer than a different-class one.
         pair_eer: share of false accepts = share of false rejects, at `eer_threshold`.
         eer_threshold: distance.
-        pair_accuracy: mean of true accepts and true rejects at `pair_threshold`: accuracy, were half the
-            pairs positive.
-        pair_threshold: largest distance taken for the same class.
-        pair_threshold_from: the pairs on which that threshold is the best one; "the same pairs" flatters.
+        pair_accuracy: mean of true accepts and true rejects at `pair_threshold`, as shares.
+        pair_threshold: largest distance accepted as the same class.
+        pair_threshold_from: the pairs on which that threshold is the best one; "the same pairs" is optimistic.
         silhouette: mean silhouette of at most 5,000 random vectors, NaN where it is not defined.
-        overlap: float64 `[C, C]`, how far each class reaches into each other one.
-        overlap_max: the largest off the diagonal, NaN if there is none.
+        overlap_max: largest cell of `overlap` off the diagonal, NaN if there is none.
+        overlap: float64 `[C, C]`, see `mekiki.evaluation.overlap.overlap_between`.
         overlap_classes: labels of its rows and columns.
         n: vectors.
-        n_pairs: pairs the pair figures rest on.
+        n_pairs: pairs behind the pair figures.
         pairs_are: all of them or a random sample.
-        notes: what was sampled, left out or is odd, one sentence each.
+        notes: what was sampled, left out or is unusual, one sentence each.
     """
 
     knn_accuracy: float
@@ -55,34 +55,21 @@ class Evaluation:
     pair_threshold: float
     pair_threshold_from: Literal["reference", "the same pairs"]
     silhouette: float
-    overlap: NDArray[np.float64]
     overlap_max: float
+    overlap: NDArray[np.float64]
     overlap_classes: tuple[int | str, ...]
     n: int
     n_pairs: int
     pairs_are: Literal["all", "sampled"]
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything in plain JSON types; what is not defined (NaN) is None."""
-        return {
-            f"knn{self.k}_accuracy": self.knn_accuracy,
-            **{f"recall_at_{at}": share for at, share in self.recall.items()},
-            "pair_auc": _or_none(self.pair_auc),
-            "pair_eer": _or_none(self.pair_eer),
-            "eer_threshold": _or_none(self.eer_threshold),
-            "pair_accuracy": _or_none(self.pair_accuracy),
-            "pair_threshold": _or_none(self.pair_threshold),
-            "pair_threshold_from": self.pair_threshold_from,
-            "silhouette": _or_none(self.silhouette),
-            "overlap_max": _or_none(self.overlap_max),
-            "overlap": [[_or_none(cell) for cell in row] for row in self.overlap.tolist()],
-            "overlap_classes": list(self.overlap_classes),
-            "n": self.n,
-            "n_pairs": self.n_pairs,
-            "pairs_are": self.pairs_are,
-            "notes": list(self.notes),
-        }
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON types; NaN is None."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        recall = {f"recall_at_{at}": share for at, share in values.pop("recall").items()}
+        first = {f"knn{values.pop('k')}_accuracy": values.pop("knn_accuracy")}
+        matrix = {"overlap": self.overlap.tolist()}
+        return {name: finite(value) for name, value in (first | recall | values | matrix).items()}
 
 
 def evaluate(
@@ -98,15 +85,15 @@ def evaluate(
 
     - kNN accuracy and recall@k: against the reference; without one, leave-one-out among the vectors
       themselves. At most 20,000 random vectors are asked. A `k` larger than the reference asks all of it.
-    - Same-or-different figures (AUC, EER, accuracy): Euclidean distance of all pairs of `vectors` up to
-      10,000, of 5,000,000 random pairs of each kind beyond. The accuracy is that of QEUR23_SMNRT19, where half
-      the pairs are positive. Its threshold is chosen on pairs of at most 10,000 random reference vectors.
+    - Pair figures (AUC, EER, accuracy): Euclidean distance of all pairs of up to 10,000 `vectors`, beyond that of
+      5,000,000 random pairs of each kind. The accuracy is that of QEUR23_SMNRT19, where half the pairs are
+      positive. Its threshold is chosen on pairs of at most 10,000 random reference vectors.
     - Silhouette (Rousseeuw 1987, doi 10.1016/0377-0427(87)90125-7) of at most 5,000 random vectors.
     - Overlap θᵢⱼ between classes: probability that two members of class i lie farther apart than a member of i
       and one of j (ties half).
 
-    What the vectors do not define (pair figures of one class, or of classes of one vector each) is NaN, and a
-    note says so.
+    A figure that the vectors do not define (pair figures of one class, or of classes of one vector each) is NaN,
+    and a note says so.
 
     Memory beyond the arguments stays below 2 GB for 1,000,000 vectors of length 64.
 
@@ -116,10 +103,7 @@ def evaluate(
         reference: vectors and labels of the training side.
         k: voters of the kNN vote.
         recall_at: the k of recall@k; those larger than the reference are left out, with a note.
-        seed: fixes everything that is sampled.
-
-    Returns:
-        The figures.
+        seed: of all samples.
 
     Raises:
         InputError: wrong shapes or kinds, or values that are not finite.
@@ -130,19 +114,15 @@ def evaluate(
         (1.0, 1.0, 0.0, 'the same pairs')
     """
     notes: list[str] = []
-    data = checked(vectors, labels, least=2 if reference is None else 1)
+    data = check_vectors(vectors, labels, least=2 if reference is None else 1)
     gallery = None
     if reference is not None:
-        data, gallery = together(data, checked(*reference, where="reference", least=1))
-        notes += _absent(data, gallery)
-    voters, recall_at = _within_reach(data, gallery, k, recall_at, notes)
+        data, gallery = share_classes(data, check_vectors(*reference, name="reference", least=1))
+        notes += _absent_labels(data, gallery)
+    voters, recall_at = _limit_neighbours(data, gallery, k, recall_at, notes)
     streams = [np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(5)]
 
-    pairs = _pairs(data, streams[0], notes)
-    chosen_on = None if pairs is None else _threshold_pairs(gallery, streams[1], notes)
-    threshold = math.nan if pairs is None else (chosen_on or pairs).best_threshold()
-    eer, eer_threshold = (math.nan, math.nan) if pairs is None else pairs.eer()
-
+    pair_figures = _pair_figures(data, gallery, streams, notes)
     near = neighbour_figures(data, gallery, voters, recall_at, streams[2])
     if near.queries < len(data.vectors):
         notes.append(f"kNN and recall from {near.queries} random vectors of {len(data.vectors)}")
@@ -152,7 +132,7 @@ def evaluate(
     for code in between.single[:_NAMED_AT_MOST]:
         notes.append(f"class {names[code]} has one vector: its row of the overlap is not defined")
     if len(between.single) > _NAMED_AT_MOST:
-        notes.append(f"so it is with {len(between.single) - _NAMED_AT_MOST} more classes of one vector")
+        notes.append(f"the same holds for {len(between.single) - _NAMED_AT_MOST} more classes of one vector")
     if len(np.unique(data.codes)) > CLASSES_AT_MOST:
         notes.append(f"overlap between the {CLASSES_AT_MOST} largest classes only")
     apart = between.matrix[~np.eye(len(between.matrix), dtype=bool)]
@@ -161,37 +141,27 @@ def evaluate(
         knn_accuracy=near.accuracy,
         k=k,
         recall=near.recall,
-        pair_auc=math.nan if pairs is None else pairs.auc(),
-        pair_eer=eer,
-        eer_threshold=eer_threshold,
-        pair_accuracy=math.nan if pairs is None else pairs.balanced_accuracy(threshold),
-        pair_threshold=threshold,
-        pair_threshold_from="reference" if chosen_on else "the same pairs",
-        silhouette=_silhouette(sampled(data, _SILHOUETTE_OF, streams[4])),
+        silhouette=_silhouette(data.sample(_SILHOUETTE_OF, streams[4])),
         overlap=between.matrix,
         overlap_max=float(np.nanmax(apart)) if np.isfinite(apart).any() else math.nan,
         overlap_classes=tuple(names[code] for code in between.codes),
         n=len(data.vectors),
-        n_pairs=0 if pairs is None else len(pairs),
-        pairs_are="sampled" if pairs is not None and pairs.sampled else "all",
         notes=tuple(notes),
+        **pair_figures,
     )
 
 
-def _absent(data: Labelled, gallery: Labelled) -> list[str]:
+def _absent_labels(data: LabelledVectors, gallery: LabelledVectors) -> list[str]:
     missing = np.setdiff1d(data.codes, gallery.codes)
     if not len(missing):
         return []
-    named = ", ".join(str(data.classes[code]) for code in missing[:_NAMED_AT_MOST])
-    more = f" and {len(missing) - _NAMED_AT_MOST} more" if len(missing) > _NAMED_AT_MOST else ""
+    labels = name_some([str(data.classes[code]) for code in missing], _NAMED_AT_MOST)
     count = int(np.isin(data.codes, missing).sum())
-    return [
-        f"label {named}{more} is absent from the reference: {count} vectors count as wrong in kNN and recall"
-    ]
+    return [f"label {labels} is absent from the reference: {count} vectors count as wrong in kNN and recall"]
 
 
-def _within_reach(
-    data: Labelled, gallery: Labelled | None, k: int, recall_at: Sequence[int], notes: list[str]
+def _limit_neighbours(
+    data: LabelledVectors, gallery: LabelledVectors | None, k: int, recall_at: Sequence[int], notes: list[str]
 ) -> tuple[int, list[int]]:
     reach = len(data.vectors) - 1 if gallery is None else len(gallery.vectors)
     if k < 1:
@@ -206,37 +176,47 @@ def _within_reach(
     return min(k, reach), [at for at in recall_at if at <= reach]
 
 
-def _pairs(data: Labelled, rng: np.random.Generator, notes: list[str]) -> PairHistogram | None:
+def _pair_figures(
+    data: LabelledVectors,
+    gallery: LabelledVectors | None,
+    streams: Sequence[np.random.Generator],
+    notes: list[str],
+) -> dict[str, Any]:
+    """Those attributes of `Evaluation` that are about pairs."""
     try:
-        pairs = histogram_of(data, rng)
+        pairs = histogram_of(data, streams[0])
     except InputError as error:
         notes.append(f"pair figures are not defined: {error}")
-        return None
+        undefined = ("pair_auc", "pair_eer", "eer_threshold", "pair_accuracy", "pair_threshold")
+        origin = {"pair_threshold_from": "the same pairs", "n_pairs": 0, "pairs_are": "all"}
+        return dict.fromkeys(undefined, math.nan) | origin
     if pairs.sampled:
         notes.append(f"pair figures from {len(pairs)} random pairs of {len(data.vectors)} vectors")
-    return pairs
+    threshold, origin_of_threshold = pairs.best_threshold(), "the same pairs"
+    if gallery is not None:
+        try:
+            sample = gallery.sample(ALL_PAIRS_UP_TO, streams[1])
+            threshold = histogram_of(sample, streams[1], name="reference").best_threshold()
+            origin_of_threshold = "reference"
+        except InputError as error:
+            notes.append(f"pair threshold chosen on the measured pairs: {error}")
+    eer, eer_threshold = pairs.eer()
+    return {
+        "pair_auc": pairs.auc(),
+        "pair_eer": eer,
+        "eer_threshold": eer_threshold,
+        "pair_accuracy": pairs.balanced_accuracy(threshold),
+        "pair_threshold": threshold,
+        "pair_threshold_from": origin_of_threshold,
+        "n_pairs": len(pairs),
+        "pairs_are": "sampled" if pairs.sampled else "all",
+    }
 
 
-def _threshold_pairs(
-    gallery: Labelled | None, rng: np.random.Generator, notes: list[str]
-) -> PairHistogram | None:
-    if gallery is None:
-        return None
-    try:
-        return histogram_of(sampled(gallery, ALL_PAIRS_UP_TO, rng), rng, where="reference")
-    except InputError as error:
-        notes.append(f"pair threshold chosen on the measured pairs: {error}")
-        return None
-
-
-def _silhouette(data: Labelled) -> float:
+def _silhouette(data: LabelledVectors) -> float:
     from sklearn.metrics import silhouette_score
 
     if not 2 <= len(np.unique(data.codes)) < len(data.codes):
         return math.nan
     centre = data.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)  # equal vectors become exactly 0
     return float(silhouette_score(data.vectors - centre, data.codes))
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

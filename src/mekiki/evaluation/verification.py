@@ -1,4 +1,4 @@
-"""Same or different? The ROC of all pairs, streamed into a histogram of distances that needs no range."""
+"""Verification (same class or different?): the ROC of all pairs, from a histogram of their distances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mekiki.errors import InputError
 from mekiki.evaluation.distances import distance_rows, paired_distances
-from mekiki.evaluation.labels import Codes, Labelled, checked
+from mekiki.evaluation.labels import Codes, LabelledVectors, check_vectors
 
 ALL_PAIRS_UP_TO = 10_000
 SAMPLED_PAIRS = 5_000_000
@@ -21,7 +21,7 @@ _AT_A_TIME = 1 << 20
 
 
 class DistanceCurves(NamedTuple):
-    """Two densities over the same bins, each with area 1, for drawing.
+    """Two densities over the same bins, each with area 1.
 
     Attributes:
         edges: float64 `[bins + 1]`, from 0 to the largest distance.
@@ -36,13 +36,13 @@ class DistanceCurves(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PairHistogram:
-    """How many same-class and how many different-class pairs lie at each distance.
+    """Counts of same-class and different-class pairs by distance.
 
-    A pair is *accepted* as being of one class if its distance is at most a threshold. A **false accept** is a
-    different-class pair taken for the same class, a **false reject** a same-class pair taken for different.
+    A pair is *accepted* as being of one class if its distance is at most a threshold. A **false accept** is an
+    accepted different-class pair, a **false reject** a rejected same-class pair.
 
     A bin is a run of 2¹¹ neighbouring float32 numbers: the bits of a float32 that is not negative, read as an
-    integer, rise with its value, so `bits >> 11` is the bin. Bins are 2⁻¹² of the distance wide at most, from
+    integer, rise with its value, so `bits >> 11` is the bin. Bins are at most 2⁻¹² of the distance wide, from
     0 to the largest float; two distances in one bin count as tied, and every threshold is exact to one bin.
 
     Attributes:
@@ -67,73 +67,68 @@ class PairHistogram:
         return float(wins / (float(self.same.sum()) * float(self.different.sum())))
 
     def eer(self) -> tuple[float, float]:
-        """The equal error rate, where as large a share is falsely accepted as is falsely rejected.
+        """The equal error rate, and the distance at which it is reached.
 
-        Between two points of the ROC both shares change linearly.
-
-        Returns:
-            The rate and the distance at which it is reached.
+        There the shares of false accepts and of false rejects are equal. The ROC is linear between its points.
         """
         accepted = np.concatenate([[0.0], self.different.cumsum() / self.different.sum()])
         rejected = 1 - np.concatenate([[0.0], self.same.cumsum() / self.same.sum()])
         lead = accepted - rejected
-        after = int(np.argmax(lead >= 0))  # never 0: nothing accepted is everything rejected
+        after = int(np.argmax(lead >= 0))  # never 0: where nothing is accepted, everything is rejected
         part = lead[after - 1] / (lead[after - 1] - lead[after])
         rate = accepted[after - 1] + part * (accepted[after] - accepted[after - 1])
         if lead[after] == 0:
             return float(rate), self._threshold_after(after - 1)
-        low, high = _lowest(self.bins[after - 1]), _highest(self.bins[after - 1])
+        low, high = _first(self.bins[after - 1]), _last(self.bins[after - 1])
         return float(rate), float(low + part * (high - low))
 
     def best_threshold(self) -> float:
-        """The distance with the highest `balanced_accuracy`, the smallest of several.
-
-        Where no pair lies just beyond it, it stands in the middle of the gap.
-        """
-        kept = self.same.cumsum() * float(self.different.sum())
-        lost = self.different.cumsum() * float(self.same.sum())
-        return self._threshold_after(int(np.argmax(kept - lost)))
+        """The smallest distance with the highest `balanced_accuracy`; between two bins, the middle of the gap."""
+        true_accepts = self.same.cumsum() * float(self.different.sum())
+        false_accepts = self.different.cumsum() * float(self.same.sum())
+        return self._threshold_after(int(np.argmax(true_accepts - false_accepts)))
 
     def balanced_accuracy(self, threshold: float) -> float:
         """(true accepts + true rejects) / 2, as shares: the accuracy where half of the pairs are positive.
 
         Args:
-            threshold: the largest distance that is accepted, 0 or more; its whole bin is.
+            threshold: the largest distance accepted, 0 or more; its whole bin is accepted.
         """
         accepted = self.bins <= _bin_of(np.array([threshold]))
-        kept = self.same[accepted].sum() / self.same.sum()
-        lost = self.different[accepted].sum() / self.different.sum()
-        return float((kept + 1 - lost) / 2)
+        true_accepts = self.same[accepted].sum() / self.same.sum()
+        false_accepts = self.different[accepted].sum() / self.different.sum()
+        return float((true_accepts + 1 - false_accepts) / 2)
 
     def quantiles(self, same: bool, q: ArrayLike) -> NDArray[np.float64]:
         """Distances below which the shares `q` of the same-class (or different-class) pairs lie, to one bin."""
         counts = self.same if same else self.different
         rank = np.ceil(np.asarray(q, np.float64) * counts.sum()).clip(1)
         at = np.searchsorted(counts.cumsum(), rank)
-        middle = (_lowest(self.bins) + _highest(self.bins)) / 2
-        return np.asarray(middle[at], np.float64)
+        return np.asarray(self._middles()[at], np.float64)
 
     def curves(self, bins: int = 100) -> DistanceCurves:
         """Both densities over `bins` equal bins from 0 to the largest distance."""
-        top = float(_highest(self.bins[-1])) if self.bins[-1] else 1.0
+        top = float(_last(self.bins[-1])) if self.bins[-1] else 1.0
         edges = np.linspace(0, top, bins + 1)
-        middle = (_lowest(self.bins) + _highest(self.bins)) / 2
         same, different = (
-            np.histogram(middle, edges, weights=counts / counts.sum())[0] / (top / bins)
+            np.histogram(self._middles(), edges, weights=counts / counts.sum())[0] / (top / bins)
             for counts in (self.same, self.different)
         )
         return DistanceCurves(edges, same, different)
 
+    def _middles(self) -> NDArray[np.float64]:
+        middles: NDArray[np.float64] = (_first(self.bins) + _last(self.bins)) / 2
+        return middles
+
     def _threshold_after(self, index: int) -> float:
-        end = float(_highest(self.bins[index]))
-        following = self.bins[index + 1 : index + 2]
-        if not len(following) or following[0] == self.bins[index] + 1:
+        end = float(_last(self.bins[index]))
+        if index + 1 == len(self.bins) or self.bins[index + 1] == self.bins[index] + 1:
             return end
-        return end + (float(_lowest(following)[0]) - end) / 2
+        return end + (float(_first(self.bins[index + 1])) - end) / 2
 
 
 def pair_histogram(vectors: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> PairHistogram:
-    """The distances of pairs within and between classes.
+    """Histogram of the distances of pairs within and between classes.
 
     Up to 10,000 vectors: all pairs i < j, in blocks. Beyond: 5,000,000 same-class and 5,000,000
     different-class pairs, drawn with replacement and uniformly from all pairs of their kind.
@@ -141,10 +136,7 @@ def pair_histogram(vectors: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> P
     Args:
         vectors: float32 `[N, d]`.
         labels: `[N]` integers or strings.
-        seed: fixes the sampled pairs.
-
-    Returns:
-        The histogram; it holds a few megabytes at most, whatever N is.
+        seed: of the sample of pairs.
 
     Raises:
         InputError: unusable vectors or labels, or no same-class or no different-class pair among them.
@@ -154,16 +146,16 @@ def pair_histogram(vectors: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> P
         >>> len(pairs), pairs.auc(), pairs.eer()[0], round(pairs.best_threshold(), 1)
         (6, 1.0, 0.0, 3.0)
     """
-    return histogram_of(checked(vectors, labels), np.random.default_rng(seed))
+    return histogram_of(check_vectors(vectors, labels), np.random.default_rng(seed))
 
 
-def histogram_of(data: Labelled, rng: np.random.Generator, where: str = "vectors") -> PairHistogram:
-    """`pair_histogram` for data that are checked already."""
+def histogram_of(data: LabelledVectors, rng: np.random.Generator, name: str = "vectors") -> PairHistogram:
+    """`pair_histogram` of checked vectors, which an error message calls `name`."""
     counts = np.bincount(data.codes, minlength=len(data.classes))
     if np.count_nonzero(counts) < 2:
-        raise InputError(f"{where}: one class only; pairs of different classes need at least two")
+        raise InputError(f"{name}: one class only; pairs of different classes need at least two")
     if counts.max() < 2:
-        raise InputError(f"{where}: no two vectors of one class, so there are no same-class pairs; add some")
+        raise InputError(f"{name}: no two vectors of one class, so there are no same-class pairs; add some")
     sampled = len(data.vectors) > ALL_PAIRS_UP_TO
     tally = _sample_pairs(data, rng) if sampled else _all_pairs(data)
     same, different = tally[:_BINS], tally[_BINS : 2 * _BINS]
@@ -171,8 +163,8 @@ def histogram_of(data: Labelled, rng: np.random.Generator, where: str = "vectors
     return PairHistogram(bins, same[bins], different[bins], sampled)
 
 
-def _all_pairs(data: Labelled) -> NDArray[np.int64]:
-    """Counts by bin, same-class pairs first, then different-class ones, then what is no pair i < j."""
+def _all_pairs(data: LabelledVectors) -> NDArray[np.int64]:
+    """Counts by bin: of same-class pairs, of different-class pairs, and of all that are not pairs i < j."""
     tally = np.zeros(2 * _BINS + 1, np.int64)
     for start, block in distance_rows(data.vectors, upper=True):
         keys = _bin_of(block)
@@ -183,14 +175,14 @@ def _all_pairs(data: Labelled) -> NDArray[np.int64]:
     return tally
 
 
-def _sample_pairs(data: Labelled, rng: np.random.Generator) -> NDArray[np.int64]:
+def _sample_pairs(data: LabelledVectors, rng: np.random.Generator) -> NDArray[np.int64]:
     order = np.argsort(data.codes, kind="stable")
     counts = np.bincount(data.codes, minlength=len(data.classes))
     starts = counts.cumsum() - counts
-    number = len(order)
+    total = len(order)
     tally = np.zeros(2 * _BINS + 1, np.int64)
     within = counts * (counts - 1.0)
-    across = counts * (number - counts.astype(np.float64))
+    across = counts * (total - counts.astype(np.float64))
     for done in range(0, SAMPLED_PAIRS, _AT_A_TIME):
         size = min(_AT_A_TIME, SAMPLED_PAIRS - done)
 
@@ -200,13 +192,11 @@ def _sample_pairs(data: Labelled, rng: np.random.Generator) -> NDArray[np.int64]
         close = paired_distances(data.vectors, order[starts[own] + first], order[starts[own] + second])
 
         own = rng.choice(len(counts), size, p=across / across.sum())
-        first, second = rng.integers(counts[own]), rng.integers(number - counts[own])
-        second += counts[own] * (second >= starts[own])  # step over the whole class
+        first, second = rng.integers(counts[own]), rng.integers(total - counts[own])
+        second += counts[own] * (second >= starts[own])  # skip the members of the class itself
         far = paired_distances(data.vectors, order[starts[own] + first], order[second])
 
-        keys = _bin_of(np.concatenate([close, far]))
-        keys[size:] += _BINS
-        tally += np.bincount(keys, minlength=len(tally))
+        tally += np.bincount(np.append(_bin_of(close), _bin_of(far) + _BINS), minlength=len(tally))
     return tally
 
 
@@ -215,12 +205,11 @@ def _bin_of(distances: NDArray[np.float64]) -> NDArray[np.int64]:
     return (bits >> _DROPPED_BITS).astype(np.int64)
 
 
-def _lowest(bins: Codes) -> NDArray[np.float64]:
+def _first(bins: Codes) -> NDArray[np.float64]:
     """The smallest distance in each bin."""
-    return (bins << _DROPPED_BITS).astype(np.int32).view(np.float32).astype(np.float64)
+    return np.asarray(bins << _DROPPED_BITS, np.int32).view(np.float32).astype(np.float64)
 
 
-def _highest(bins: Codes) -> NDArray[np.float64]:
+def _last(bins: Codes) -> NDArray[np.float64]:
     """The largest distance in each bin."""
-    last = (bins << _DROPPED_BITS) + (1 << _DROPPED_BITS) - 1
-    return last.astype(np.int32).view(np.float32).astype(np.float64)
+    return np.asarray(((bins + 1) << _DROPPED_BITS) - 1, np.int32).view(np.float32).astype(np.float64)

@@ -258,7 +258,7 @@ def _metrics(
     # `pair_accuracy` is that of the evaluation; what the history calls so was seen while training.
     last = {f"train_{name}" if name in ACCURACIES else name: value for name, value in last.items()}
     return (
-        evaluation.as_dict()
+        evaluation.to_dict()
         | last
         | {
             "overlap": overlap.tolist(),

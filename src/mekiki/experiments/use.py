@@ -63,7 +63,7 @@ def evaluate_run(
     for note in evaluation.notes:
         _note(note)
     metrics: dict[str, Any] = finite(
-        evaluation.as_dict()
+        evaluation.to_dict()
         | {"data": request.spec, "data_fingerprint": {"test": test.fingerprint()}, "n_test": len(test)}
     )
     name = "evaluation" if own else f"evaluation-{folder_name(request.spec)}"
