@@ -151,9 +151,15 @@ def _parts(folder: Path) -> None:
 
 
 def _calibrated(folder: Path, rate: float) -> None:
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
-    calibrate_run(folder / "run", [folder / "ok"], [folder / "ng"], encoder="filters", terms=Terms(rate))
+    calibrate_run(
+        folder / "run",
+        [folder / "ok"],
+        [folder / "ng"],
+        encoder="filters",
+        settings=CalibrationSettings(rate),
+    )
 
 
 def _prepare_parts(folder: Path) -> None:
@@ -171,9 +177,9 @@ def _look_at_judge(folder: Path, said: list[Any]) -> str:
     from mekiki.storage.check import check_run
 
     inspector = Inspector.open(folder / "run")
-    assert inspector.judge_one(folder / "fresh" / "00.png").verdict in ("OK", "NG")
+    assert inspector.judge_file(folder / "fresh" / "00.png").verdict in ("OK", "NG")
     assert not _bad(check_run(folder / "run")), _bad(check_run(folder / "run"))
-    rate = inspector.facts["false_reject"]
+    rate = inspector.metadata["false_reject"]
     assert rate == 0.3 or (rate == 0.2 and "done" not in said), rate
     return "new" if rate == 0.3 else "old"
 
@@ -183,9 +189,9 @@ def _teach(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
     for place, image in enumerate(sorted((folder / "fresh").glob("*.png"))[:10]):
         entry, _, _ = teach(folder / "run", image, f"NG:kind-{place}")
-        say([entry.number, entry.kind, False])
+        say([entry.number, entry.defect_type, False])
         if place % 4 == 3:
-            say([undo(folder / "run").number, entry.kind, True])
+            say([undo(folder / "run").number, entry.defect_type, True])
 
 
 def _look_at_lessons(folder: Path, said: list[Any]) -> str:
@@ -194,7 +200,7 @@ def _look_at_lessons(folder: Path, said: list[Any]) -> str:
     kept = {entry.number: entry for entry in read_corrections(folder / "run")}
     assert sorted(kept) == list(range(1, len(kept) + 1))
     for number, kind, undone in said:
-        assert kept[number].kind == kind, f"lesson {number} is lost"
+        assert kept[number].defect_type == kind, f"lesson {number} is lost"
         assert kept[number].undone or not undone, f"that lesson {number} was taken back is lost"
     told = {number for number, _, _ in said}
     assert len(kept) <= len(told) + 1

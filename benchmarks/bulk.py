@@ -24,7 +24,7 @@ import torch
 from mekiki import Embedder, load_images
 from mekiki.bulk.plan import Plan
 from mekiki.bulk.shard import do_part, fingerprint
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.storage.run_folder import METRICS
 
 kind, tiles, weights, number, good = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
@@ -45,7 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
         for path in free[:good]:
             shutil.copy(path, here / "ok")
         eye = "filters" if kind.endswith("filters") else "hf:" + weights
-        calibrate_run(run, [here / "ok"], [], encoder=eye, terms=Terms(0.05))
+        calibrate_run(run, [here / "ok"], [], encoder=eye, settings=CalibrationSettings(0.05))
     names = sorted(map(str, (here / "new").iterdir()))
     known = fingerprint(run, work)
     Plan.made(here / "warm", {}, names[:4])

@@ -478,13 +478,14 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
         return None
     from mekiki.cases.encoders import JudgeEncoder
     from mekiki.data.photo import list_photos
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
     kinds = sorted(path.name for path in (place / "magnetic_tile").iterdir() if path.is_dir())
     folders = [place / "magnetic_tile" / kind for kind in kinds]
     with _folder() as folder:
         good, bad = [[p for p in folders if (p.name == "free") == ok] for ok in (True, False)]
-        inspector, _ = calibrate_run(folder / "run", good, bad, encoder=f"hf:{weights}", terms=Terms(0.05))
+        settings = CalibrationSettings(0.05)
+        inspector, _ = calibrate_run(folder / "run", good, bad, encoder=f"hf:{weights}", settings=settings)
         seen = [one for one in JudgeEncoder(inspector).extract(list_photos(bad)) if one.vector is not None]
     vectors = np.stack([one.vector for one in seen if one.vector is not None])
     return vectors, np.array([one.path.parent.name for one in seen])

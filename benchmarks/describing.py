@@ -168,13 +168,15 @@ def described(run: Path, texts: Path, epochs: int) -> dict[str, Any]:
 def main() -> dict[str, Any] | None:
     """Both; the tiles only where they are."""
     from mekiki.data.reports import write_reports
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if TILES.is_dir():
-            calibrate_run(folder / "line", [TILES / "free"], encoder=BACKBONE, terms=Terms(0.05))
+            calibrate_run(
+                folder / "line", [TILES / "free"], encoder=BACKBONE, settings=CalibrationSettings(0.05)
+            )
             for name, apart in (("tiles", False), ("tiles, parts apart", True)):
                 found[name] = described(folder / "line", tile_reports(folder, apart=apart), EPOCHS["tiles"])
                 print(name, json.dumps(found[name], indent=1), flush=True)

@@ -23,7 +23,7 @@ from mekiki.data.decoding import decode
 from mekiki.export.export_run import export_run
 from mekiki.export.graph import Runtime
 from mekiki.export.parity import Program
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.inspector import Inspector
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
@@ -62,7 +62,9 @@ def main() -> dict[str, Any] | None:
             capture_output=True,
         )
         for name, encoder in {"backbone": BACKBONE, "filters": "filters", "conv": None}.items():
-            inspector, _ = calibrate_run(place / name, [good], [bad], encoder=encoder, terms=Terms(0.05))
+            inspector, _ = calibrate_run(
+                place / name, [good], [bad], encoder=encoder, settings=CalibrationSettings(0.05)
+            )
             result[name] = _measured(inspector, place / name)
             print(name, result[name])
     return result
@@ -80,7 +82,7 @@ def _measured(inspector: Inspector, run: Path) -> dict[str, Any]:
     graph = Runtime((run / "export.onnx").read_bytes(), torch.get_num_threads())
     program = Program(inspector.extractor, list(told["views"]), inspector)
     channels = 1 if told["mode"] == "L" else 3
-    photographs = [decode(Path(path), None, channels).pixels for path in inspector.facts["ok"][:TIMED]]
+    photographs = [decode(Path(path), None, channels).pixels for path in inspector.metadata["ok"][:TIMED]]
     spent: dict[str, list[float]] = {"program": [], "onnxruntime": []}
     for number in range(TIMED + 5):
         image = photographs[number % len(photographs)]

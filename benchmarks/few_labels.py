@@ -207,7 +207,8 @@ def _milliseconds(views, labels) -> float:
 
 def _features(data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the judge sees of each photograph (two layers by quarters), and plain means of layers."""
-    from mekiki.judging.features import BackboneExtractor, pool_quadrants
+    from mekiki.judging.anomaly_map import pool_quadrants
+    from mekiki.judging.extractors import BackboneExtractor
     from mekiki.models.backbone import Backbone
 
     backbone = Backbone.load(f"hf:{data / 'weights' / 'mobilenet_v1_0.75_224'}")

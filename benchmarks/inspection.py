@@ -25,9 +25,10 @@ from benchmarks.measuring import median
 from mekiki.data.decoding import decode_mask
 from mekiki.data.photo import iter_photos
 from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
+from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import Features
-from mekiki.judging.inspector import Inspector, make_extractor
+from mekiki.judging.inspector import Inspector
 from mekiki.judging.judge import Judge
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
@@ -58,12 +59,12 @@ class Tiles:
         self.images = [one.pixels for block in blocks for one in block if one.pixels is not None]
         assert len(self.images) == len(self.paths)
         ok = self.kinds == "free"
-        self.extractor.learn([[image for image, good in zip(self.images, ok, strict=True) if good]])
+        self.extractor.fit([[image for image, good in zip(self.images, ok, strict=True) if good]])
         sights = [
             self.extractor.extract(self.images[start : start + 16])
             for start in range(0, len(self.images), 16)
         ]
-        self.views = {name: np.concatenate([s.views[name] for s in sights]) for name in sights[0].views}
+        self.views = {name: np.concatenate([s.groups[name] for s in sights]) for name in sights[0].groups}
         self.patches = {name: [p for s in sights for p in s.patches[name]] for name in sights[0].patches}
         self.ok, self.ng = np.flatnonzero(ok), np.flatnonzero(~ok)
 
@@ -94,7 +95,9 @@ def told_apart(tiles: Tiles) -> dict[str, Any]:
         }
         maps = {}
         for name, rows in (("bad", tiles.ng), ("good", others)):
-            places = tiles.extractor.where([tiles.images[row] for row in rows], tiles.sight(rows), judge)
+            places = tiles.extractor.anomaly_maps(
+                [tiles.images[row] for row in rows], tiles.sight(rows), judge
+            )
             maps[name] = [_enlarged(each) for each in places]
         nowhere = [np.zeros((MAP_SIDE, MAP_SIDE), bool)] * len(others)
         figures["pixel AUROC"] = pixel_auroc(maps["bad"] + maps["good"], masks + nowhere)
@@ -180,7 +183,9 @@ def latency() -> dict[str, float]:
         )
         runs = {"backbone": ("b", BACKBONE), "filters": ("f", "filters"), "conv": ("conv", None)}
         for name, (place, encoder) in runs.items():
-            inspector, _ = calibrate_run(Path(folder) / place, good, encoder=encoder, terms=Terms(0.05))
+            inspector, _ = calibrate_run(
+                Path(folder) / place, good, encoder=encoder, settings=CalibrationSettings(0.05)
+            )
             found[name] = _milliseconds(inspector)
     return found
 
@@ -188,11 +193,11 @@ def latency() -> dict[str, float]:
 def _milliseconds(inspector: Inspector) -> float:
     paths = sorted((TILES / "crack").iterdir()) + sorted((TILES / "free").iterdir())[200 : 200 + TIMED]
     for path in paths[:20]:
-        inspector.judge_one(path)
+        inspector.judge_file(path)
     times = []
     for path in paths[:TIMED]:
         begun = time.perf_counter()
-        inspector.judge_one(path)
+        inspector.judge_file(path)
         times.append(time.perf_counter() - begun)
     return 1000 * median(times)
 

@@ -164,7 +164,7 @@ def processor_seconds(process: int) -> float:
 
 def judging(folder: Path) -> dict[str, Any]:
     """Latency and memory of `/api/judge`."""
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
     ok = folder / "ok"
     ok.mkdir()
@@ -172,7 +172,7 @@ def judging(folder: Path) -> dict[str, Any]:
     for path in good[:476]:
         shutil.copy(path, ok)
     run = folder / "run"
-    calibrate_run(run, [ok], encoder=BACKBONE, terms=Terms(0.05))
+    calibrate_run(run, [ok], encoder=BACKBONE, settings=CalibrationSettings(0.05))
     bodies = [form(path) for path in [*good[476:536], *sorted((TILES / "crack").iterdir())]]
     return asked(run, bodies)
 

@@ -78,10 +78,10 @@ def fresh(tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibrated_once(net, ok, ng, tmp_path_factory):
     """A run calibrated on these parts at 10 %: it is never changed."""
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
     folder = tmp_path_factory.mktemp("line") / "run"
-    calibrate_run(folder, [ok], [ng], encoder=net, terms=Terms(0.1))
+    calibrate_run(folder, [ok], [ng], encoder=net, settings=CalibrationSettings(0.1))
     return folder
 
 

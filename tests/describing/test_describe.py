@@ -275,9 +275,9 @@ def test_texts_that_excel_saved_in_japan_are_read(tmp_path):
 
 
 def test_a_describer_is_refused_after_the_eye_has_changed(mekiki, speaking, ok, fresh, described_parts):
-    from mekiki.judging.calibrate import Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 
-    calibrate_run(speaking, [ok], encoder="filters", terms=Terms(0.1))
+    calibrate_run(speaking, [ok], encoder="filters", settings=CalibrationSettings(0.1))
     assert "describe-train` again" in mekiki("describe", speaking, described_parts / "001.png").error
 
 

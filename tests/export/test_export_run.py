@@ -17,8 +17,8 @@ from mekiki.export import export_run as room
 from mekiki.export.export_run import export_run
 from mekiki.export.graph import OPSET, PREFIX, Runtime, Whole
 from mekiki.export.parity import TOLERANCE, Program, compared, neighbours, odd
-from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.features import BackboneExtractor, EmbedderExtractor
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
+from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
 from parts import QUADRANTS, contents, images, ok_folder, part, save
@@ -101,8 +101,8 @@ def test_a_backbone_sees_the_same_at_any_size_twice_too(tmp_path, kind, resample
     from mekiki.models.backbone import Backbone
 
     extractor = BackboneExtractor(Backbone.load(small_backbone(tmp_path / "net", kind, resample)))
-    extractor.learn([[part(0, *size)]])
-    assert extractor.twice == (size != (SIDE, SIDE))
+    extractor.fit([[part(0, *size)]])
+    assert extractor.second_pass == (size != (SIDE, SIDE))
     row = beside(extractor, None, size)
     assert row.images > 15
     assert row.vector < 1e-5
@@ -111,7 +111,7 @@ def test_a_backbone_sees_the_same_at_any_size_twice_too(tmp_path, kind, resample
 
 @pytest.mark.parametrize("size", [(64, 64), (150, 170), (700, 90)])
 def test_filters_see_the_same_at_any_size_in_colour_and_in_grey(size):
-    from mekiki.judging.features import ScatteringExtractor
+    from mekiki.judging.extractors import ScatteringExtractor
 
     assert beside(ScatteringExtractor(), None, size).vector < 5e-5
     assert beside(ScatteringExtractor(), None, size, channels=1).vector < 5e-5
@@ -150,12 +150,17 @@ def test_an_embedder_on_a_backbone_gives_the_same_vectors(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize(
     "terms",
-    [Terms(0.1), Terms(0.1, how="max"), Terms(0.2, confidence=0.9), Terms(0.018)],
+    [
+        CalibrationSettings(0.1),
+        CalibrationSettings(0.1, how="max"),
+        CalibrationSettings(0.2, confidence=0.9),
+        CalibrationSettings(0.018),
+    ],
     ids=["sum", "max", "confidence", "across"],
 )
 def test_every_kind_of_calibration_judges_the_same(tmp_path, net, ok, ng, terms):
-    inspector, calibration = calibrate_run(tmp_path / "run", [ok], [ng], encoder=net, terms=terms)
-    assert calibration.facts["method"] == ("cross" if terms.false_reject < 0.02 else "split")
+    inspector, calibration = calibrate_run(tmp_path / "run", [ok], [ng], encoder=net, settings=terms)
+    assert calibration.metadata["method"] == ("cross" if terms.false_reject < 0.02 else "split")
     row = beside(inspector.extractor, inspector, (64, 64))
     assert row.equal
     assert row.p == 0
@@ -245,7 +250,9 @@ def line(tmp_path_factory, net):
     for number in range(12):
         blot = QUADRANTS[number % 4]
         save(place / "ng" / "blot" / f"{number}.png", colours(part(400 + number, 72, 80, blot=blot)))
-    calibrate_run(place / "run", [place / "ok"], [place / "ng"], encoder=net, terms=Terms(0.1))
+    calibrate_run(
+        place / "run", [place / "ok"], [place / "ng"], encoder=net, settings=CalibrationSettings(0.1)
+    )
     told = export_run(place / "run", with_judge=True)
     return place / "run", told
 
@@ -322,7 +329,7 @@ def test_the_example_judges_without_torch_as_mekiki_does(line, tmp_path):
     theirs = list(Inspector.open(run).judge_files([Path(file) for file in files]))
     assert {one.verdict for one in theirs} == {"OK", "NG"}
     for row, one in zip(said, theirs, strict=True):
-        assert (row[0], row[1], row[4]) == (str(one.path), one.verdict, one.kind)
+        assert (row[0], row[1], row[4]) == (str(one.photo.path), one.verdict, one.defect_type)
         assert float(row[2]) == pytest.approx(one.score, rel=TOLERANCE)
         assert float(row[3]) == pytest.approx(one.p, abs=1e-6)
     assert len(EXAMPLE.read_text().splitlines()) <= 30
@@ -367,7 +374,7 @@ def test_what_a_person_gets_wrong_is_told_in_one_line(mekiki, line, tmp_path):
     mixed = tmp_path / "mixed"
     ok_folder(mixed / "ok", 30, height=64)
     ok_folder(mixed / "more", 10, seed=100, height=70)
-    calibrate_run(mixed / "run", [mixed / "ok", mixed / "more"], terms=Terms(0.1))
+    calibrate_run(mixed / "run", [mixed / "ok", mixed / "more"], settings=CalibrationSettings(0.1))
     before = contents(run)
     for arguments, said in (
         ((run, "--to", "tensorrt"), "only onnx"),
@@ -396,7 +403,7 @@ def test_eight_bits_say_what_they_cost_and_are_refused_where_photographs_flip(tm
     embedder.fit(pixels, np.arange(200) % 2).save(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").write_text("{}")
     ok = ok_folder(tmp_path / "ok", 80, seed=3000, height=SIDE, width=SIDE)
-    calibrate_run(tmp_path / "run", [ok], terms=Terms(0.1))
+    calibrate_run(tmp_path / "run", [ok], settings=CalibrationSettings(0.1))
     told = export_run(tmp_path / "run", with_judge=True, int8=True, flips=0.5)
     costs = told["costs"]
     assert costs["bytes"]["int8"] < 0.6 * costs["bytes"]["float"]
@@ -404,7 +411,7 @@ def test_eight_bits_say_what_they_cost_and_are_refused_where_photographs_flip(tm
     assert own["score"] > TOLERANCE
     assert own["verdicts"] <= 0.5 * own["images"]
     assert (tmp_path / "run" / "export-int8.onnx").stat().st_size == told["bytes"]
-    calibrate_run(tmp_path / "filters", [ok], terms=Terms(0.1))
+    calibrate_run(tmp_path / "filters", [ok], settings=CalibrationSettings(0.1))
     with pytest.raises(InputError, match="filters have no weights"):
         export_run(tmp_path / "filters", with_judge=True, int8=True)
 
@@ -413,7 +420,7 @@ def test_eight_bits_say_what_they_cost_and_are_refused_where_photographs_flip(tm
 @pytest.mark.parametrize("case", ["transformer", "lessons", "across", "fine-tuned"])
 def test_what_the_modules_say_the_file_says_too(tmp_path, monkeypatch, net, ok, ng, case):
     monkeypatch.setenv("MEKIKI_CACHE", str(tmp_path / "cache"))
-    run, encoder, terms = tmp_path / "run", net, Terms(0.018 if case == "across" else 0.1)
+    run, encoder, terms = tmp_path / "run", net, CalibrationSettings(0.018 if case == "across" else 0.1)
     if case == "transformer":
         encoder = small_backbone(tmp_path / "net", "vit", 3)
     if case == "fine-tuned":
@@ -425,7 +432,7 @@ def test_what_the_modules_say_the_file_says_too(tmp_path, monkeypatch, net, ok, 
         told = export_run(run)
         assert told["outputs"] == ["vector"]
         return
-    calibrate_run(run, [ok], [ng], encoder=encoder, terms=terms)
+    calibrate_run(run, [ok], [ng], encoder=encoder, settings=terms)
     if case == "lessons":
         teach(run, save(tmp_path / "faint.png", part(700, blot=(16, 16), lift=25)), "NG:dent")
         teach(run, save(tmp_path / "strange.png", part(701, blot=(48, 48), size=10, lift=60)), "OK")
@@ -450,7 +457,11 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
         save(folder / f"{path.stem}.png", decode(path, size, 1).pixels)
     encoder = f"hf:{real_data / 'weights' / 'mobilenet_v1_0.75_224'}"
     inspector, _ = calibrate_run(
-        tmp_path / "run", [tmp_path / "ok"], [tmp_path / "ng"], encoder=encoder, terms=Terms(0.05)
+        tmp_path / "run",
+        [tmp_path / "ok"],
+        [tmp_path / "ng"],
+        encoder=encoder,
+        settings=CalibrationSettings(0.05),
     )
     told = export_run(tmp_path / "run", with_judge=True)
     graph = Runtime((tmp_path / "run" / "export.onnx").read_bytes())

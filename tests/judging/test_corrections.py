@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog, parse_label, read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import retrain, teach, undo
@@ -30,11 +30,11 @@ def dull(tmp_path):
 
 
 def passed(run, files):
-    return [one.path for one in Inspector.open(run).judge_files(files) if one.verdict == "OK"]
+    return [one.photo.path for one in Inspector.open(run).judge_files(files) if one.verdict == "OK"]
 
 
 def rejected(run, files):
-    return [one.path for one in Inspector.open(run).judge_files(files) if one.verdict == "NG"]
+    return [one.photo.path for one in Inspector.open(run).judge_files(files) if one.verdict == "NG"]
 
 
 # ---- teaching ----
@@ -50,13 +50,13 @@ def test_a_missed_part_taught_as_ng_is_ng_at_once_and_so_are_more_like_it(run, f
     rejected_before = len(rejected(run, images(fresh)))
     entry, before, after = teach(run, missed[0], "NG:spot")
     assert (before.verdict, after.verdict) == ("OK", "NG")
-    assert (after.kind, after.why) == ("spot", f"taught: {entry.note}")
-    again = Inspector.open(run).judge_one(missed[0])
+    assert (after.defect_type, after.why) == ("spot", f"taught: {entry.note}")
+    again = Inspector.open(run).judge_file(missed[0])
     assert same(after, again)
     assert len(passed(run, missed[1:])) <= (len(missed) - 1) * 2 / 3
     like = [one for one in Inspector.open(run).judge_files(missed[1:]) if one.verdict == "NG"]
     assert any(one.why.startswith("like spot (lesson 1") for one in like)
-    assert {one.kind for one in like if one.why.startswith("like spot")} == {"spot"}
+    assert {one.defect_type for one in like if one.why.startswith("like spot")} == {"spot"}
     # Good parts are not the price: the threshold is set anew with the lesson in force.
     assert len(rejected(run, images(fresh))) <= rejected_before + 4
 
@@ -67,23 +67,23 @@ def test_an_overkill_taught_as_ok_is_ok_at_once_and_parts_like_it_come_nearer(ru
         for seed in range(4100, 4108)
     ]
     assert len(rejected(run, marks)) >= 6
-    before = {one.path: one.score for one in Inspector.open(run).judge_files(marks)}
+    before = {one.photo.path: one.score for one in Inspector.open(run).judge_files(marks)}
     taught = rejected(run, marks)[0]
     entry, was, now = teach(run, taught, "OK")
     assert (was.verdict, now.verdict) == ("NG", "OK")
-    assert (now.kind, now.why) == ("", f"taught: {entry.note}")
-    after = {one.path: one.score for one in Inspector.open(run).judge_files(marks)}
+    assert (now.defect_type, now.why) == ("", f"taught: {entry.note}")
+    after = {one.photo.path: one.score for one in Inspector.open(run).judge_files(marks)}
     assert all(after[path] < before[path] for path in marks)
     assert after[taught] == min(after.values())
     # What is bad in another way stays bad.
     other = save(tmp_path / "other.png", part(9, scratch=(16, 16)))
-    assert Inspector.open(run).judge_one(other).verdict == "NG"
+    assert Inspector.open(run).judge_file(other).verdict == "NG"
 
 
 def test_a_copy_under_another_name_is_the_same_photograph(run, dull, tmp_path):
     teach(run, passed(run, dull)[0], "NG:spot")
     copy = shutil.copy(read_corrections(run)[0].file, tmp_path / "copy.png")
-    assert Inspector.open(run).judge_one(Path(copy)).why.startswith("taught: spot")
+    assert Inspector.open(run).judge_file(Path(copy)).why.startswith("taught: spot")
 
 
 def test_the_last_lesson_on_a_photograph_holds(run, dull):
@@ -92,7 +92,7 @@ def test_the_last_lesson_on_a_photograph_holds(run, dull):
     assert [one.verdict for one in verdicts] == ["NG", "OK", "NG"]
     assert len(Inspector.open(run).judge.taught) == 1
     undo(run)
-    assert Inspector.open(run).judge_one(missed).verdict == "OK"
+    assert Inspector.open(run).judge_file(missed).verdict == "OK"
 
 
 def test_undo_brings_back_every_verdict_exactly(run, dull, ng, fresh):
@@ -129,14 +129,14 @@ def test_a_lesson_outlives_the_photograph_and_a_new_calibration(run, dull, ok, n
     teach(run, missed[0], "NG:spot")
     copy = Path(shutil.copy(missed[0], tmp_path / "copy.png"))
     missed[0].unlink()
-    assert Inspector.open(run).judge_one(copy).verdict == "NG"
-    calibrate_run(run, [ok], encoder=net, terms=Terms(0.2, seed=5))
-    verdict = Inspector.open(run).judge_one(copy)
-    assert (verdict.verdict, verdict.kind) == ("NG", "spot")
+    assert Inspector.open(run).judge_file(copy).verdict == "NG"
+    calibrate_run(run, [ok], encoder=net, settings=CalibrationSettings(0.2, seed=5))
+    verdict = Inspector.open(run).judge_file(copy)
+    assert (verdict.verdict, verdict.defect_type) == ("NG", "spot")
 
 
 def test_a_part_that_set_the_threshold_cannot_be_taught_as_ng_by_any_of_its_names(run, ok, monkeypatch):
-    own = Path(Inspector.open(run).facts["ok"][0])
+    own = Path(Inspector.open(run).metadata["ok"][0])
     monkeypatch.chdir(own.parent)
     for name in (own, Path(own.name), Path("..") / own.parent.name / own.name):
         with pytest.raises(InputError, match="was given to calibrate as OK; take it out"):
@@ -205,7 +205,7 @@ def test_a_torn_last_line_counts_for_nothing_and_is_mended_by_the_next(run, dull
     whole = log.read_bytes()
     log.write_bytes(whole + whole[: len(whole) // 2])
     assert [entry.number for entry in read_corrections(run)] == [1]
-    assert Inspector.open(run).judge_one(dull[0]).verdict == "NG"
+    assert Inspector.open(run).judge_file(dull[0]).verdict == "NG"
     assert teach(run, dull[1], "NG:spot")[0].number == 2
     lines = log.read_bytes().splitlines(keepends=True)
     assert lines[0] == whole
@@ -218,9 +218,9 @@ def test_a_line_torn_in_the_middle_of_a_character_counts_for_nothing_either(run,
     log = run / "lessons.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + whole[: whole.index("傷".encode()) + 1])
-    assert [entry.kind for entry in read_corrections(run)] == ["傷"]
+    assert [entry.defect_type for entry in read_corrections(run)] == ["傷"]
     assert teach(run, dull[1], "NG:傷")[0].number == 2
-    assert [entry.kind for entry in read_corrections(run)] == ["傷", "傷"]
+    assert [entry.defect_type for entry in read_corrections(run)] == ["傷", "傷"]
 
 
 def test_a_first_line_that_was_torn_leaves_an_empty_book(run, dull):
@@ -254,7 +254,7 @@ def test_a_file_name_of_any_bytes_can_be_taught(run, dull, tmp_path):
     odd = dull[0].rename(tmp_path / "bad\udcff\n傷.png")
     teach(run, odd, "NG:spot")
     assert [entry.ng for entry in read_corrections(run)] == [True]
-    assert Inspector.open(run).judge_one(odd).verdict == "NG"
+    assert Inspector.open(run).judge_file(odd).verdict == "NG"
 
 
 def test_lessons_taught_at_the_same_time_are_all_there(run):
@@ -262,7 +262,7 @@ def test_lessons_taught_at_the_same_time_are_all_there(run):
     pixels = part(0)
 
     def add(number):
-        book.add(ng=True, kind=f"k{number}", file=Path(f"{number}.png"), content=str(number), before="OK",
+        book.add(ng=True, defect_type=f"k{number}", file=Path(f"{number}.png"), content=str(number), before="OK",
                  pixels=pixels, views={"layer 16": np.ones(1024, np.float32)}, extractor="")  # fmt: skip
 
     for number in range(3):
@@ -280,13 +280,13 @@ def test_lessons_are_looked_at_anew_where_the_eye_is_another(run, dull, ok, tmp_
     missed = passed(run, dull)[0]
     teach(run, missed, "NG:spot")
     other = make_backbone(tmp_path / "other", side=48, width=width)
-    calibrate_run(run, [ok], encoder=other, terms=Terms(0.1))
+    calibrate_run(run, [ok], encoder=other, settings=CalibrationSettings(0.1))
     inspector = Inspector.open(run)
-    taught = inspector.judge_one(missed)
-    assert (taught.verdict, taught.kind) == ("NG", "spot")
+    taught = inspector.judge_file(missed)
+    assert (taught.verdict, taught.defect_type) == ("NG", "spot")
     (lesson,) = inspector.judge.taught
-    assert lesson.vectors.keys() == taught.views.keys()
-    assert all(np.array_equal(lesson.vectors[name], taught.views[name]) for name in taught.views)
+    assert lesson.vectors.keys() == taught.features.keys()
+    assert all(np.array_equal(lesson.vectors[name], taught.features[name]) for name in taught.features)
 
 
 # ---- folding in ----
@@ -309,16 +309,16 @@ def test_retraining_shows_before_and_after_and_replaces_what_is_no_worse(taught,
     assert told["replaced"] is not worse
     assert (contents(taught / "judge") == before) is worse
     if told["replaced"]:
-        facts = Inspector.open(taught).facts
+        facts = Inspector.open(taught).metadata
         assert len(facts["ok"]) == 60
         assert "spot" in facts["missed_by_kind"]
     assert [entry.undone for entry in read_corrections(taught)] == [False] * 4
 
 
 def test_what_is_held_out_taught_neither_judge(taught):
-    old = Inspector.open(taught).facts["ok"]
+    old = Inspector.open(taught).metadata["ok"]
     retrain(taught, accept=True)
-    facts = Inspector.open(taught).facts
+    facts = Inspector.open(taught).metadata
     assert facts["ok_parts"] == 60 - 20 // 3
     assert set(facts["ok"]) == set(old)
     assert set(facts["ok"][facts["ok_parts"] :]) == set(old[-(20 // 3) :])
@@ -348,7 +348,7 @@ def test_an_ok_lesson_joins_the_ok_parts(run, ng):
     teach(run, overkill, "OK")
     told = retrain(run, accept=True)
     assert told["replaced"]
-    facts = Inspector.open(run).facts
+    facts = Inspector.open(run).metadata
     assert str(run / "lessons" / "1.png") in facts["ok"]
     assert facts["ok_parts"] == 60 - 20 // 3 + 1
 
@@ -358,7 +358,7 @@ def test_of_lessons_that_contradict_each_other_the_last_is_folded_in(run, dull):
     teach(run, path, "NG:spot")
     teach(run, path, "OK")
     told = retrain(run, accept=True)
-    facts = Inspector.open(run).facts
+    facts = Inspector.open(run).metadata
     assert str(run / "lessons" / "2.png") in facts["ok"]
     assert str(run / "lessons" / "1.png") not in facts["ng"]
     assert told["ng"] == 16
@@ -366,7 +366,7 @@ def test_of_lessons_that_contradict_each_other_the_last_is_folded_in(run, dull):
 
 def test_retraining_from_another_folder_finds_the_photographs(tmp_path, net, ok, dull, monkeypatch):
     monkeypatch.chdir(ok.parent)
-    calibrate_run(tmp_path / "r", [Path(ok.name)], encoder=net, terms=Terms(0.1))
+    calibrate_run(tmp_path / "r", [Path(ok.name)], encoder=net, settings=CalibrationSettings(0.1))
     monkeypatch.chdir(tmp_path)
     teach(tmp_path / "r", dull[0], "NG:spot")
     assert retrain(tmp_path / "r", accept=True)["replaced"]
@@ -375,7 +375,9 @@ def test_retraining_from_another_folder_finds_the_photographs(tmp_path, net, ok,
 def test_retraining_with_nothing_taught_or_photographs_gone_is_refused(tmp_path, net, ok, dull):
     mine = Path(shutil.copytree(ok, tmp_path / "mine"))
     run = tmp_path / "r"
-    calibrate_run(run, [mine], [ng_folder(tmp_path / "bad", 4)], encoder=net, terms=Terms(0.1))
+    calibrate_run(
+        run, [mine], [ng_folder(tmp_path / "bad", 4)], encoder=net, settings=CalibrationSettings(0.1)
+    )
     with pytest.raises(InputError, match="nothing was taught, so there is nothing to fold in"):
         retrain(run)
     teach(run, dull[0], "NG:spot")
@@ -396,4 +398,4 @@ def test_every_quarter_can_be_taught_and_each_lesson_finds_its_own(run, tmp_path
         teach(run, path, f"NG:quarter{number}")
     for number, place in enumerate(QUADRANTS):
         strong = save(tmp_path / "strong.png", part(4300 + number, blot=place, lift=3 * LIFT))
-        assert Inspector.open(run).judge_one(strong).kind in (f"quarter{number}", "blot", "")
+        assert Inspector.open(run).judge_file(strong).defect_type in (f"quarter{number}", "blot", "")

@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from mekiki import Embedder
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Terms, calibrate_run
-from mekiki.judging.features import (
-    NARROWEST,
-    BackboneExtractor,
-    EmbedderExtractor,
-    attributed,
-    pool_quadrants,
-    proportioned,
-    smoothed,
-)
+from mekiki.judging.anomaly_map import attribute_to_places, pool_quadrants, smooth
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
+from mekiki.judging.extractors import MAX_ASPECT_RATIO, BackboneExtractor, EmbedderExtractor, limit_size
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.judge import Judge, Slopes
 from parts import QUADRANTS, images, ok_folder, part, save
@@ -46,7 +39,7 @@ def test_what_all_places_bring_sums_to_slope_times_departure(grid, scale, flat):
     slopes = Slopes(scale * rng.normal(size=view.shape[1]), rng.normal(size=view.shape))
     expected = (slopes.values * (view - slopes.centre)).sum(axis=1)
     size = (np.abs(slopes.values) * (np.abs(view) + np.abs(slopes.centre))).sum(axis=1)
-    found = attributed(patches, slopes).astype(np.float64).sum(axis=(1, 2))
+    found = attribute_to_places(patches, slopes).astype(np.float64).sum(axis=(1, 2))
     assert (np.abs(found - expected) <= 1e-4 * size + 1e-6).all()
 
 
@@ -57,7 +50,7 @@ def test_the_sum_over_all_places_is_the_squared_distance_of_the_judge():
     new = rng.normal(size=(5, 4, 6, 2)).astype(np.float32) + np.float32(0.4)
     view = {"view": pool_quadrants(new)}
     squared = judge.contributions(view, "view").sum(axis=1)
-    brought = attributed(new, judge.slopes(view)["view"]).sum(axis=(1, 2))
+    brought = attribute_to_places(new, judge.slopes(view)["view"]).sum(axis=(1, 2))
     ratio = brought / squared
     assert ratio == pytest.approx(np.full(5, ratio[0]), rel=1e-4)  # in units of the mean of the good parts
 
@@ -74,25 +67,25 @@ def test_the_items_of_a_quarter_are_its_mean_and_spread_by_hand():
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_smoothing_keeps_what_is_even_and_stays_between_the_least_and_the_most(height, width, seed):
     places = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
-    soft = smoothed(places)
+    soft = smooth(places)
     assert soft.shape == places.shape
     assert soft.min() >= places.min() - 1e-5
     assert soft.max() <= places.max() + 1e-5
-    assert np.array_equal(smoothed(np.full_like(places, 2.5)), np.full_like(places, 2.5))
+    assert np.array_equal(smooth(np.full_like(places, 2.5)), np.full_like(places, 2.5))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.integers(2048, 200_000))
 def test_proportions_are_kept_within_their_limits_and_once_there_nothing_changes(height, width, most):
-    there = proportioned(height, width, most)
+    there = limit_size(height, width, most)
     assert 1 <= there[0] <= height
     assert 1 <= there[1] <= width
     assert math.prod(there) <= most
-    assert 1 / NARROWEST <= there[0] / there[1] <= NARROWEST
-    assert proportioned(*there, most) == there
-    if height * width <= most and 1 / NARROWEST <= height / width <= NARROWEST:
+    assert 1 / MAX_ASPECT_RATIO <= there[0] / there[1] <= MAX_ASPECT_RATIO
+    assert limit_size(*there, most) == there
+    if height * width <= most and 1 / MAX_ASPECT_RATIO <= height / width <= MAX_ASPECT_RATIO:
         assert there == (height, width)
-    if min(there) > 1 and 1 / NARROWEST < there[0] / there[1] < NARROWEST:
+    if min(there) > 1 and 1 / MAX_ASPECT_RATIO < there[0] / there[1] < MAX_ASPECT_RATIO:
         # Each side is cut to a whole pixel, no more.
         assert abs(there[0] * width - there[1] * height) <= max(height, width)
 
@@ -113,32 +106,34 @@ def test_a_backbone_says_where_a_blot_lies(run, tmp_path):
     inspector = Inspector.open(run)
     assert isinstance(inspector.extractor, BackboneExtractor)
     for number, blot in enumerate(QUADRANTS * 2):
-        verdict = inspector.judge_one(
-            save(tmp_path / f"{number}.png", part(300 + number, blot=blot)), where=True
+        verdict = inspector.judge_file(
+            save(tmp_path / f"{number}.png", part(300 + number, blot=blot)), anomaly_map=True
         )
         assert verdict.verdict == "NG"
-        assert verdict.places.dtype == np.float32
-        assert verdict.places.min() >= 0
-        assert in_place(verdict.places, blot, 64), (blot, verdict.places.round(2))
+        assert verdict.anomaly_map.dtype == np.float32
+        assert verdict.anomaly_map.min() >= 0
+        assert in_place(verdict.anomaly_map, blot, 64), (blot, verdict.anomaly_map.round(2))
 
 
 def test_no_place_is_named_for_an_ok_part_or_where_nobody_asks(run, ng, fresh):
     inspector = Inspector.open(run)
-    good = [one for one in inspector.judge_files(images(fresh), where=True) if one.verdict == "OK"]
+    good = [one for one in inspector.judge_files(images(fresh), anomaly_maps=True) if one.verdict == "OK"]
     assert len(good) > 10
-    assert all(one.places is None for one in good)
-    assert inspector.judge_one(images(ng)[0]).places is None
+    assert all(one.anomaly_map is None for one in good)
+    assert inspector.judge_file(images(ng)[0]).anomaly_map is None
 
 
 def test_parts_of_other_proportions_are_looked_at_twice_and_blots_found_on_them(tmp_path, net):
     wide = ok_folder(tmp_path / "ok", 40, height=48, width=128)
-    inspector, _ = calibrate_run(tmp_path / "made", [wide], encoder=net, terms=Terms(0.1))
+    inspector, _ = calibrate_run(tmp_path / "made", [wide], encoder=net, settings=CalibrationSettings(0.1))
     assert inspector.judge.groups == ("layer 16", "layer 18", "layer 16, proportions kept")
     for blot in ((12, 20), (36, 100)):
-        verdict = inspector.judge_one(save(tmp_path / "bad.png", part(5, 48, 128, blot=blot)), where=True)
+        verdict = inspector.judge_file(
+            save(tmp_path / "bad.png", part(5, 48, 128, blot=blot)), anomaly_map=True
+        )
         assert verdict.verdict == "NG"
-        row, column = np.unravel_index(int(verdict.places.argmax()), verdict.places.shape)
-        height, width = verdict.places.shape
+        row, column = np.unravel_index(int(verdict.anomaly_map.argmax()), verdict.anomaly_map.shape)
+        height, width = verdict.anomaly_map.shape
         assert (row >= height / 2) == (blot[0] >= 24)
         assert (column >= width / 2) == (blot[1] >= 64)
 
@@ -147,12 +142,12 @@ def test_a_photograph_far_too_long_is_squeezed_and_judged(run, tmp_path):
     inspector = Inspector.open(run)
     for shape in ((4, 900), (900, 4), (1, 1), (1, 3000)):
         pixels = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
-        verdict = inspector.judge_one(save(tmp_path / "long.png", pixels), where=True)
+        verdict = inspector.judge_file(save(tmp_path / "long.png", pixels), anomaly_map=True)
         assert verdict.verdict in ("OK", "NG")
         assert np.isfinite(verdict.score)
-        height, width = verdict.pixels.shape[:2]
+        height, width = verdict.photo.pixels.shape[:2]
         assert height * width <= 2 * 64 * 64
-        assert 1 / NARROWEST <= height / width <= NARROWEST
+        assert 1 / MAX_ASPECT_RATIO <= height / width <= MAX_ASPECT_RATIO
 
 
 # ---- the network of a run ----
@@ -170,7 +165,7 @@ def trained(tmp_path_factory):
     embedder.save(place / "run")
     (place / "run" / "metrics.json").write_text("{}")
     fresh = ok_folder(place / "fresh", 40, seed=3000, height=SIDE, width=SIDE)
-    inspector, calibration = calibrate_run(place / "run", [good, fresh], terms=Terms(0.1))
+    inspector, calibration = calibrate_run(place / "run", [good, fresh], settings=CalibrationSettings(0.1))
     return inspector, calibration, good
 
 
@@ -179,10 +174,10 @@ def test_photographs_that_the_run_learnt_from_are_left_out_and_said(trained):
     assert "24 of 64 photographs are left out, because the run learnt from them" in " ".join(
         calibration.notes
     )
-    assert calibration.facts["ok_parts"] == 40
-    assert not {str(path) for path in images(good)} & set(calibration.facts["ok"])
+    assert calibration.metadata["ok_parts"] == 40
+    assert not {str(path) for path in images(good)} & set(calibration.metadata["ok"])
     with pytest.raises(InputError, match=r"none of 24 photographs can be used: .*learnt from them"):
-        calibrate_run(inspector.folder, [good], terms=Terms(0.1))
+        calibrate_run(inspector.folder, [good], settings=CalibrationSettings(0.1))
 
 
 def test_an_embedder_says_where_a_blot_lies_by_covering_it(trained, tmp_path):
@@ -190,10 +185,10 @@ def test_an_embedder_says_where_a_blot_lies_by_covering_it(trained, tmp_path):
     assert isinstance(inspector.extractor, EmbedderExtractor)
     for number, blot in enumerate(MIDDLES):
         pixels = part(800 + number, SIDE, SIDE, blot=blot, size=8)
-        verdict = inspector.judge_one(save(tmp_path / f"{number}.png", pixels), where=True)
+        verdict = inspector.judge_file(save(tmp_path / f"{number}.png", pixels), anomaly_map=True)
         assert verdict.verdict == "NG"
-        assert verdict.places.shape == (7, 7)
-        assert in_place(verdict.places, blot, SIDE), (blot, verdict.places)
+        assert verdict.anomaly_map.shape == (7, 7)
+        assert in_place(verdict.anomaly_map, blot, SIDE), (blot, verdict.anomaly_map)
 
 
 def test_a_run_of_ones_own_network_opens_again_and_looks_at_any_size(trained, tmp_path):
@@ -201,11 +196,11 @@ def test_a_run_of_ones_own_network_opens_again_and_looks_at_any_size(trained, tm
     opened = Inspector.open(inspector.folder)
     for name, pixels in (("usual", part(1, SIDE, SIDE)), ("large", part(1, 90, 200))):
         path = save(tmp_path / f"{name}.png", pixels)
-        one, other = inspector.judge_one(path, where=True), opened.judge_one(path, where=True)
+        one, other = inspector.judge_file(path, anomaly_map=True), opened.judge_file(path, anomaly_map=True)
         assert one.row() == other.row()
-        assert one.pixels.shape == (SIDE, SIDE)
-    assert opened.judge_one(tmp_path / "large.png").note.startswith("90×200 pixels")
-    assert np.array_equal(opened.extractor.arrays()["mean"], inspector.extractor.arrays()["mean"])
+        assert one.photo.pixels.shape == (SIDE, SIDE)
+    assert opened.judge_file(tmp_path / "large.png").photo.remark.startswith("90×200 pixels")
+    assert np.array_equal(opened.extractor.state()["mean"], inspector.extractor.state()["mean"])
 
 
 def test_a_network_trained_anew_is_refused_until_it_is_calibrated_again(trained, tmp_path):

@@ -10,19 +10,19 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Costs, Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, MisclassificationCosts, calibrate_run
 from mekiki.judging.inspector import Inspector
 from mekiki.storage.manifest import write_manifest
 from parts import images, make_backbone, ng_folder, ok_folder, part, same, save
 
 
-def calibrated(tmp_path, net, ok, ng=(), **terms):
+def calibrated(tmp_path, net, ok, ng=(), **settings):
     return calibrate_run(
         tmp_path / "made",
         [ok],
         [ng] if ng else [],
         encoder=net,
-        terms=Terms(**({"false_reject": 0.1} | terms)),
+        settings=CalibrationSettings(**({"false_reject": 0.1} | settings)),
     )
 
 
@@ -45,24 +45,24 @@ def test_a_judge_opened_again_says_the_same_to_the_bit(tmp_path, net, shape, par
     new = ok_folder(tmp_path / "new", 6, seed=900, height=shape[0], width=shape[1])
     save(new / "bad.png", part(7, *shape, blot=(16, 16)))
     made, calibration = calibrated(tmp_path, net, good)
-    assert calibration.facts["method"] == ("split" if parts == 60 else "cross")
-    before = list(made.judge_files(images(new), where=True))
-    after = list(Inspector.open(tmp_path / "made").judge_files(images(new), where=True))
+    assert calibration.metadata["method"] == ("split" if parts == 60 else "cross")
+    before = list(made.judge_files(images(new), anomaly_maps=True))
+    after = list(Inspector.open(tmp_path / "made").judge_files(images(new), anomaly_maps=True))
     assert [one.verdict for one in before].count("NG") >= 1
     assert all(same(one, other) for one, other in zip(before, after, strict=True))
     for one, other in zip(before, after, strict=True):
-        assert (one.places is None) == (other.places is None) == (one.verdict == "OK")
-        assert one.places is None or np.array_equal(one.places, other.places)
-    assert len(before[0].views) == (2 if shape == (64, 64) else 3)  # a wide part is looked at twice
+        assert (one.anomaly_map is None) == (other.anomaly_map is None) == (one.verdict == "OK")
+        assert one.anomaly_map is None or np.array_equal(one.anomaly_map, other.anomaly_map)
+    assert len(before[0].features) == (2 if shape == (64, 64) else 3)  # a wide part is looked at twice
 
 
 def test_a_photograph_gets_the_same_verdict_alone_and_among_others(run, ng, fresh):
     inspector = Inspector.open(run)
     files = [*images(fresh), *images(ng)]
     together = list(inspector.judge_files(files))
-    assert [one.path for one in together] == files
+    assert [one.photo.path for one in together] == files
     for place in (0, 15, 16, 30, len(files) - 1):
-        alone = inspector.judge_one(files[place])
+        alone = inspector.judge_file(files[place])
         assert alone.verdict == together[place].verdict
         assert alone.score == pytest.approx(together[place].score, rel=1e-6)
 
@@ -98,18 +98,18 @@ def test_parts_that_can_calibrate_but_not_teach_too_are_refused_where_a_confiden
 
 def test_a_few_parts_teach_and_calibrate_in_turn_and_that_is_said(tmp_path, net, ng):
     inspector, calibration = calibrated(tmp_path, net, ok_folder(tmp_path / "ok", 14), ng)
-    facts = calibration.facts
+    facts = calibration.metadata
     assert (facts["method"], facts["learnt_from"], facts["calibrated_on"]) == ("cross", 14, 14)
     assert any("do both (CV+)" in note for note in calibration.notes)
     assert facts["proven_at_most"] == inspector.judge.threshold.worst_case
     assert "proven" in calibration.guarantee
     assert facts["threshold"] is None
-    assert np.isnan(inspector.judge_one(images(ng)[0]).threshold)
+    assert np.isnan(inspector.judge_file(images(ng)[0]).threshold)
 
 
 def test_the_parts_are_split_two_to_one_and_the_threshold_keeps_the_rate_on_those_that_set_it(run):
     inspector = Inspector.open(run)
-    facts = inspector.facts
+    facts = inspector.metadata
     assert (facts["method"], facts["ok_parts"], facts["learnt_from"], facts["calibrated_on"]) == (
         "split",
         60,
@@ -139,33 +139,43 @@ def test_a_confidence_moves_the_threshold_up_and_is_in_the_guarantee(tmp_path, n
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_rate_that_is_none_is_refused_before_anything_is_read(tmp_path, net, rate):
     with pytest.raises(InputError, match="false_reject"):
-        calibrate_run(tmp_path / "run", [tmp_path / "no-such-folder"], encoder=net, terms=Terms(rate))
+        calibrate_run(
+            tmp_path / "run", [tmp_path / "no-such-folder"], encoder=net, settings=CalibrationSettings(rate)
+        )
 
 
 # ---- costs ----
 
 
 def test_costs_choose_the_rate_and_say_that_it_is_no_promise(tmp_path, net, ok, ng):
-    dear, calibration = calibrated(tmp_path, net, ok, ng, costs=Costs(1000.0, 1.0, 0.2))
+    dear, calibration = calibrated(tmp_path, net, ok, ng, costs=MisclassificationCosts(1000.0, 1.0, 0.2))
     assert "an estimate and no promise" in " ".join(calibration.notes)
-    assert {"cost_per_part", "cost_between", "ng_share"} <= calibration.facts.keys()
-    assert calibration.facts["ng_share"] == 0.2
+    assert {"cost_per_part", "cost_between", "ng_share"} <= calibration.metadata.keys()
+    assert calibration.metadata["ng_share"] == 0.2
     assert (
-        calibration.facts["missed"] == 0
+        calibration.metadata["missed"] == 0
     )  # nobody pays for an escape a thousand times what an overkill costs
-    cheap, told = calibrated(tmp_path, net, ok, ng, costs=Costs(1.0, 1000.0, 0.2))
+    cheap, told = calibrated(tmp_path, net, ok, ng, costs=MisclassificationCosts(1.0, 1000.0, 0.2))
     assert cheap.judge.rate < dear.judge.rate
-    assert told.facts["false_reject"] == cheap.judge.rate == Inspector.open(tmp_path / "made").judge.rate
+    assert told.metadata["false_reject"] == cheap.judge.rate == Inspector.open(tmp_path / "made").judge.rate
     own = dear.judge.calibration_scores
     assert dear.judge.rate == pytest.approx((np.sum(own > dear.judge.threshold.value) + 1) / (len(own) + 1))
 
 
 def test_costs_without_ng_photographs_are_refused(tmp_path, net, ok):
     with pytest.raises(InputError, match=r"costs take NG photographs too.*--ng"):
-        calibrated(tmp_path, net, ok, costs=Costs(10.0))
+        calibrated(tmp_path, net, ok, costs=MisclassificationCosts(10.0))
 
 
-@pytest.mark.parametrize("costs", [Costs(-1.0), Costs(0.0, 0.0), Costs(1.0, 1.0, 1.5), Costs(float("nan"))])
+@pytest.mark.parametrize(
+    "costs",
+    [
+        MisclassificationCosts(-1.0),
+        MisclassificationCosts(0.0, 0.0),
+        MisclassificationCosts(1.0, 1.0, 1.5),
+        MisclassificationCosts(float("nan")),
+    ],
+)
 def test_costs_that_are_none_are_refused_and_nothing_is_written(tmp_path, net, ok, ng, costs):
     with pytest.raises(InputError):
         calibrated(tmp_path, net, ok, ng, costs=costs)
@@ -188,7 +198,7 @@ def test_copies_and_unreadable_photographs_are_left_out_and_said(tmp_path, net, 
     assert "2 of 64 files cannot be read" in said
     assert "text.jpg" in said
     assert "empty.png" in said
-    assert calibration.facts["ok_parts"] == 60
+    assert calibration.metadata["ok_parts"] == 60
     plain, _ = calibrated(tmp_path, net, ok)
     assert np.array_equal(
         np.sort(plain.judge.calibration_scores), np.sort(inspector.judge.calibration_scores)
@@ -203,46 +213,46 @@ def test_a_folder_of_nothing_but_bad_files_is_refused_with_the_reason(tmp_path, 
 
 
 def test_kinds_of_defects_are_the_sub_folders_and_a_folder_without_is_its_own_kind(tmp_path, net, ok, run):
-    assert Inspector.open(run).facts["missed_by_kind"].keys() == {"blot", "scratch"}
+    assert Inspector.open(run).metadata["missed_by_kind"].keys() == {"blot", "scratch"}
     loose = tmp_path / "stains"
     save(loose / "1.png", part(1, blot=(16, 16)))
     save(loose / "deep" / "er" / "2.png", part(2, blot=(16, 48)))
     _, calibration = calibrated(tmp_path, net, ok, loose)
-    assert sorted(calibration.facts["ng"].values()) == ["deep", "stains"]
+    assert sorted(calibration.metadata["ng"].values()) == ["deep", "stains"]
 
 
 def test_the_kind_of_an_ng_part_is_that_of_the_example_it_resembles_most(run, fresh, tmp_path):
     inspector = Inspector.open(run)
     told = {
         kind: [
-            inspector.judge_one(save(tmp_path / f"{kind}{seed}.png", part(seed, size=20, **{kind: place})))
+            inspector.judge_file(save(tmp_path / f"{kind}{seed}.png", part(seed, size=20, **{kind: place})))
             for seed, place in enumerate([(16, 16), (16, 48), (48, 16), (48, 48)], start=50)
         ]
         for kind in ("blot", "scratch")
     }
     for kind, verdicts in told.items():
-        caught = [one.kind for one in verdicts if one.verdict == "NG"]
+        caught = [one.defect_type for one in verdicts if one.verdict == "NG"]
         assert len(caught) >= 3
         assert caught.count(kind) >= len(caught) - 1
-    assert {one.kind for one in inspector.judge_files(images(fresh)) if one.verdict == "OK"} == {""}
+    assert {one.defect_type for one in inspector.judge_files(images(fresh)) if one.verdict == "OK"} == {""}
 
 
 def test_the_nearest_examples_are_really_the_nearest(run, ok, ng, fresh):
     inspector = Inspector.open(run)
     bad = images(ng)
     for own in (bad[3], bad[10]):
-        assert inspector.judge_one(own).like_ng == str(own)  # an example resembles itself most
-    assert inspector.judge_one(images(ok)[11]).like_ok == str(images(ok)[11])
+        assert inspector.judge_file(own).like_ng == str(own)  # an example resembles itself most
+    assert inspector.judge_file(images(ok)[11]).like_ok == str(images(ok)[11])
     # By brute force, in the directions kept, over whitened views of the photographs themselves.
-    examples = inspector.examples
+    examples = inspector.references
     seen = list(inspector.judge_files([Path(name) for name in examples.names]))
-    views = {name: np.stack([one.views[name] for one in seen]) for name in seen[0].views}
+    views = {name: np.stack([one.features[name] for one in seen]) for name in seen[0].features}
     known = inspector.judge.whiten(views).astype(np.float64) @ examples.directions
-    good = np.array([kind == "OK" for kind in examples.kinds])
+    good = np.array([kind == "OK" for kind in examples.labels])
     assert (good.sum(), (~good).sum()) == (60, 16)
     for one in inspector.judge_files([*images(fresh)[:6], bad[0]]):
         own = (
-            inspector.judge.whiten({name: view[None] for name, view in one.views.items()})
+            inspector.judge.whiten({name: view[None] for name, view in one.features.items()})
             @ examples.directions
         )
         apart = np.square(known - own).sum(axis=1)
@@ -253,9 +263,9 @@ def test_the_nearest_examples_are_really_the_nearest(run, ok, ng, fresh):
 def test_where_no_ng_photograph_was_given_none_is_named(tmp_path, net, ok, ng):
     inspector, calibration = calibrated(tmp_path, net, ok)
     assert calibration.trade_off is None
-    assert not {"missed", "auroc"} & calibration.facts.keys()
-    verdict = inspector.judge_one(images(ng)[0])
-    assert (verdict.verdict, verdict.kind, verdict.like_ng) == ("NG", "", "")
+    assert not {"missed", "auroc"} & calibration.metadata.keys()
+    verdict = inspector.judge_file(images(ng)[0])
+    assert (verdict.verdict, verdict.defect_type, verdict.like_ng) == ("NG", "", "")
     assert verdict.like_ok
 
 
@@ -267,13 +277,13 @@ def test_bad_parts_are_told_from_good_ones(run, ng, fresh):
     bad, good = (list(inspector.judge_files(images(folder))) for folder in (ng, fresh))
     assert all(one.verdict == "NG" for one in bad)
     assert sum(one.verdict == "NG" for one in good) <= 8  # of 24, at 10 %
-    assert inspector.facts["auroc"] > 0.9
+    assert inspector.metadata["auroc"] > 0.9
 
 
 def test_scores_are_never_clamped_so_very_bad_parts_do_not_tie(run, tmp_path):
     inspector = Inspector.open(run)
     worse = [
-        inspector.judge_one(save(tmp_path / f"{size}.png", part(5, blot=(32, 32), size=size)))
+        inspector.judge_file(save(tmp_path / f"{size}.png", part(5, blot=(32, 32), size=size)))
         for size in (20, 30, 40, 60)
     ]
     scores = [one.score for one in worse]
@@ -297,11 +307,11 @@ def test_p_is_a_share_above_zero_falls_as_the_score_rises_and_decides(run, ng, f
 def test_a_part_that_ties_with_the_threshold_is_ok(run):
     inspector = Inspector.open(run)
     own = inspector.judge.calibration_scores
-    assert (own == inspector.facts["threshold"]).sum() == 1
+    assert (own == inspector.metadata["threshold"]).sum() == 1
     said = inspector.judge.judge(inspector.judge._calibration)  # together, as they were when it was set
     assert np.array_equal(said.score, own)
     assert said.ng.sum() == 1
-    assert not said.ng[own == inspector.facts["threshold"]].any()
+    assert not said.ng[own == inspector.metadata["threshold"]].any()
 
 
 # ---- photographs unlike those calibrated on ----
@@ -322,24 +332,24 @@ def test_odd_photographs_get_a_verdict_and_a_note(run, tmp_path):
     }
     notes = {}
     for name, pixels in made.items():
-        verdict = inspector.judge_one(save(tmp_path / f"{name}.png", pixels))
+        verdict = inspector.judge_file(save(tmp_path / f"{name}.png", pixels))
         assert verdict.verdict in ("OK", "NG")
         assert np.isfinite(verdict.score)
-        notes[name] = verdict.note
+        notes[name] = verdict.photo.remark
     assert notes["usual"] == notes["grey as colour"] == notes["deep"] == ""
     assert notes["constant"] == "all pixels are equal"
     assert notes["large"] == "640×640 pixels, where those calibrated on have 64×64"
     assert notes["narrow"] == "64×20 pixels, where those calibrated on have 64×64"
     assert notes["colour"] == "has colour, where those calibrated on are grey"
     assert notes["dark"].startswith("16 bits deep, but no value is above ")
-    assert inspector.judge_one(tmp_path / "constant.png").verdict == "NG"
+    assert inspector.judge_file(tmp_path / "constant.png").verdict == "NG"
 
 
 def test_depth_alone_does_not_move_a_score(run, tmp_path):
     inspector = Inspector.open(run)
-    flat = inspector.judge_one(save(tmp_path / "flat.png", part(78)))
-    deep = inspector.judge_one(save(tmp_path / "deep.png", part(78).astype(np.uint16) * 257))
-    colour = inspector.judge_one(save(tmp_path / "colour.png", np.stack([part(78)] * 3, axis=2)))
+    flat = inspector.judge_file(save(tmp_path / "flat.png", part(78)))
+    deep = inspector.judge_file(save(tmp_path / "deep.png", part(78).astype(np.uint16) * 257))
+    colour = inspector.judge_file(save(tmp_path / "colour.png", np.stack([part(78)] * 3, axis=2)))
     assert flat.score == deep.score == colour.score
 
 
@@ -351,12 +361,12 @@ def test_ok_photographs_in_colour_and_of_several_sizes_set_what_is_usual(tmp_pat
         pixels[..., 0] //= 2
         save(tmp_path / "ok" / f"{number}.png", pixels)
     inspector, _ = calibrated(tmp_path, net, tmp_path / "ok")
-    assert inspector.facts["conditions"]["heights"] == (50, 61)
+    assert inspector.metadata["conditions"]["heights"] == (50, 61)
     opened = Inspector.open(tmp_path / "made")
     assert opened.conditions == inspector.conditions
-    assert opened.judge_one(tmp_path / "ok" / "3.png").note == ""
+    assert opened.judge_file(tmp_path / "ok" / "3.png").photo.remark == ""
     taller = rng.integers(0, 255, (61 * 5 // 4 + 1, 60, 3), dtype=np.uint8)
-    note = opened.judge_one(save(tmp_path / "tall.png", taller)).note
+    note = opened.judge_file(save(tmp_path / "tall.png", taller)).photo.remark
     assert note == "77×60 pixels, where those calibrated on have 50…61×60"
 
 
@@ -435,12 +445,12 @@ def test_a_judge_that_lacks_a_fact_is_one_error_for_people(run, missing):
 def test_a_failed_calibration_leaves_the_judge_that_was_there(run, tmp_path, net):
     before = {path.name: path.read_bytes() for path in (run / "judge").iterdir()}
     with pytest.raises(InputError):
-        calibrate_run(run, [ok_folder(tmp_path / "few", 5)], encoder=net, terms=Terms(0.1))
+        calibrate_run(run, [ok_folder(tmp_path / "few", 5)], encoder=net, settings=CalibrationSettings(0.1))
     same_parts = tmp_path / "same"
     for number in range(30):
         save(same_parts / f"{number}.png", np.full((64, 64), 60 + number // 30, np.uint8))
     with pytest.raises(InputError):
-        calibrate_run(run, [same_parts], encoder=net, terms=Terms(0.1))
+        calibrate_run(run, [same_parts], encoder=net, settings=CalibrationSettings(0.1))
     assert {path.name: path.read_bytes() for path in (run / "judge").iterdir()} == before
 
 
@@ -449,13 +459,13 @@ def test_thumbnails_of_examples_are_the_photographs_in_their_proportions(tmp_pat
     ng_folder(tmp_path / "ng", 4)
     inspector, _ = calibrated(tmp_path, net, good, tmp_path / "ng")
     opened = Inspector.open(tmp_path / "made")
-    for row, name in enumerate(opened.examples.names):
-        small = opened.examples.thumbnail(row)
+    for row, name in enumerate(opened.references.names):
+        small = opened.references.thumbnail(row)
         with Image.open(name) as photograph:
             assert small.shape[0] / small.shape[1] == pytest.approx(
                 photograph.height / photograph.width, abs=0.03
             )
-        assert np.array_equal(small, inspector.examples.thumbnail(row))
+        assert np.array_equal(small, inspector.references.thumbnail(row))
 
 
 def test_a_photograph_given_as_ok_and_as_ng_is_refused_and_named(net, ok, tmp_path):
@@ -463,16 +473,16 @@ def test_a_photograph_given_as_ok_and_as_ng_is_refused_and_named(net, ok, tmp_pa
     with pytest.raises(
         InputError, match=r"copy\.png: is given as NG, and the same photograph as OK .*003\.png"
     ):
-        calibrate_run(tmp_path / "new", [ok], [copy.parent], encoder=net, terms=Terms(0.1))
+        calibrate_run(tmp_path / "new", [ok], [copy.parent], encoder=net, settings=CalibrationSettings(0.1))
     assert not (tmp_path / "new").exists()
 
 
 def test_a_verdict_is_the_same_to_the_bit_alone_and_among_others(run, ok, ng):
     inspector = Inspector.open(run)
     paths = [*images(ok)[:20], *images(ng)]
-    together = list(inspector.judge_files(paths, where=True))
+    together = list(inspector.judge_files(paths, anomaly_maps=True))
     for path, one in list(zip(paths, together, strict=True))[::5]:
-        alone = inspector.judge_one(path, where=True)
+        alone = inspector.judge_file(path, anomaly_map=True)
         assert same(alone, one)
-        assert (alone.places is None) == (one.places is None)
-        assert alone.places is None or (alone.places == one.places).all()
+        assert (alone.anomaly_map is None) == (one.anomaly_map is None)
+        assert alone.anomaly_map is None or (alone.anomaly_map == one.anomaly_map).all()

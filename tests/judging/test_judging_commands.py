@@ -166,7 +166,7 @@ def test_without_a_file_each_verdict_is_a_line(mekiki, run, ng, fresh):
     assert ", blot" in first
     assert second.startswith(("OK  ", "NG  "))
     assert count.endswith(" unreadable")
-    assert guarantee == Inspector.open(run).facts["guarantee"]
+    assert guarantee == Inspector.open(run).metadata["guarantee"]
 
 
 def test_results_replace_older_ones_only_when_they_are_whole(mekiki, run, fresh, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.judging.watch import watch
@@ -122,7 +122,7 @@ def test_a_file_that_is_being_written_is_judged_when_it_is_whole_and_once(run, t
     assert command.wait().code == 0
     first = rows(said)[0]
     assert (first["file"], first["verdict"], first["problem"]) == (str(slow), "NG", "")
-    expected = Inspector.open(run).judge_one(slow)
+    expected = Inspector.open(run).judge_file(slow)
     assert float(first["score"]) == pytest.approx(expected.score, rel=1e-5)
 
 
@@ -225,7 +225,7 @@ def test_a_torn_last_line_is_mended_and_its_photograph_judged_anew(run, tmp_path
     last = whole[: whole.rstrip(b"\r\n").rfind(b"\r\n") + 2]
     for cut in (len(last), len(last) + 1, len(whole) - 2, len(whole) - 1):
         said.write_bytes(whole[:cut])
-        assert [one.path.name for one in once(run, tmp_path / "in")[0]] == ["2.png"]
+        assert [one.photo.path.name for one in once(run, tmp_path / "in")[0]] == ["2.png"]
         assert said.read_bytes() == whole
 
 
@@ -256,7 +256,7 @@ def test_bad_files_are_answers_too_and_not_looked_at_again(run, tmp_path):
     (tmp_path / "in" / "empty.png").touch()
     arrive(tmp_path / "in", "good.png", new(1))
     verdicts, _ = once(run, tmp_path / "in")
-    assert {one.path.name: one.verdict for one in verdicts} == {
+    assert {one.photo.path.name: one.verdict for one in verdicts} == {
         "empty.png": "unreadable",
         "good.png": verdicts[1].verdict,
         "text.jpg": "unreadable",
@@ -269,7 +269,7 @@ def test_a_file_of_results_among_the_photographs_and_hidden_files_are_left_alone
     arrive(tmp_path / "in", "a.png", new(1))
     save(tmp_path / "in" / ".partial.png", new(2))
     verdicts, _ = once(run, tmp_path / "in", tmp_path / "in" / "said.csv")
-    assert [one.path.name for one in verdicts] == ["a.png"]
+    assert [one.photo.path.name for one in verdicts] == ["a.png"]
     assert len(rows(tmp_path / "in" / "said.csv")) == 1
     assert not (run / "watched.csv").exists()
 
@@ -290,8 +290,8 @@ def test_watching_says_what_judging_says(run, tmp_path, ng):
     shutil.copytree(ng, tmp_path / "in")
     watched, _ = once(run, tmp_path / "in")
     judged = list(Inspector.open(run).judge_files(images(tmp_path / "in")))
-    assert [(one.path, one.verdict, one.kind) for one in watched] == [
-        (one.path, one.verdict, one.kind) for one in judged
+    assert [(one.photo.path, one.verdict, one.defect_type) for one in watched] == [
+        (one.photo.path, one.verdict, one.defect_type) for one in judged
     ]
     np.testing.assert_allclose([one.score for one in watched], [one.score for one in judged], rtol=1e-6)
 
@@ -304,7 +304,7 @@ def steady_once(net, tmp_path_factory):
     """A run with as many calibration parts as the alarm asks for."""
     place = tmp_path_factory.mktemp("steady")
     folder = ok_folder(place / "ok", 100, seed=8000)
-    calibrate_run(place / "run", [folder], encoder=net, terms=Terms(0.02))
+    calibrate_run(place / "run", [folder], encoder=net, settings=CalibrationSettings(0.02))
     return place / "run"
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mekiki.errors import InputError
-from mekiki.judging.features import ScatteringExtractor, pool_quadrants
+from mekiki.judging.anomaly_map import pool_quadrants
+from mekiki.judging.extractors import ScatteringExtractor
 from mekiki.judging.judge import Judge
 from mekiki.models.scattering import (
     CHANNELS,
@@ -103,7 +104,7 @@ def test_an_image_gives_the_same_bits_alone_and_among_others():
     assert (seen(*images[::-1])[1] == together[3]).all()
     extractor = ScatteringExtractor()
     alone, among = extractor.extract(images[3:4]), extractor.extract(list(images))
-    assert (alone.views["filters"][0] == among.views["filters"][3]).all()
+    assert (alone.groups["filters"][0] == among.groups["filters"][3]).all()
 
 
 def test_a_grey_image_is_the_same_with_one_channel_and_with_three():
@@ -157,7 +158,7 @@ def test_the_eye_shows_where():
     images[40][100:104, 20:60] = 30
     extractor = ScatteringExtractor()
     good, bad = extractor.extract(images[:40]), extractor.extract(images[40:])
-    (places,) = extractor.where(images[40:], bad, Judge().fit(good.views))
+    (places,) = extractor.anomaly_maps(images[40:], bad, Judge().fit(good.groups))
     row, column = np.unravel_index(places.argmax(), places.shape)
     assert (row, column) in [(6, column) for column in range(1, 4)]
 
@@ -167,7 +168,7 @@ def test_a_small_defect_on_noise_is_told_from_noise():
     images = rng.integers(90, 166, (160, 97, 97), dtype=np.uint8)
     for number in range(140, 160):
         images[number, 30:32, 10 + number % 40 : 40 + number % 40] = 60
-    view = ScatteringExtractor().extract(images).views
+    view = ScatteringExtractor().extract(images).groups
     judge = Judge().fit({name: vectors[:100] for name, vectors in view.items()})
     scores = judge.score({name: vectors[100:] for name, vectors in view.items()})
     assert roc_auc_score(np.arange(60) >= 40, scores) > 0.97

@@ -61,13 +61,13 @@ def test_the_page_in_a_browser(line, run, visit):
     cards = page.locator("li.card")
     # The worst first, each under its own name.
     assert [name.split(" ", 1)[1] for name in page.locator("p.name").all_inner_texts()] == [
-        one.path.name for one in verdicts
+        one.photo.path.name for one in verdicts
     ]
     assert page.locator(".verdict").all_inner_texts() == [one.verdict for one in verdicts]
     bad = sum(one.verdict == "NG" for one in verdicts)
     assert bad >= 6
     assert f"{bad} of 12 photographs are NG; 1 cannot be read." in page.inner_text("header")
-    assert Inspector.open(run).facts["guarantee"] in page.inner_text("header")
+    assert Inspector.open(run).metadata["guarantee"] in page.inner_text("header")
     # Where it departs: drawn over every NG part and no other, of the size of the photograph, whose pixels are there.
     heats = [cards.nth(number).locator("img.heat").count() for number in range(len(verdicts))]
     assert heats == [int(one.verdict == "NG") for one in verdicts]
@@ -89,7 +89,7 @@ def test_the_page_in_a_browser(line, run, visit):
     assert first.locator(".like figcaption").all_inner_texts()[0].startswith("nearest OK: ")
     assert first.locator(".like figcaption").all_inner_texts()[1].startswith("nearest NG: ")
     # The hostile name is text, and what cannot be read is told with its reason.
-    assert ATTACK in [one.path.name for one in verdicts]
+    assert ATTACK in [one.photo.path.name for one in verdicts]
     assert page.inner_text("section dt") == f"text {ATTACK}"
     assert "not an image" in page.inner_text("section dd")
     assert wrong == []
@@ -125,7 +125,7 @@ def test_the_page_is_one_file_without_script_that_asks_for_nothing(line):
 def test_a_lesson_that_overrules_the_score_decides_where_a_photograph_stands(line, run, tmp_path):
     folder, _ = line
     ranked = sorted(Inspector.open(run).judge_files(images(folder)[:11]), key=lambda one: -one.score)
-    worst = ranked[0].path
+    worst = ranked[0].photo.path
     teach(run, worst, "OK")
     judge_paths(run, [folder], tmp_path / "again.html")
     text = (tmp_path / "again.html").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def test_of_very_many_photographs_the_worst_are_shown_and_that_is_said(run, tmp_
     shown = [re.search(r"</span> ([^<]+)</p>", card)[1] for card in text.split('<li class="card">')[1:]]
     verdicts = list(Inspector.open(run).judge_files([*images(fresh), *images(ng)]))
     verdicts.sort(key=lambda one: (one.verdict != "NG", -one.score))
-    assert shown == [one.path.name for one in verdicts[:5]]
+    assert shown == [one.photo.path.name for one in verdicts[:5]]
     assert "Shown are the 5 worst." in text
 
 

@@ -19,7 +19,7 @@ from mekiki.console import silent
 from mekiki.embedder import Embedder
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import train_run
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 
@@ -44,7 +44,12 @@ def verdicts(run, photos):
     """What the judge of a run says of the fresh ones."""
     said = Inspector.open(run).judge_files(sorted((photos / "fresh").glob("*.png")))
     return {
-        one.path.name: {"verdict": one.verdict, "score": one.score, "p": one.p, "why": one.why.split(" (")[0]}
+        one.photo.path.name: {
+            "verdict": one.verdict,
+            "score": one.score,
+            "p": one.p,
+            "why": one.why.split(" (")[0],
+        }
         for one in said
     }
 
@@ -116,7 +121,7 @@ def main(target):
     )
     for drawn in [*run.glob("*.png"), *run.glob("*.html"), run / "checkpoint.safetensors"]:
         drawn.unlink()
-    calibrate_run(run, [photos / "ok"], [photos / "ng"], terms=Terms(0.1))
+    calibrate_run(run, [photos / "ok"], [photos / "ng"], settings=CalibrationSettings(0.1))
     for drawn in (run / "judge").glob("*.png"):
         drawn.unlink()
     try:

@@ -19,7 +19,7 @@ from benchmarks import accidents
 
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Terms, calibrate_run
+from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
@@ -62,7 +62,7 @@ def line(tmp_path_factory):
     train_run(request, request.load(silent), Embedder(epochs=2, batch_size=32, random_state=0), run)
     ok, ng = ok_folder(base / "ok", 24, height=32, width=32), ng_folder(base / "ng", 4)
     ok_folder(base / "fresh", 12, seed=1000, height=32, width=32)
-    calibrate_run(run, [ok], [ng], encoder="filters", terms=Terms(0.2))
+    calibrate_run(run, [ok], [ng], encoder="filters", settings=CalibrationSettings(0.2))
     for number, image in enumerate(sorted(ng.rglob("*.png"))[:2]):
         teach(run, image, f"NG:kind-{number}")
     return base
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(run, line, mekiki)
         if as_nobody(lambda: os.access(run, os.W_OK, effective_ids=os.access in os.supports_effective_ids)):
             pytest.skip("this user may write everywhere")
         inspector = as_nobody(lambda: Inspector.open(run))
-        assert inspector.judge_one(line / "ok" / "000.png").verdict in ("OK", "NG")
+        assert inspector.judge_file(line / "ok" / "000.png").verdict in ("OK", "NG")
         as_nobody(lambda: Embedder.load(Run(run).open().folder))
         said = as_nobody(lambda: mekiki("teach", run, line / "fresh" / "000.png", "--as", "NG:late"))
         assert "Permission denied" in said.error
@@ -474,7 +474,7 @@ def test_lessons_of_two_processes_are_all_kept_each_by_its_number(run, line, tmp
             for number, place in enumerate(said)
         ]
         assert [one.wait().code for one in both] == [0, 0]
-    kinds = [entry.kind for entry in CorrectionLog(run).entries()]
+    kinds = [entry.defect_type for entry in CorrectionLog(run).entries()]
     assert len(kinds) == 10
     assert sorted(kinds[2:]) == ["one"] * 4 + ["two"] * 4
     assert all(each.state == "whole" for each in check_run(run) if each.file.startswith("lessons"))

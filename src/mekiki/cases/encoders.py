@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import EncoderInfo
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import iter_photos
+from mekiki.data.photo import map_photos
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
-from mekiki.judging.features import EmbedderExtractor
-from mekiki.judging.inspector import Inspector, Verdict, make_extractor
+from mekiki.judging.extractors import make_extractor
+from mekiki.judging.inspector import Inspector
+from mekiki.judging.verdict import Verdict
 from mekiki.storage.run_folder import JUDGE
 
 Floats = NDArray[np.float32]
@@ -64,7 +65,7 @@ class JudgeEncoder:
 
     def __init__(self, inspector: Inspector) -> None:
         self.inspector = inspector
-        directions = inspector.examples.directions
+        directions = inspector.references.directions
         arrays, _ = inspector.judge.state()
         digest = hashlib.sha256(inspector.extractor.fingerprint.encode())
         # Of what whitens only: another threshold changes no vector.
@@ -77,20 +78,21 @@ class JudgeEncoder:
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
         """See `PhotoEncoder.extract`."""
         for verdict in self.inspector.judge_files(paths):
-            if verdict.pixels is None:
-                yield EncodedPhoto(verdict.path, None, None, "", verdict.problem)
+            photo = verdict.photo
+            if photo.pixels is None:
+                yield EncodedPhoto(photo.path, None, None, "", photo.problem)
                 continue
-            label = verdict.verdict if verdict.verdict == "OK" else verdict.kind or "NG"
-            yield EncodedPhoto(verdict.path, verdict.pixels, self.vector(verdict), label)
+            label = verdict.verdict if verdict.verdict == "OK" else verdict.defect_type or "NG"
+            yield EncodedPhoto(photo.path, photo.pixels, self.vector(verdict), label)
 
     def vector(self, verdict: Verdict) -> Floats:
         """The vector of a photograph that was judged, float32 `[d]`."""
-        vector: Floats = self.vectors({name: view[None] for name, view in verdict.views.items()})[0]
+        vector: Floats = self.vectors({name: feature[None] for name, feature in verdict.features.items()})[0]
         return vector
 
     def vectors(self, features: Mapping[str, Floats]) -> Floats:
         """Vectors of extracted features: float32 `[N, d]`."""
-        vectors = self.inspector.judge.whiten(features) @ self.inspector.examples.directions
+        vectors = self.inspector.judge.whiten(features) @ self.inspector.references.directions
         return np.asarray(vectors, np.float32)
 
 
@@ -103,19 +105,19 @@ class RunEncoder:
 
     def __init__(self, folder: Path) -> None:
         extractor = make_extractor(folder, None)
-        assert isinstance(extractor, EmbedderExtractor)  # no other is made without a name
+        assert extractor.embedder is not None  # no other is made without a name
         self.extractor = extractor
         dimension = extractor.embedder.reference_vectors_.shape[1]
         self.info = EncoderInfo(f"the network of {folder.name}", extractor.fingerprint, dimension)
 
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
         """See `PhotoEncoder.extract`."""
-        for block in iter_photos(paths, self.extractor.frame, self.extractor.channels):
-            readable = [photo.pixels for photo in block if photo.pixels is not None]
-            vectors = iter(self.extractor.extract(readable).views["embedding"]) if readable else iter(())
-            for photo in block:
-                vector = None if photo.pixels is None else next(vectors)
-                yield EncodedPhoto(photo.path, photo.pixels, vector, "", photo.problem)
+
+        def embed(images: list[Pixels]) -> Floats:
+            return self.extractor.extract(images).groups["embedding"]
+
+        for photo, vector in map_photos(paths, self.extractor.frame, self.extractor.channels, embed):
+            yield EncodedPhoto(photo.path, photo.pixels, vector, "", photo.problem)
 
 
 def open_photo_encoder(folder: Path) -> PhotoEncoder:

@@ -19,7 +19,7 @@ from mekiki.cases.remember import SelectedPhoto, remember_selected
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.search import find_similar, give_feedback, read_feedback, search, undo_feedback
 from mekiki.errors import InputError, NotFoundError
-from mekiki.judging.inspector import Verdict
+from mekiki.judging.verdict import Verdict
 from mekiki.web.state import AppState
 from mekiki.web.wire import CaseId, Index, PhotoId, RequestBody, ResponseBody, check_label, png_response
 
@@ -186,13 +186,13 @@ def case_routes(state: AppState) -> APIRouter:
 def similar_cases(state: AppState, verdict: Verdict, k: int) -> list[dict[str, Any]]:
     """Return the k past cases nearest to a judged photograph, as rows of `CaseRow`; empty without a case memory."""
     memory = state.run_memory()
-    if verdict.pixels is None or not isinstance(memory.photo_encoder, JudgeEncoder):
+    if verdict.photo.pixels is None or not isinstance(memory.photo_encoder, JudgeEncoder):
         return []
     try:
         cases = memory.memory("images")
     except InputError:  # there are no cases yet
         return []
-    return find_similar(cases, memory.photo_encoder.vector(verdict), verdict.pixels, k)
+    return find_similar(cases, memory.photo_encoder.vector(verdict), verdict.photo.pixels, k)
 
 
 @contextmanager

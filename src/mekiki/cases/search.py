@@ -18,7 +18,7 @@ from mekiki.cases.store import complete_ids
 from mekiki.cases.where import parse_where
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError
-from mekiki.judging.inspector import Verdict
+from mekiki.judging.verdict import Verdict
 
 Floats = NDArray[np.float32]
 
@@ -136,9 +136,9 @@ class SimilarCases:
 
     def find(self, verdict: Verdict) -> list[dict[str, Any]]:
         """The nearest past cases of a photograph, as in `search`; none if it could not be read."""
-        if verdict.pixels is None:
+        if verdict.photo.pixels is None:
             return []
-        return find_similar(self._memory, self._encoder.vector(verdict), verdict.pixels, self._k)
+        return find_similar(self._memory, self._encoder.vector(verdict), verdict.photo.pixels, self._k)
 
 
 def find_similar(memory: Memory, vector: Floats, pixels: Pixels, k: int) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from mekiki.cases.encoders import JudgeEncoder, PhotoEncoder
 from mekiki.data.image_set import Pixels
 from mekiki.data.reports import PLACES
 from mekiki.errors import InputError, first_line
-from mekiki.judging.features import EmbedderExtractor
+from mekiki.judging.features import FeatureExtractor
 from mekiki.models.networks import convolution, place_tensors
 from mekiki.storage.atomic import recover_folder
 from mekiki.storage.manifest import Manifest, check_format
@@ -225,6 +225,6 @@ def _views(values: Mapping[str, Sequence[str]], *, square: bool) -> list[View8]:
     return [(turns, flip) for flip in (False, True) for turns in ((0, 1, 2, 3) if square else (0, 2))]
 
 
-def can_be_sharpened(extractor: Any) -> bool:
+def can_be_sharpened(extractor: FeatureExtractor) -> bool:
     """Whether an eye is a convolutional network that was trained here."""
-    return isinstance(extractor, EmbedderExtractor) and extractor.has_places
+    return extractor.embedder is not None and extractor.has_place_features

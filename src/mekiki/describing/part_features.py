@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 from mekiki.cases.encoders import JudgeEncoder, PhotoEncoder, RunEncoder, open_photo_encoder
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import iter_photos
+from mekiki.data.photo import map_photos
 from mekiki.describing.localiser import GRID, Sharpened, eye_of, sharpened
-from mekiki.judging.features import EmbedderExtractor, Features, ScatteringExtractor
+from mekiki.judging.extractors import ScatteringExtractor
+from mekiki.judging.features import FeatureExtractor
 
 Floats = NDArray[np.float32]
 
@@ -61,9 +61,9 @@ class Look:
     def __init__(self, view: PhotoEncoder, sharp: Sharpened | None = None) -> None:
         assert isinstance(view, JudgeEncoder | RunEncoder)
         self._view = view
-        self._eye: Any = eye_of(view)
+        self._eye: FeatureExtractor = eye_of(view)
         self._filters: ScatteringExtractor | None = None
-        if isinstance(self._eye, EmbedderExtractor) and not self._eye.has_places:
+        if not self._eye.has_place_features:
             # A perceptron has no places of its own; filters have, and need no weights.
             self._filters = ScatteringExtractor()
         self._sharp = sharp
@@ -75,42 +75,27 @@ class Look:
 
     def extract(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
         """Look at files, in order; one that cannot be read is told."""
-        done = 0
-        for block in iter_photos(paths, self._eye.frame, self._eye.channels):
-            readable = [one.pixels for one in block if one.pixels is not None]
-            seen = iter(self._seen(readable) if readable else ())
-            for one in block:
-                if one.pixels is None:
-                    yield Looked(one.path, None, None, None, one.problem)
-                else:
-                    whole, places = next(seen)
-                    yield Looked(one.path, one.pixels, whole, places)
-            done += len(block)
-            progress("looking at photographs", done, len(paths))
+        frame, channels = self._eye.frame, self._eye.channels
+        for photo, vectors in map_photos(
+            paths, frame, channels, self._seen, progress=progress, label="looking at photographs"
+        ):
+            whole, places = vectors or (None, None)
+            yield Looked(photo.path, photo.pixels, whole, places, photo.problem)
 
     def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
         features = self._eye.extract(images)
         if isinstance(self._view, RunEncoder):
-            whole = features.views["embedding"]
+            whole = features.groups["embedding"]
         else:
-            whole = np.concatenate(
-                [self._view.vectors(features.only(row).views) for row in range(len(images))]
-            )
+            whole = np.concatenate([self._view.vectors(row.groups) for row in features.rows()])
         if self._sharp is not None:
             read, maps = self._sharp.extract(images)
             whole = np.concatenate([whole, read], axis=1)
         elif self._filters is not None:
-            maps = first_maps(self._filters.extract(images))
+            maps = self._filters.place_features(images, self._filters.extract(images))
         else:
-            maps = (
-                self._eye.places(images) if isinstance(self._eye, EmbedderExtractor) else first_maps(features)
-            )
+            maps = self._eye.place_features(images, features)
         yield from zip(whole, (pooled(each) for each in maps), strict=True)
-
-
-def first_maps(features: Features) -> list[Floats]:
-    """Of what an eye saw, its first patches."""
-    return next(iter(features.patches.values()))
 
 
 def look_of(run: Path, view: PhotoEncoder | None = None) -> Look:

@@ -25,8 +25,9 @@ from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
 from mekiki.export.graph import OPSET, Runtime, Whole, in_eight_bits, traced
 from mekiki.export.parity import TOLERANCE, Program, Row, compared, neighbours, odd
-from mekiki.judging.features import EmbedderExtractor, FeatureExtractor
-from mekiki.judging.inspector import Inspector, make_extractor
+from mekiki.judging.extractors import make_extractor
+from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.inspector import Inspector
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.run import Run, finite, write_json
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
@@ -178,13 +179,11 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     facts: dict[str, Any] = {
         "version": version("mekiki"),
         "run": folder.absolute().name,
-        "model": extractor.name
-        if not isinstance(extractor, EmbedderExtractor)
-        else f"embedder {extractor.embedder.encoder}",
+        "model": extractor.description,
         "model_fingerprint": extractor.fingerprint,
     }
     about: dict[str, Any] = {}
-    if isinstance(extractor, EmbedderExtractor):
+    if extractor.embedder is not None:
         about = run.config().get("about") or {}
         if about:
             facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
@@ -193,8 +192,7 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
         facts |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
         size = size or _one_size(inspector)
     else:
-        assert isinstance(extractor, EmbedderExtractor)
-        size = size or extractor.size
+        size = size or extractor.frame(0, 0)  # an embedder takes one size
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise InputError(f"--size {size[0]}x{size[1]}: give 1 … {LARGEST_SIDE} pixels")
     progress("reading photographs", 0, 1)
@@ -229,7 +227,7 @@ def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:
             "kinds": whole.kinds,
             "threshold": None if judge.threshold is None else judge.threshold.value,
             "false_reject": judge.rate,
-            "guarantee": subject.inspector.facts["guarantee"],
+            "guarantee": subject.inspector.metadata["guarantee"],
             "lessons": [lesson.note for lesson in judge.taught],
         }
     return facts
@@ -248,7 +246,7 @@ def _one_size(inspector: Inspector) -> tuple[int, int]:
 
 def _own(inspector: Inspector) -> tuple[list[Path], str]:
     """Photographs that the judge was made from: those whose scores lie nearest the threshold, and NG ones."""
-    facts, judge = inspector.facts, inspector.judge
+    facts, judge = inspector.metadata, inspector.judge
     scores, learnt = judge.calibration_scores, facts["ok_parts"] - len(judge.calibration_scores)
     value = None if judge.threshold is None else judge.threshold.value
     if value is None:
@@ -292,7 +290,7 @@ def _kept(inspector: Inspector | None, size: tuple[int, int]) -> list[Pixels]:
     """Something like the run's photographs, where these cannot be reached."""
     if inspector is None:
         return odd(size)
-    examples = inspector.examples
+    examples = inspector.references
     rows = np.unique(np.linspace(0, len(examples.names) - 1, MOST_PHOTOGRAPHS).astype(int))
     return [examples.thumbnail(int(row)) for row in rows]
 

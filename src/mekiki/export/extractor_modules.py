@@ -11,13 +11,9 @@ from torch.nn import functional
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.export.resizing import Resizing
-from mekiki.judging.features import (
-    BackboneExtractor,
-    EmbedderExtractor,
-    FeatureExtractor,
-    ScatteringExtractor,
-    cuts,
-)
+from mekiki.judging.anomaly_map import quadrant_slices
+from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor, ScatteringExtractor
+from mekiki.judging.features import FeatureExtractor
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.scattering import SIDE, FilterBank
 from mekiki.models.tuned_backbone import TunedBackbone
@@ -77,7 +73,7 @@ class FilterSight(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The view; in grey photographs of three channels those of colour come out as the zeros they are."""
         pixels = _plain(self.squeeze(pixels))
-        return {ScatteringExtractor.name: pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
+        return {"filters": pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
 
 
 class _GraphBank(FilterBank):
@@ -102,10 +98,7 @@ class BackboneSight(nn.Module):
 
     def __init__(self, extractor: BackboneExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
-        first = extractor.layers[0]
-        looks: list[tuple[list[int], Size, str]] = [(extractor.layers, None, "")]
-        if extractor.twice:
-            looks.append(([first], "proportions", ", proportions kept"))
+        looks = extractor.passes()
         self.network = extractor.backbone.model
         self.backbone = extractor.backbone
         self.looks = nn.ModuleList(_Look(extractor.backbone, frame, size) for _, size, _ in looks)
@@ -192,15 +185,15 @@ def _plain(pixels: Tensor) -> Tensor:
 
 
 def pool_quadrants(grid: Tensor) -> Tensor:
-    """`mekiki.judging.features.quartered` for a graph: `[N, h, w, d]` → `[N, 8d]`.
+    """`mekiki.judging.anomaly_map.pool_quadrants` for a graph: `[N, h, w, d]` → `[N, 8d]`.
 
     Example:
         >>> pool_quadrants(torch.arange(4.0).reshape(1, 2, 2, 1)).tolist()
         [[0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]]
     """
     means, spreads = [], []
-    for rows in cuts(grid.shape[1]):
-        for columns in cuts(grid.shape[2]):
+    for rows in quadrant_slices(grid.shape[1]):
+        for columns in quadrant_slices(grid.shape[2]):
             part = grid[:, rows, columns]
             mean = part.mean((1, 2), keepdim=True)
             means.append(mean[:, 0, 0])

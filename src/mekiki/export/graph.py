@@ -20,7 +20,7 @@ from mekiki.export.extractor_modules import Seeing
 from mekiki.export.judge_modules import JudgeModule, KindsModule
 from mekiki.extras import require
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector, kind_of
+from mekiki.judging.inspector import Inspector
 
 OPSET = 18
 """Version of ONNX's operators: the first whose reductions all take their axes as an input, since 2022."""
@@ -70,8 +70,10 @@ class Whole(nn.Module):
         if inspector is not None:
             judge = inspector.judge
             self.judge = JudgeModule(judge)
-            lesson_kinds = [kind_of(lesson) if lesson.ng else "" for lesson in judge.taught]
-            self.kind = KindsModule(judge, inspector.namer, inspector.examples.directions, lesson_kinds)
+            lesson_kinds = [lesson.defect_type for lesson in judge.taught]
+            self.kind = KindsModule(
+                judge, inspector.classifier, inspector.references.directions, lesson_kinds
+            )
             self.kinds = self.kind.kinds
             self.names += ["distance", "score", "p", "ng", "surprise", "kind"]
 

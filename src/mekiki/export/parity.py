@@ -17,7 +17,8 @@ from mekiki.data.photo import Photo
 from mekiki.export.graph import Outputs
 from mekiki.judging.conformal import TOLERANCE as TIE
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector, Verdict
+from mekiki.judging.inspector import Inspector
+from mekiki.judging.verdict import Verdict
 
 TOLERANCE = 1e-4
 """By how much of itself a score, and by how much of its length a vector, may differ."""
@@ -74,19 +75,19 @@ class Program:
             for image in images
         ]
         if self.inspector is None:
-            views = self.extractor.extract(read).views
+            views = self.extractor.extract(read).groups
             whole = np.concatenate([views[name] for name in self.views], axis=1)
             return [Said(vector) for vector in whole]
         block = [
             Photo(Path(str(number)), pixels, size=image.shape[:2])
             for number, (pixels, image) in enumerate(zip(read, images, strict=True))
         ]
-        return [self._said(verdict) for verdict in self.inspector.judge_block(block)]
+        return [self._said(verdict) for verdict in self.inspector.judge_photos(block)]
 
     def _said(self, verdict: Verdict) -> Said:
-        vector = np.concatenate([verdict.views[name] for name in self.views])
+        vector = np.concatenate([verdict.features[name] for name in self.views])
         ng, taught = verdict.verdict == "NG", verdict.because == "taught"
-        return Said(vector, verdict.score, verdict.p, ng, verdict.kind, taught)
+        return Said(vector, verdict.score, verdict.p, ng, verdict.defect_type, taught)
 
     def score_of(self, vector: NDArray[np.float32], widths: Mapping[str, int]) -> float:
         """The score of a part that was seen so."""

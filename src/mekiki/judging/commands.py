@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mekiki.judging.inspector import Verdict
+    from mekiki.judging.verdict import Verdict
 
 from mekiki import console
 from mekiki.bulk.commands import Engine, PartLength, is_ray, run_in_bulk
@@ -79,30 +79,30 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Learn what good parts look like, and set the threshold at a stated rate of false rejects."""
-    from mekiki.judging.calibrate import Costs, Terms, calibrate_run
+    from mekiki.judging.calibrate import CalibrationSettings, MisclassificationCosts, calibrate_run
     from mekiki.storage.run import finite
 
     if escape_cost is None and (ng_share is not None or overkill_cost != 1.0):
         raise InputError("calibrate: --overkill-cost and --ng-share go with --escape-cost")
-    costs = None if escape_cost is None else Costs(escape_cost, overkill_cost, ng_share)
+    costs = None if escape_cost is None else MisclassificationCosts(escape_cost, overkill_cost, ng_share)
     with console.progress_bar() as progress:
         _, calibration = calibrate_run(
             run,
             ok,
             ng or (),
             encoder=encoder,
-            terms=Terms(false_reject, confidence, costs, views, seed),
+            settings=CalibrationSettings(false_reject, confidence, costs, views, seed),
             progress=progress,
         )
     if json:
-        told = {name: value for name, value in calibration.facts.items() if name not in ("ok", "ng")}
+        told = {name: value for name, value in calibration.metadata.items() if name not in ("ok", "ng")}
         console.print_json(
             finite(told | {"guarantee": calibration.guarantee, "notes": calibration.notes, "run": str(run)})
         )
         return
     for note in calibration.notes:
         console.line("note", note, "yellow")
-    calibration_lines(calibration.facts, calibration.guarantee)
+    calibration_lines(calibration.metadata, calibration.guarantee)
 
 
 def judge(
@@ -141,7 +141,7 @@ def judge(
         if not json:
             show(verdict)
         elif recall is not None:
-            past[str(verdict.path)] = recall(verdict)
+            past[str(verdict.photo.path)] = recall(verdict)
 
     with console.progress_bar() as progress:
         places = [Path(path) for path in paths]
@@ -201,7 +201,7 @@ def teach(
     if show + undo + (image is not None) != 1 or (image is None) != (label is None) or (lesson and not undo):
         raise InputError("teach: give IMAGE with --as OK, NG or NG:KIND; or --undo [--lesson N]; or --list")
     if show:
-        entries = [vars(entry) for entry in read_corrections(run)]
+        entries = [entry.to_dict() for entry in read_corrections(run)]
         if json:
             console.print_json({"lessons": entries})
             return
@@ -209,14 +209,14 @@ def teach(
     elif image is None or label is None:
         entry = undo_correction(run, lesson)
         if json:
-            console.print_json({"undone": vars(entry)})
+            console.print_json({"undone": entry.to_dict()})
             return
         console.out().print(f"lesson {entry.number} is taken back: {entry.file} as {entry.note}")
     else:
         entry, before, after = teach_photo(run, image, label)
         if json:
             console.print_json(
-                {"lesson": vars(entry), "before": before.finite_row(), "after": after.finite_row()}
+                {"lesson": entry.to_dict(), "before": before.to_dict(), "after": after.to_dict()}
             )
             return
         console.out().print(f"{image}: was {before.verdict}, is {after.verdict} (lesson {entry.number})")
@@ -265,12 +265,12 @@ class VerdictPrinter:
         if self._quiet:
             return
         style = {"OK": "green", "NG": "bold red"}.get(verdict.verdict, "yellow")
-        text = console.styled((f"{verdict.verdict:<3}", style), f" {verdict.path}")
-        if verdict.problem:
-            text.append(f"  {verdict.problem}")
+        text = console.styled((f"{verdict.verdict:<3}", style), f" {verdict.photo.path}")
+        if verdict.photo.problem:
+            text.append(f"  {verdict.photo.problem}")
         else:
             text.append(f"  p {console.number(verdict.p)}, score {console.number(verdict.score)}")
-            text.append(f", {verdict.kind}" if verdict.kind else "")
+            text.append(f", {verdict.defect_type}" if verdict.defect_type else "")
         self._console.print(text)
         for case in self._recall(verdict) if self._recall is not None else ():
             note = f": {' '.join(case['note'].split())}" if case["note"] else ""

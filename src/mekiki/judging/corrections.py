@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,13 @@ from mekiki.storage.run_folder import CORRECTION_FILES, CORRECTIONS
 
 
 @dataclass(frozen=True)
-class Entry:
+class Correction:
     """One lesson in the book.
 
     Attributes:
         number: counted from 1.
         ng: what the person said.
-        kind: of defect; empty for OK.
+        defect_type: empty for OK.
         file: the photograph, as it was named.
         content: hash of its pixels as the judge saw them.
         who: the user.
@@ -47,7 +48,7 @@ class Entry:
 
     number: int
     ng: bool
-    kind: str
+    defect_type: str
     file: str
     content: str
     who: str
@@ -56,10 +57,14 @@ class Entry:
     files: dict[str, str] = field(default_factory=dict)
     undone: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """The correction as its line in the log and as JSON have it."""
+        return {("kind" if name == "defect_type" else name): value for name, value in asdict(self).items()}
+
     @property
     def note(self) -> str:
         """What to call it when it decides."""
-        return f"{self.kind if self.ng else 'OK'} (lesson {self.number}, {self.who}, {self.when[:10]})"
+        return f"{self.defect_type if self.ng else 'OK'} (lesson {self.number}, {self.who}, {self.when[:10]})"
 
 
 def parse_label(text: str) -> tuple[bool, str]:
@@ -80,7 +85,7 @@ def parse_label(text: str) -> tuple[bool, str]:
     raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
 
 
-def read_corrections(folder: Path) -> list[Entry]:
+def read_corrections(folder: Path) -> list[Correction]:
     """All lessons of a run folder in order, those taken back too.
 
     Raises:
@@ -101,13 +106,13 @@ class CorrectionLog:
     def __init__(self, folder: Path) -> None:
         self.folder, self.log, self.kept = folder, folder / CORRECTIONS, folder / CORRECTION_FILES
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Correction]:
         """All lessons in order, those taken back too.
 
         Raises:
             InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
         """
-        entries: list[Entry] = []
+        entries: list[Correction] = []
         for number, facts in enumerate(read_events(self.log)):
             try:
                 if "undo" in facts:
@@ -116,7 +121,7 @@ class CorrectionLog:
                         raise LookupError(place)
                     entries[place] = replace(entries[place], undone=True)
                 else:
-                    entries.append(Entry(**facts))
+                    entries.append(Correction(defect_type=facts.pop("kind"), **facts))
             except (ValueError, TypeError, LookupError):
                 raise damaged_line(self.log, number + 1) from None
         return entries
@@ -125,7 +130,7 @@ class CorrectionLog:
         self,
         *,
         ng: bool,
-        kind: str,
+        defect_type: str,
         file: Path,
         content: str,
         before: str,
@@ -133,17 +138,17 @@ class CorrectionLog:
         views: Mapping[str, NDArray[np.float32]],
         extractor: str,
         who: str | None = None,
-    ) -> Entry:
+    ) -> Correction:
         """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG")
         with hold_lock(self.folder, "teaching"):
             number = len(self.entries()) + 1
             photograph = self.kept / f"{number}.png"
-            entry = Entry(
+            entry = Correction(
                 number,
                 ng,
-                kind,
+                defect_type,
                 str(file),
                 content,
                 who or user(),
@@ -154,12 +159,12 @@ class CorrectionLog:
             with replace_file(photograph) as temporary:
                 temporary.write_bytes(stream.getvalue())
             self._keep(number, views, extractor)
-            facts = asdict(entry)
+            facts = entry.to_dict()
             del facts["undone"]
             append_event(self.log, facts)
         return entry
 
-    def undo(self, number: int | None = None, *, who: str | None = None) -> Entry:
+    def undo(self, number: int | None = None, *, who: str | None = None) -> Correction:
         """Take a lesson back, the last one in force if none is named; the log keeps both lines.
 
         Raises:
@@ -168,7 +173,7 @@ class CorrectionLog:
         with hold_lock(self.folder, "taking a lesson back"):
             return self._undone(number, who or user())
 
-    def _undone(self, number: int | None, who: str) -> Entry:
+    def _undone(self, number: int | None, who: str) -> Correction:
         entries = self.entries()
         if number is None:
             in_force = [entry for entry in entries if not entry.undone]
@@ -183,7 +188,7 @@ class CorrectionLog:
         append_event(self.log, {"undo": number, "who": who, "when": when})
         return replace(entries[number - 1], undone=True)
 
-    def in_force(
+    def active_parts(
         self, views: Sequence[str], extractor: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
     ) -> list[TaughtPart]:
         """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
@@ -214,10 +219,10 @@ class CorrectionLog:
                     f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
                 ) from None
             known = {name: vector for name, vector in vectors.items() if name in views and vector.ndim == 1}
-            lessons.append(TaughtPart(entry.ng, known, entry.note))
+            lessons.append(TaughtPart(entry.ng, known, entry.note, entry.defect_type))
         return lessons
 
-    def photograph(self, entry: Entry) -> Path:
+    def photograph(self, entry: Correction) -> Path:
         """The photograph that was kept of a lesson.
 
         Raises:

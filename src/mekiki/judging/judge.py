@@ -44,11 +44,13 @@ class TaughtPart:
         ng: the right verdict.
         vectors: the part in each feature group of vectors, `[d]` by name.
         note: text that names the correction, such as `"scratch (taught 2026-11-24)"`.
+        defect_type: empty for OK.
     """
 
     ng: bool
     vectors: Mapping[str, NDArray[Any]]
     note: str = ""
+    defect_type: str = ""
 
 
 @dataclass(frozen=True, eq=False)

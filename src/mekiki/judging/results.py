@@ -16,7 +16,8 @@ from mekiki.console import Progress, silent
 from mekiki.data.photo import list_photos_with_notes
 from mekiki.errors import InputError
 from mekiki.extras import require
-from mekiki.judging.inspector import Inspector, Verdict
+from mekiki.judging.inspector import Inspector
+from mekiki.judging.verdict import Verdict
 from mekiki.report.judge_page import Card, Gallery, write_gallery
 from mekiki.storage.atomic import replace_file
 
@@ -69,19 +70,19 @@ def judge_paths(
     rows: list[dict[str, Any]] = []
     with writing(output, inspector) as results:
         stream = inspector.judge_files(
-            paths, where=output is not None and output.suffix == ".html", progress=progress
+            paths, anomaly_maps=output is not None and output.suffix == ".html", progress=progress
         )
         for verdict in stream:
             results.add(verdict)
             if on_verdict is not None:
                 on_verdict(verdict)
             if output is None and len(rows) < MOST_CARDS:
-                rows.append(verdict.finite_row())
+                rows.append(verdict.to_dict())
     counts = results.counts
     told: dict[str, Any] = {
         "photographs": len(paths),
         **{name: counts[name] for name in ("OK", "NG", "unreadable")},
-        "guarantee": inspector.facts["guarantee"],
+        "guarantee": inspector.metadata["guarantee"],
         "output": None if output is None else str(output),
         "notes": skipped,
     }
@@ -185,7 +186,7 @@ def csv_line(verdict: Verdict) -> str:
 
 def gallery(results: Results, inspector: Inspector) -> Gallery:
     """The page of a judgement: the worst first, then what could not be read."""
-    examples = inspector.examples
+    examples = inspector.references
     place = {name: row for row, name in reversed(list(enumerate(examples.names)))}
 
     def example(name: str) -> Any:
@@ -193,14 +194,14 @@ def gallery(results: Results, inspector: Inspector) -> Gallery:
 
     cards = [
         Card(
-            str(one.path),
+            str(one.photo.path),
             one.verdict,
             one.score,
             one.p,
             one.why,
-            one.kind,
-            one.pixels,
-            one.places if one.verdict == "NG" else None,
+            one.defect_type,
+            one.photo.pixels,
+            one.anomaly_map,
             example(one.like_ok),
             example(one.like_ng),
             one.like_ok,
@@ -218,9 +219,9 @@ def gallery(results: Results, inspector: Inspector) -> Gallery:
     return Gallery(
         "Judged, the worst first",
         said + ".",
-        str(inspector.facts["guarantee"]),
+        str(inspector.metadata["guarantee"]),
         cards,
-        [(str(one.path), one.problem) for one in results.unreadable],
+        [(str(one.photo.path), one.photo.problem) for one in results.unreadable],
     )
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mekiki.cases.routes import CaseRow, similar_cases
-from mekiki.data.photo import iter_photos
+from mekiki.data.photo import Photo, read_photo
 from mekiki.errors import InputError, NotFoundError
-from mekiki.judging.corrections import Entry, read_corrections
-from mekiki.judging.inspector import Inspector, Verdict
+from mekiki.judging.corrections import read_corrections
+from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach_judge, undo
+from mekiki.judging.verdict import Verdict
 from mekiki.web.http_errors import TooLargeError
 from mekiki.web.state import AppState
 from mekiki.web.uploads import Upload
@@ -184,14 +185,14 @@ def judge_routes(state: AppState) -> APIRouter:
     @routes.get("/examples", response_model=ExampleParts)
     async def examples() -> dict[str, Any]:
         """The parts that photographs are compared with."""
-        examples = (await state.model_worker.run(state.inspector)).examples
-        parts = enumerate(zip(examples.names, examples.kinds, strict=True))
+        examples = (await state.model_worker.run(state.inspector)).references
+        parts = enumerate(zip(examples.names, examples.labels, strict=True))
         return {"examples": [{"example": row, "name": name, "kind": kind} for row, (name, kind) in parts]}
 
     @routes.get("/examples/{example}/picture", response_class=Response)
     async def example_picture(example: Index) -> Response:
         """The picture of one of these parts."""
-        examples = (await state.model_worker.run(state.inspector)).examples
+        examples = (await state.model_worker.run(state.inspector)).references
         if example >= len(examples.names):
             raise NotFoundError(f"example {example}: there are {len(examples.names)}, counted from 0")
         return png_response(encode_png(examples.thumbnail(example)))
@@ -202,7 +203,7 @@ def judge_routes(state: AppState) -> APIRouter:
         return await state.model_worker.run(_correct, state, state.uploads.get(body.photo), body.label)
 
     @routes.post("/teach/{lesson}/undo", response_model=CorrectionEntry)
-    async def undo_correction(lesson: Index) -> Entry:
+    async def undo_correction(lesson: Index) -> dict[str, Any]:
         """Undo a correction."""
         return await state.model_worker.run(_undo, state, lesson)
 
@@ -210,7 +211,7 @@ def judge_routes(state: AppState) -> APIRouter:
     async def corrections() -> dict[str, Any]:
         """All corrections in order, including undone ones."""
         entries = await state.io_worker.run(read_corrections, state.folder)
-        return {"lessons": [vars(entry) for entry in entries]}
+        return {"lessons": [entry.to_dict() for entry in entries]}
 
     return routes
 
@@ -224,28 +225,28 @@ def _store(state: AppState, photos: Sequence[UploadFile]) -> list[Upload]:
 def _judge(state: AppState, upload: Upload, cases: int) -> JudgedPhoto:
     inspector = state.inspector()
     if upload.problem:
-        verdict = Verdict(Path(upload.file), "unreadable", problem=upload.problem)
+        verdict = Verdict(Photo(Path(upload.file), None, upload.problem), "unreadable")
     else:
-        verdict = inspector.judge_one(upload.path, where=True)
+        verdict = inspector.judge_file(upload.path, anomaly_map=True)
     return _answer(state, inspector, verdict, upload, cases)
 
 
 def _answer(
     state: AppState, inspector: Inspector, verdict: Verdict, upload: Upload, cases: int = 0
 ) -> JudgedPhoto:
-    row = verdict.finite_row() | {"file": upload.file}
-    if verdict.pixels is None:
+    row = verdict.to_dict() | {"file": upload.file}
+    if verdict.photo.pixels is None:
         return JudgedPhoto(**row)
-    correction = inspector.lesson_on(verdict)
-    height, width = verdict.pixels.shape[:2]
+    correction = inspector.correction_of(verdict.photo)
+    height, width = verdict.photo.pixels.shape[:2]
     return JudgedPhoto(
         **row,
         photo=upload.photo,
         height=height,
         width=width,
-        heat=None if verdict.places is None else _heat_map(verdict.places),
-        ok_example=_index(inspector.examples.names, verdict.like_ok),
-        ng_example=_index(inspector.examples.names, verdict.like_ng),
+        heat=None if verdict.anomaly_map is None else _heat_map(verdict.anomaly_map),
+        ok_example=_index(inspector.references.names, verdict.like_ok),
+        ng_example=_index(inspector.references.names, verdict.like_ng),
         because=verdict.because,
         lesson=None if correction is None else correction.number,
         cases=[CaseRow(**case) for case in similar_cases(state, verdict, cases)] if cases else [],
@@ -264,7 +265,7 @@ def _index(names: Sequence[str], name: str) -> int | None:
 
 def _picture(state: AppState, upload: Upload) -> bytes:
     extractor = getattr(state.run_memory().photo_encoder, "extractor", None) or state.inspector().extractor
-    ((photo,),) = iter_photos([upload.path], extractor.frame, extractor.channels)
+    photo = read_photo(upload.path, extractor.frame, extractor.channels)
     if photo.pixels is None:
         raise InputError(f"{upload.file}: {photo.problem}")
     return encode_png(photo.pixels)
@@ -279,7 +280,7 @@ def _histogram(state: AppState) -> ScoreHistogram:
         edges=edges.tolist(),
         counts=counts.tolist(),
         threshold=None if threshold is None else threshold.value,
-        false_reject=float(inspector.facts["false_reject"]),
+        false_reject=float(inspector.metadata["false_reject"]),
     )
 
 
@@ -287,14 +288,14 @@ def _correct(state: AppState, upload: Upload, label: str) -> CorrectionResult:
     check_label(label)
     with state.changing(), upload.name_in_errors():
         inspector = state.inspector()
-        entry, before, after = teach_judge(inspector, upload.path, label, name=upload.file, where=True)
+        entry, before, after = teach_judge(inspector, upload.path, label, name=upload.file, anomaly_map=True)
     return CorrectionResult(
-        lesson=CorrectionEntry(**vars(entry)),
+        lesson=CorrectionEntry(**entry.to_dict()),
         before=before.verdict,
         after=_answer(state, inspector, after, upload),
     )
 
 
-def _undo(state: AppState, number: int) -> Entry:
+def _undo(state: AppState, number: int) -> dict[str, Any]:
     with state.changing():
-        return undo(state.folder, number)
+        return undo(state.folder, number).to_dict()

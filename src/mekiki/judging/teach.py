@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 
 from mekiki.console import Progress, silent
-from mekiki.data.photo import iter_photos, pixel_hash
+from mekiki.data.photo import iter_photos
 from mekiki.errors import InputError
-from mekiki.judging.calibrate import Terms, calibrated
-from mekiki.judging.corrections import CorrectionLog, Entry, parse_label
+from mekiki.judging.calibrate import CalibrationSettings, fit_inspector
+from mekiki.judging.corrections import Correction, CorrectionLog, parse_label
+from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector, Verdict, make_extractor
+from mekiki.judging.inspector import Inspector
+from mekiki.judging.verdict import Verdict
 
 HELD_OUT = 3
 """One in so many of the parts that set the old threshold is held out of the new judge, to compare the two."""
 
 
-def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdict]:
+def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, Verdict]:
     """Write down what a person says of a photograph.
 
     Args:
@@ -40,8 +42,8 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Entry, Verdict, Verdic
 
 
 def teach_judge(
-    inspector: Inspector, image: Path, label: str, *, name: str | None = None, where: bool = False
-) -> tuple[Entry, Verdict, Verdict]:
+    inspector: Inspector, image: Path, label: str, *, name: str | None = None, anomaly_map: bool = False
+) -> tuple[Correction, Verdict, Verdict]:
     """The same for a judge that is open.
 
     Args:
@@ -49,31 +51,31 @@ def teach_judge(
         image: the photograph.
         label: `OK`, `NG` or `NG:KIND`.
         name: what the photograph is called in the book, where `image` is a copy that will go.
-        where: also say where it departs, in the verdict after.
+        anomaly_map: also make the anomaly map, for the verdict after.
     """
-    ng, kind = parse_label(label)
-    before = inspector.judge_one(image)
-    if before.pixels is None:
-        raise InputError(f"{name or image}: {before.problem}")
-    if ng and any(os.path.realpath(known) == os.path.realpath(image) for known in inspector.facts["ok"]):
+    ng, defect_type = parse_label(label)
+    before = inspector.judge_file(image)
+    if before.photo.pixels is None:
+        raise InputError(f"{name or image}: {before.photo.problem}")
+    if ng and any(os.path.realpath(known) == os.path.realpath(image) for known in inspector.metadata["ok"]):
         raise InputError(
             f"{image}: was given to calibrate as OK; take it out of the OK photographs and calibrate again"
         )
-    entry = inspector.lessons.add(
+    entry = inspector.corrections.add(
         ng=ng,
-        kind=kind,
+        defect_type=defect_type,
         file=image if name is None else Path(name),
-        content=pixel_hash(before.pixels),
+        content=before.photo.content,
         before=before.verdict,
-        pixels=before.pixels,
-        views=before.views,
+        pixels=before.photo.pixels,
+        views=before.features,
         extractor=inspector.extractor.fingerprint,
     )
-    inspector.reload_lessons()
-    return entry, before, inspector.judge_one(image, where=where)
+    inspector.reload_corrections()
+    return entry, before, inspector.judge_file(image, anomaly_map=anomaly_map)
 
 
-def undo(folder: Path, number: int | None = None) -> Entry:
+def undo(folder: Path, number: int | None = None) -> Correction:
     """Take a lesson back, the last one if none is named.
 
     Raises:
@@ -106,12 +108,12 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     """
     old = Inspector.open(folder)
     # Of several lessons on one photograph the last.
-    entries = list({entry.content: entry for entry in old.lessons.entries() if not entry.undone}.values())
+    entries = list({entry.content: entry for entry in old.corrections.entries() if not entry.undone}.values())
     if not entries:
         raise InputError(
             f"{folder}: nothing was taught, so there is nothing to fold in; `mekiki teach` does it"
         )
-    facts, lessons = old.facts, old.lessons.kept.absolute()
+    facts, lessons = old.metadata, old.corrections.kept.absolute()
     # The old judge learnt from the first and set its threshold with the others; lessons folded in before come anew.
     learnt = facts["learnt_from"] if facts["method"] == "split" else 0
     every = [Path(name) for name in facts["ok"]]
@@ -129,14 +131,16 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     left = set(_without(list(kinds), entries, False, extractor))
     kinds = {path: kind for path, kind in kinds.items() if path in left}
     for entry in entries:
-        kept = old.lessons.photograph(entry).absolute()
+        kept = old.corrections.photograph(entry).absolute()
         if entry.ng:
-            kinds[kept] = entry.kind
+            kinds[kept] = entry.defect_type
         else:
             ok.append(kept)
     # Both are compared with the lessons in force, as they judge on the line and would.
-    terms = Terms(facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1)
-    new, calibration = calibrated(folder, extractor, ok, kinds, terms, progress)
+    settings = CalibrationSettings(
+        facts["false_reject"], facts["confidence"], how=facts["how"], seed=facts["seed"] + 1
+    )
+    new, calibration = fit_inspector(folder, extractor, ok, kinds, settings, progress)
     compared = {
         name: {"false_rejects": _share(judge, held, "NG"), "missed": _share(judge, list(kinds), "OK")}
         for name, judge in (("before", old), ("after", new))
@@ -145,8 +149,8 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         compared["after"][name] > compared["before"][name] for name in compared["after"]
     )
     if accept or better_or_equal:
-        calibration.facts["ok"] += [str(path) for path in held]  # known, so that they are not taught as NG
-        calibration.facts["places"] = facts["places"]
+        calibration.metadata["ok"] += [str(path) for path in held]  # known, so that they are not taught as NG
+        calibration.metadata["places"] = facts["places"]
         new.write(calibration)
     return {
         **compared,
@@ -158,7 +162,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
 
 
 def _without(
-    paths: list[Path], entries: Sequence[Entry], ng: bool, extractor: FeatureExtractor
+    paths: list[Path], entries: Sequence[Correction], ng: bool, extractor: FeatureExtractor
 ) -> list[Path]:
     """Those photographs that no lesson says the other of."""
     other = {entry.content for entry in entries if entry.ng == ng}

@@ -17,8 +17,9 @@ from pathlib import Path
 from mekiki.data.folder_layout import image_files
 from mekiki.errors import InputError
 from mekiki.judging.drift import Drift, DriftAlarm
-from mekiki.judging.inspector import Inspector, Verdict, writable
+from mekiki.judging.inspector import Inspector
 from mekiki.judging.results import COLUMNS, csv_line
+from mekiki.judging.verdict import Verdict, escape_name
 from mekiki.storage.atomic import name_disk_errors
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.run_folder import WATCHED
@@ -83,18 +84,18 @@ def _watched(
     done, alarm = begun(path)
     seen: dict[Path, _State] = {}
     judged = 0
-    taught = _state(inspector.lessons.log)
+    taught = _state(inspector.corrections.log)
     while True:
         waiting, ready = _look(folder, path, seen, done)
-        if taught != (now := _state(inspector.lessons.log)):
+        if taught != (now := _state(inspector.corrections.log)):
             taught = now
-            inspector.reload_lessons()
+            inspector.reload_corrections()
         for file, state in ready:
-            verdict = inspector.judge_one(file)
+            verdict = inspector.judge_file(file)
             if _state(file) != state:
                 continue  # it was still being written after all
             _add(inspector.folder, path, f"{state.size},{state.changed},{csv_line(verdict)}".encode())
-            done.add((writable(file), state.size, state.changed))
+            done.add((escape_name(file), state.size, state.changed))
             seen.pop(file, None)
             judged += 1
             on_verdict(verdict)
@@ -121,7 +122,7 @@ def _look(
     waiting, ready = 0, []
     for file in image_files(folder)[0]:
         state = _state(file)
-        if state is None or (writable(file), state.size, state.changed) in done or file == results:
+        if state is None or (escape_name(file), state.size, state.changed) in done or file == results:
             continue
         waiting += 1
         if seen.get(file) == state:

@@ -118,13 +118,13 @@ class _TrainingImages:
 
 def judge_table(inspector: Inspector) -> MapTable:
     """Return the examples of a calibrated judge, in the directions of largest variance."""
-    examples = inspector.examples
+    examples = inspector.references
     return MapTable(
         "Examples of the judge",
         examples.vectors,
         examples.names,
         examples.names,
-        examples.kinds,
+        examples.labels,
         np.where(examples.ng, 2, 1).astype(np.uint8),
         ("", "OK", "NG"),
         distance_from_mean(examples.vectors, ~examples.ng),

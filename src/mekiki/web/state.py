@@ -146,7 +146,7 @@ class AppState:
         """
         judge, corrections = self._files(f"{JUDGE}/{JUDGE_SETTINGS}", CORRECTIONS)
         inspector = self._open("judge", judge, lambda: Inspector.open(self.folder))
-        self._open("corrections", (judge, corrections), inspector.reload_lessons)
+        self._open("corrections", (judge, corrections), inspector.reload_corrections)
         return inspector
 
     def run_memory(self) -> RunMemory:
@@ -221,7 +221,7 @@ class AppState:
 
     def _add_judge(self, summary: RunSummary) -> None:
         inspector = self.inspector()
-        facts, threshold = inspector.facts, inspector.judge.threshold
+        facts, threshold = inspector.metadata, inspector.judge.threshold
         summary.encoder = facts["eye"]["name"]
         summary.false_reject = float(facts["false_reject"])
         if threshold is not None:
@@ -231,8 +231,8 @@ class AppState:
         summary.counts |= {name: int(facts[name]) for name in names if name in facts}
         corrections = [each for each in read_corrections(self.folder) if not each.undone]
         summary.counts["lessons"] = len(corrections)
-        taught = {each.kind for each in corrections if each.ng}
-        summary.kinds = sorted({kind for kind in inspector.examples.kinds if kind != "OK"} | taught)
+        taught = {each.defect_type for each in corrections if each.ng}
+        summary.kinds = sorted({kind for kind in inspector.references.labels if kind != "OK"} | taught)
 
     def _count_cases(self, memory: RunMemory) -> int | None:
         """Return the number of cases; `None` without any."""
