@@ -553,7 +553,9 @@ def test_decoding_uses_the_same_pixels_with_and_without_labels(tmp_path):
 
 def test_resized_arrays_equal_resized_files(tmp_path):
     path = save(tmp_path / "x.png", noise(4, (40, 30)))
-    assert (decoding.resized(noise(4, (40, 30))[None], (9, 7), 1)[0] == decode(path, (9, 7), 1).pixels).all()
+    assert (
+        decoding.resize_images(noise(4, (40, 30))[None], (9, 7), 1)[0] == decode(path, (9, 7), 1).pixels
+    ).all()
 
 
 # Real photographs

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mekiki.data import idx
+from mekiki.data.catalogue import catalogue, fetch
 from mekiki.data.idx import FILES, SOURCES, read_idx
-from mekiki.data.load import catalogue, fetch, load_images, load_one
+from mekiki.data.load import load_images, load_one
 from mekiki.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::mekiki.errors.DataWarning")

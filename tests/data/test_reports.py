@@ -18,7 +18,7 @@ from mekiki.data.reports import (
     SEVERITIES,
     Report,
     facts_in,
-    measured,
+    measure_defect,
     report_of,
     severity_of,
     write_reports,
@@ -49,7 +49,7 @@ masks = st.builds(
 @given(st.sampled_from(list(LIMITS)), masks, st.integers(0, 2**32), st.sampled_from(["en", "ja"]))
 def test_facts_are_read_back_from_every_text_as_the_mask_has_them(defect, mask, seed, language):
     report = report_of(defect, mask, np.random.default_rng(seed), language)
-    found = measured(mask)
+    found = measure_defect(mask)
     facts = {"defect": defect, "place": found.place, "severity": severity_of(defect, found)}
     assert facts_in(report.text, language) == facts
     assert (report.defect, report.place, report.severity) == tuple(facts.values())
@@ -82,30 +82,30 @@ def test_no_cause_or_repair_names_a_fact_but_perhaps_its_own_defect(language):
 @pytest.mark.parametrize("number", range(9))
 def test_a_place_is_the_cell_of_a_grid_of_three_by_three(number):
     row, column = divmod(number, 3)
-    assert measured(box(20 * row + 6, 20 * column + 6, 8, 8)).place == PLACES[number]
+    assert measure_defect(box(20 * row + 6, 20 * column + 6, 8, 8)).place == PLACES[number]
 
 
 def test_of_several_pieces_the_largest_says_where():
-    assert measured(box(2, 2, 9, 9) | box(50, 50, 5, 5) | box(2, 50, 3, 3)).place == "upper left"
+    assert measure_defect(box(2, 2, 9, 9) | box(50, 50, 5, 5) | box(2, 50, 3, 3)).place == "upper left"
 
 
 def test_a_gap_of_a_pixel_does_not_part_a_line():
     line = box(30, 5, 1, 50)
     line[30, 20] = False
-    assert measured(line).pieces == 1
-    assert measured(line).length == pytest.approx(np.hypot(1 / 60, 50 / 60))
+    assert measure_defect(line).pieces == 1
+    assert measure_defect(line).length == pytest.approx(np.hypot(1 / 60, 50 / 60))
 
 
 def test_a_longer_scratch_is_worse_and_a_wider_one_is_not():
-    severities = [severity_of("scratch", measured(box(5, 5, 1, width))) for width in (10, 35, 45)]
+    severities = [severity_of("scratch", measure_defect(box(5, 5, 1, width))) for width in (10, 35, 45)]
     assert severities == list(SEVERITIES)
-    assert severity_of("scratch", measured(box(5, 5, 12, 12))) == "minor"
+    assert severity_of("scratch", measure_defect(box(5, 5, 12, 12))) == "minor"
 
 
 def test_each_severity_is_well_filled_on_generated_surfaces():
     surfaces = generate_surfaces(per_class=150, seed=3)
     for kind, name in enumerate(CLASSES[1:], start=1):
-        found = [severity_of(name, measured(mask)) for mask in surfaces.masks[surfaces.labels == kind]]
+        found = [severity_of(name, measure_defect(mask)) for mask in surfaces.masks[surfaces.labels == kind]]
         assert min(found.count(severity) for severity in SEVERITIES) > 150 * 0.2, name
 
 

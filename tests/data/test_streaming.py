@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki.data import decoding
-from mekiki.data.decoding import Findings, decode, decode_blocks
+from mekiki.data import decode_blocks as module
+from mekiki.data.decode_blocks import Findings, decode_blocks
+from mekiki.data.decoding import decode
 from mekiki.data.streaming import iter_images
 from mekiki.errors import InputError
 
@@ -19,7 +20,7 @@ LONG = 20  # seconds; what is waited for takes milliseconds
 
 @pytest.fixture
 def workers(monkeypatch):
-    monkeypatch.setattr(decoding, "_WORKERS", 3)
+    monkeypatch.setattr(module, "_WORKERS", 3)
     return 3
 
 
@@ -70,7 +71,7 @@ class Watched:
 def watch(monkeypatch):
     def put(**options):
         watched = Watched(**options)
-        monkeypatch.setattr(decoding, "decode", watched)
+        monkeypatch.setattr(module, "decode", watched)
         return watched
 
     return put

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mekiki import Embedder
 from mekiki.cases.encoders import open_photo_encoder
-from mekiki.data.reports import PLACES, measured
+from mekiki.data.reports import PLACES, measure_defect
 from mekiki.describing.fit_describer import Schooling
 from mekiki.describing.localise import sharpen
 from mekiki.describing.localiser import eye_of, moved_places, sharpened, turned
@@ -90,7 +90,7 @@ def test_a_place_goes_along_when_a_photograph_is_turned(view):
         _, mask = spot(place, 2, 0, np.random.default_rng(0))
         moved = turned(torch.from_numpy(mask)[None], view)[0].numpy()
         place_now = VALUES["place"][moved_places(VALUES, view)[VALUES["place"].index(place)]]
-        assert measured(moved).place == place_now
+        assert measure_defect(moved).place == place_now
     assert VALUES["place"][moved_places(VALUES, view)[-1]] == "none"
 
 

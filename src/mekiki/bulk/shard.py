@@ -14,7 +14,7 @@ import numpy as np
 from mekiki.bulk.plan import Plan
 from mekiki.data.decoding import decode
 from mekiki.data.image_set import Pixels
-from mekiki.data.remote import fetched, is_url
+from mekiki.data.remote import is_url, temporary_copies
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.extras import require
@@ -111,7 +111,7 @@ def _judged(names: Sequence[str], run: str, known_as: str) -> Iterator[dict[str,
 def _here(names: Sequence[str]) -> Iterator[list[Path]]:
     """The images as files on this machine."""
     if names and is_url(names[0]):
-        with fetched(names) as paths:
+        with temporary_copies(names) as paths:
             yield paths
     else:
         yield [Path(name) for name in names]

@@ -56,12 +56,12 @@ def load_npz(path: Path) -> Loaded:
     """
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: is no npz file or damaged; save it with numpy.savez")
-    arrays = read_npz(path, lambda names: _wanted(path, names))
+    arrays = read_npz(path, lambda names: _choose_arrays(path, names))
     sides = list(zip(arrays[::2], arrays[1::2], strict=True))
     return from_arrays(sides, str(path), path.stem)
 
 
-def _wanted(path: Path, names: Sequence[str]) -> list[str]:
+def _choose_arrays(path: Path, names: Sequence[str]) -> list[str]:
     """Images and labels in turn, of one side or of two."""
     keys = {name.lower(): name for name in names}
     sides = [f"{what}_{side}" for side in ("train", "test") for what in ("x", "y")]

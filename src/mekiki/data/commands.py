@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def data_list(root: Root = None, json: Json = False) -> None:
     """The data sets known by name, and where they are."""
-    from mekiki.data.load import catalogue
+    from mekiki.data.catalogue import catalogue
 
     entries = [vars(entry) for entry in catalogue(root)]
     if json:
@@ -42,7 +42,7 @@ def data_fetch(
     json: Json = False,
 ) -> None:
     """Download a data set, or go on with a download that was cut off."""
-    from mekiki.data.load import fetch
+    from mekiki.data.catalogue import fetch
 
     with console.progress_bar() as progress:
         folder = fetch(name, root, progress=progress)
@@ -68,7 +68,7 @@ def data_reports(
 
     languages = ("en", "ja") if language == "both" else (language,)
     with console.progress_bar() as progress:
-        told = write_reports(
+        result = write_reports(
             output,
             count=count,
             languages=languages,
@@ -78,9 +78,9 @@ def data_reports(
             progress=progress,
         )
     if json:
-        console.print_json({"folder": str(output), **told})
+        console.print_json({"folder": str(output), **result})
         return
-    console.out().print(f"{told['images']:,} surfaces, {told['reports']:,} reports: {output}")
+    console.out().print(f"{result['images']:,} surfaces, {result['reports']:,} reports: {output}")
 
 
 def catalogue_table(entries: Sequence[Mapping[str, Any]]) -> None:

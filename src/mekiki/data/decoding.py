@@ -1,18 +1,14 @@
-"""One image file into 8-bit pixels of a known size: depth, colour, transparency, orientation, resizing.
+"""Decoding of one image file to 8-bit pixels: depth, colour, transparency, orientation, resizing.
 
-Whatever is fixed here is fixed for all images alike, never per image, for brightness to stay comparable. Resizing is
+Every image is treated alike, never scaled by itself, so that brightness stays comparable. Resizing is
 Pillow's antialiased `BILINEAR` with `reducing_gap=2.0`; the aspect ratio is not kept.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.errors import DataWarning, InputError, count_noun, name_some
+from mekiki.errors import InputError
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
@@ -39,9 +34,6 @@ TWELVE_BITS = 4095
 
 _ORIENTATION, _WIDTH, _LENGTH = 0x0112, 0x0100, 0x0101
 _QUARTER_TURNS = (5, 6, 7, 8)
-_WORKERS = min(8, os.cpu_count() or 1)
-_BLOCK = 512
-_BLOCK_BYTES = 2**25
 
 
 class TooLargeError(InputError):
@@ -74,7 +66,7 @@ def read_header(path: Path) -> Header:
     Raises:
         InputError: the file is no image, or (`TooLargeError`) too large a one.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         height, width = _upright_size(image)
         return Header(height, width, _is_grey(image.mode))
 
@@ -100,13 +92,13 @@ def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Decoded:
         >>> decoded.pixels.shape, int(decoded.pixels.max()), decoded.highest_of_16_bit
         ((2, 3), 255, 65535)
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         height, width = _upright_size(image)
         if size is not None:
             side = 2 * max(size)
             # JPEG: decode at a half, quarter or eighth where that suffices.
             image.draft(None, (side, side))
-        return _decoded(image, (height, width), size, channels)
+        return _convert(image, (height, width), size, channels)
 
 
 def decode_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -120,18 +112,18 @@ def decode_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(resized) > 0
 
 
-def resized(pixels: Pixels, size: tuple[int, int], channels: int) -> Pixels:
+def resize_images(pixels: Pixels, size: tuple[int, int], channels: int) -> Pixels:
     """Bring images in memory to a size and a number of channels, as `decode` does with files.
 
     Example:
-        >>> resized(np.zeros((5, 8, 8), np.uint8), (4, 4), 3).shape
+        >>> resize_images(np.zeros((5, 8, 8), np.uint8), (4, 4), 3).shape
         (5, 4, 4, 3)
     """
     if pixels.shape[1:3] == size and (3 if pixels.ndim == 4 else 1) == channels:
         return pixels
     out = np.empty((len(pixels), *size, *((3,) if channels == 3 else ())), np.uint8)
     for i, image in enumerate(pixels):
-        out[i] = _fitted(Image.fromarray(np.ascontiguousarray(image)), size, channels)
+        out[i] = _fit(Image.fromarray(np.ascontiguousarray(image)), size, channels)
     return out
 
 
@@ -164,205 +156,18 @@ def choose_size(
         return next(iter(sizes)), []
     smallest, largest = min(sizes), max(sizes)
     span = (
-        _pixels(smallest)
+        format_size(smallest)
         if len(sizes) == 1
-        else f"{len(sizes)} sizes ({_pixels(smallest)} … {_pixels(largest)})"
+        else f"{len(sizes)} sizes ({format_size(smallest)} … {format_size(largest)})"
     )
     return DEFAULT_SIZE, [
-        f"images of {span} px are squeezed to {_pixels(DEFAULT_SIZE)} px; say size to choose another"
+        f"images of {span} px are squeezed to {format_size(DEFAULT_SIZE)} px; say size to choose another"
     ]
 
 
-@dataclass
-class Findings:
-    """What decoding many files has met; `notes` says it in one line each."""
-
-    unreadable: list[str] = field(default_factory=list)
-    too_large: list[str] = field(default_factory=list)
-    enlarged: list[str] = field(default_factory=list)
-    deep: list[str] = field(default_factory=list)
-    highest: int = 0
-    unit_floats: list[str] = field(default_factory=list)
-    byte_floats: list[str] = field(default_factory=list)
-    coloured: bool = False
-
-    def failed(self, name: str, error: InputError) -> None:
-        """Count a file that gave no image."""
-        (self.too_large if isinstance(error, TooLargeError) else self.unreadable).append(name)
-
-    def met(self, name: str, decoded: Decoded) -> None:
-        """Count a file that gave one."""
-        self.coloured |= decoded.coloured
-        if decoded.enlarged:
-            self.enlarged.append(name)
-        if decoded.highest_of_16_bit is not None:
-            self.deep.append(name)
-            self.highest = max(self.highest, decoded.highest_of_16_bit)
-        if decoded.float_range is not None:
-            (self.unit_floats if decoded.float_range == "0..1" else self.byte_floats).append(name)
-
-    def concluded(self, notes: Sequence[str], size: tuple[int, int], *, some: bool) -> list[str]:
-        """What is to be noted of a stream that has ended, each told as a `DataWarning` to whoever asked for its blocks.
-
-        Args:
-            notes: what was noted before any file was read.
-            size: height and width of the images.
-            some: whether any could be read.
-
-        Raises:
-            InputError: none could.
-        """
-        if not some:
-            bad = self.unreadable + self.too_large
-            raise InputError(
-                f"none of {count_noun(len(bad), 'file')} can be read: {name_some(bad)}; check the copy"
-            )
-        every = [*notes, *self.notes(size)]
-        for note in every:
-            warnings.warn(note, DataWarning, stacklevel=3)
-        return every
-
-    def notes(self, size: tuple[int, int]) -> list[str]:
-        """One line for each kind of finding."""
-        lines = []
-        if self.unreadable:
-            lines.append(
-                f"{count_noun(len(self.unreadable), 'file')} skipped, unreadable or cut short: "
-                f"{name_some(self.unreadable)}"
-            )
-        if self.too_large:
-            lines.append(
-                f"{count_noun(len(self.too_large), 'file')} skipped, more than {LARGEST_IMAGE // 10**6} megapixels: "
-                f"{name_some(self.too_large)}"
-            )
-        if self.enlarged:
-            lines.append(
-                f"{count_noun(len(self.enlarged), 'image')} enlarged to {_pixels(size)} px, which adds no detail: "
-                f"{name_some(self.enlarged)}"
-            )
-        if self.deep and self.highest <= TWELVE_BITS:
-            lines.append(
-                f"{count_noun(len(self.deep), '16-bit image')} hold no value above {self.highest} of 65,535 (a 12-bit "
-                f"camera?) and will be dark; scale them first: {name_some(self.deep)}"
-            )
-        lines.extend(
-            f"{count_noun(len(names), 'float image')} taken to run over {span}: {name_some(names)}"
-            for names, span in ((self.unit_floats, "0..1"), (self.byte_floats, "0..255"))
-            if names
-        )
-        return lines
-
-
-def decode_blocks(
-    paths: Sequence[Path],
-    names: Sequence[str],
-    size: tuple[int, int],
-    channels: int,
-    findings: Findings,
-    *,
-    batch: int | None = None,
-    progress: Progress = silent,
-) -> Iterator[tuple[list[int], Pixels]]:
-    """Decode files with several threads, a block ahead: while the caller uses one, the next is being decoded.
-
-    Never more than that, so memory holds two blocks and what the threads have in hand. When the caller stops early
-    (closes the generator, raises, is interrupted), what has not begun is dropped and the threads end.
-
-    Threads, not processes: Pillow lets go of Python's lock while it decodes and resizes, so threads keep every core
-    busy, and pixels need not travel from one process to another. Nor does a script need `if __name__ == "__main__"`,
-    as it would on Windows and macOS, where a new process imports it anew.
-
-    Args:
-        paths: the files.
-        names: one name a file, for the findings.
-        size: height and width.
-        channels: 1 or 3.
-        findings: filled on the way, in the order of the files and by the calling thread alone; of a block when it is
-            given out, not when it was decoded.
-        batch: files a block; by default about 32 MB of pixels.
-        progress: told after each block.
-
-    Yields:
-        Positions in `paths` of the images of this block (bad files are missing) and their pixels.
-    """
-    shape = (*size, *((3,) if channels == 3 else ()))
-    length = batch or rows_per_block(shape)
-
-    def attempt(path: Path, place: Pixels) -> Decoded | InputError:
-        try:
-            decoded = decode(path, size, channels)
-        except InputError as error:
-            return error
-        place[...] = decoded.pixels
-        return replace(decoded, pixels=place)
-
-    def begin(start: int) -> tuple[Pixels, list[Future[Decoded | InputError]]]:
-        files = paths[start : start + length]
-        block = np.empty((len(files), *shape), np.uint8)
-        return block, [threads.submit(attempt, path, block[i]) for i, path in enumerate(files)]
-
-    def finish(
-        start: int, block: Pixels, results: list[Future[Decoded | InputError]]
-    ) -> tuple[list[int], Pixels]:
-        good = []
-        for i, result in enumerate(results):
-            found, name = result.result(), names[start + i]
-            if isinstance(found, InputError):
-                findings.failed(name, found)
-            else:
-                findings.met(name, found)
-                good.append(i)
-        progress("decoding images", start + len(results), len(paths))
-        return [start + i for i in good], block if len(good) == len(block) else block[good]
-
-    threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mekiki-decoding")
-    try:
-        ahead = begin(0)
-        for start in range(0, len(paths), length):
-            # The one after next is queued before the next is waited for: no thread idles over the last of a block.
-            current, ahead = ahead, begin(start + length)
-            yield finish(start, *current)
-    finally:
-        threads.shutdown(cancel_futures=True)
-
-
-def rows_per_block(shape: tuple[int, ...]) -> int:
-    """How many images of `shape` to hold at a time, for memory to stay flat whatever their size.
-
-    Example:
-        >>> rows_per_block((28, 28)), rows_per_block((1024, 1024, 3))
-        (512, 10)
-    """
-    return min(_BLOCK, max(1, _BLOCK_BYTES // math.prod(shape)))
-
-
-def read_headers(
-    paths: Sequence[Path], names: Sequence[str], findings: Findings, *, progress: Progress = silent
-) -> list[Header | None]:
-    """Read many headers with several threads; `None` and a finding for a file that has none."""
-
-    def attempt(path: Path) -> Header | InputError:
-        try:
-            return read_header(path)
-        except InputError as error:
-            return error
-
-    headers: list[Header | None] = []
-    with ThreadPoolExecutor(_WORKERS) as threads:
-        for start in range(0, len(paths), _BLOCK):
-            for result in threads.map(attempt, paths[start : start + _BLOCK]):
-                if isinstance(result, InputError):
-                    findings.failed(names[len(headers)], result)
-                    headers.append(None)
-                else:
-                    headers.append(result)
-            progress("reading headers", len(headers), len(paths))
-    return headers
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in a file; whatever goes wrong in the block is told as an `InputError` about that file."""
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    """Open the image of a file; any error in the block becomes an `InputError` about that file."""
     try:
         # Given a path, Pillow maps an uncompressed TIFF into memory and gets a turned one wrong; given a file, not.
         with path.open("rb") as handle, Image.open(handle, formats=FORMATS) as image:
@@ -378,12 +183,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise _unreadable(path, error) from None
 
 
-def _decoded(
+def _convert(
     image: Image.Image, original: tuple[int, int], size: tuple[int, int] | None, channels: int
 ) -> Decoded:
     ImageOps.exif_transpose(image, in_place=True)
     flat, highest, float_range = _eight_bit(image)
-    pixels = _fitted(flat, size or (flat.height, flat.width), channels)
+    pixels = _fit(flat, size or (flat.height, flat.width), channels)
     return Decoded(
         pixels,
         coloured=channels == 3 and has_colour(pixels),
@@ -414,7 +219,7 @@ def _eight_bit(image: Image.Image) -> tuple[Image.Image, int | None, str | None]
     return image.convert("L" if _is_grey(image.mode) else "RGB"), None, None
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], channels: int) -> Pixels:
+def _fit(image: Image.Image, size: tuple[int, int], channels: int) -> Pixels:
     image = image.convert("L" if channels == 1 else "RGB")
     if (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -437,7 +242,9 @@ def _is_grey(mode: str) -> bool:
 
 def _refuse_bomb(image: Image.Image, path: Path) -> None:
     if image.width * image.height > LARGEST_IMAGE:
-        raise TooLargeError(f"{path}: {_pixels((image.height, image.width))} px is too large; scale it down")
+        raise TooLargeError(
+            f"{path}: {format_size((image.height, image.width))} px is too large; scale it down"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -451,5 +258,6 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def _pixels(size: tuple[int, int]) -> str:
+def format_size(size: tuple[int, int]) -> str:
+    """Height × width, for messages."""
     return f"{size[0]}×{size[1]}"

@@ -1,4 +1,4 @@
-"""Fetching one file: resumed where it stopped, checked, from the next mirror if one fails."""
+"""Download of one file: resumed where it stopped, verified, from the next mirror if one fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def download(urls: Sequence[str], target: Path, md5: str, *, progress: Progress 
         urls: the same file on several mirrors.
         target: where to put it; its folder is made.
         md5: 32 hex digits, to notice damage.
-        progress: told bytes.
+        progress: called with bytes.
 
     Raises:
         InputError: no URL delivered it; the message gives the last reason.

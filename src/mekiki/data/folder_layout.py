@@ -1,4 +1,4 @@
-"""Which files of a folder belong to which class and which side: a folder per class, train/test, MVTec."""
+"""Layout of an image folder: class and side of each file; one folder per class, train/test, or MVTec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images from a folder: decode, look for copies, split; on disk instead of in memory when they are many."""
+"""Images of a folder: decode, find copies, split; on disk instead of in memory when they are many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
-from mekiki.data.decoding import Findings, choose_size, decode_blocks, decode_mask, read_headers
+from mekiki.data.decode_blocks import Findings, decode_blocks, read_headers
+from mekiki.data.decoding import choose_size, decode_mask
 from mekiki.data.folder_layout import Layout, read_layout
 from mekiki.data.image_set import ImageSet, Pixels, content_hashes
 from mekiki.data.pixel_cache import pool_for, read_split, store_key, write_split
@@ -32,7 +33,7 @@ def load_folder(
         policy: how to split.
         size: height and width; `None` keeps a common size up to 128 px and squeezes anything else to 64×64.
         channels: 1 or 3; `None` gives RGB if any image has colour.
-        progress: told about headers and decoding.
+        progress: called for headers and for decoding.
 
     Raises:
         InputError: no class folders, fewer than two classes to learn from, or most files unreadable.

@@ -1,4 +1,4 @@
-"""MNIST and its relatives: idx files, where they are looked for, and how they are fetched.
+"""MNIST and similar sets: idx files, where they are looked for, and how they are fetched.
 
 The format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges). Fashion-MNIST: Xiao, Rasul, Vollgraf 2017,
 arXiv:1708.07747. Kuzushiji-MNIST: Clanuwat et al. 2018, arXiv:1812.01718.
@@ -156,7 +156,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             with gzip.open(plain) if packed else contextlib.nullcontext(plain) as file:
                 data = _up_to(file, _LONGEST_HEADER)
                 if len(data) == _LONGEST_HEADER:
-                    data += _up_to(file, max(0, _promised(data) - len(data)) + 1)
+                    data += _up_to(file, max(0, _expected_bytes(data) - len(data)) + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
     except OSError as error:
@@ -166,7 +166,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: no idx file of unsigned bytes; fetch it again or check what it is")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != int(np.prod(shape, dtype=object)):
-        more = "more" if len(data) > _promised(data) else f"{len(data) - start:,}"
+        more = "more" if len(data) > _expected_bytes(data) else f"{len(data) - start:,}"
         raise InputError(f"{path}: its header promises {list(shape)} bytes and {more} follow; fetch it again")
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
@@ -188,7 +188,7 @@ def _header(data: bytes | bytearray) -> tuple[int, int]:
     return dimensions, 4 + 4 * dimensions
 
 
-def _promised(data: bytes | bytearray) -> int:
+def _expected_bytes(data: bytes | bytearray) -> int:
     """Length of the whole file by its header, of any length if that cannot be."""
     dimensions, start = _header(data)
     return start + int(math.prod(struct.unpack(f">{dimensions}I", data[4:start])))
@@ -202,7 +202,7 @@ def find(name: str, root: Path | None = None) -> Path | None:
     candidates = [] if root is None else [root, root / name]
     if os.environ.get("MEKIKI_DATA"):
         candidates.append(Path(os.environ["MEKIKI_DATA"]).expanduser() / name)
-    candidates.append(_cached(name))
+    candidates.append(_cache_path(name))
     return next((folder for folder in candidates if all(_file(folder, stem) for stem in FILES)), None)
 
 
@@ -216,7 +216,7 @@ def fetch_idx(name: str, root: Path | None = None, *, progress: Progress = silen
     wanted = () if root is None else (root, root / name)
     if found is not None and (root is None or found in wanted):
         return found
-    folder = _cached(name) if root is None else root / name
+    folder = _cache_path(name) if root is None else root / name
     source = SOURCES[name]
     for stem, md5 in zip(FILES, source.md5, strict=True):
         if _file(folder, stem) is not None:
@@ -288,5 +288,5 @@ def _file(folder: Path, stem: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _cached(name: str) -> Path:
+def _cache_path(name: str) -> Path:
     return cache_folder() / "datasets" / name

@@ -1,4 +1,4 @@
-"""`ImageSet`: images with labels, names and provenance; splitting them so that no image stands on both sides."""
+"""`ImageSet`: images with labels, names and provenance; splits in which no image is on both sides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageSet:
         class_names: one name a class; a class may be absent from one side of a split.
         names: one name an image (a path, or `mnist/train/17`).
         source: where the images come from, for a person to read.
-        masks: bool `[N, H, W]`, true where the image departs from its texture, where that is known.
+        masks: bool `[N, H, W]`, true where the image is defective, if known.
 
     Example:
         >>> grey = np.zeros((2, 4, 4), np.uint8)

@@ -1,4 +1,4 @@
-"""Where images come from: published sets, generated surfaces, folders, arrays; all end in an `ImageSplit`."""
+"""`load_images`: images from published sets, generated surfaces, folders and arrays, as an `ImageSplit`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,15 @@ from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
 from mekiki.data.arrays import Loaded, from_arrays, load_digits, load_npz
-from mekiki.data.decoding import choose_size, decode, has_colour, resized
+from mekiki.data.catalogue import NAMES
+from mekiki.data.decoding import choose_size, decode, has_colour, resize_images
 from mekiki.data.folders import load_folder
-from mekiki.data.idx import SOURCES, fetch_idx, find, load_idx
+from mekiki.data.idx import SOURCES, load_idx
 from mekiki.data.image_set import ImageSet, Pixels
 from mekiki.data.splits import ImageSplit, SplitPolicy, split_pool
-from mekiki.data.streaming import ImageStream, iter_images, read_images
-from mekiki.data.surfaces import CLASSES, DEFAULT_PER_CLASS, generate_surfaces
+from mekiki.data.surfaces import generate_surfaces
 from mekiki.errors import DataWarning, InputError, count_noun, nearest
 
-__all__ = [
-    "NAMES",
-    "Entry",
-    "ImageSplit",
-    "ImageStream",
-    "catalogue",
-    "fetch",
-    "iter_images",
-    "load_images",
-    "load_one",
-    "read_images",
-]
-
-NAMES = (*SOURCES, "digits", "surfaces")
-"""The data sets that have a name."""
-
-_DIGITS_IMAGES = 1797
-_IDX_IMAGES = 70_000
 _REFERENCE = re.compile(rf"({'|'.join(NAMES)}):(train|test):(\d+)")
 
 
@@ -58,7 +40,7 @@ def load_images(
     least_classes: int = 2,
     progress: Progress = silent,
 ) -> ImageSplit:
-    """Load images with labels, from wherever, split so that no image stands on both sides.
+    """Load images with labels, split so that no image is on both sides.
 
     Args:
         spec: a name in `NAMES`; a folder with a sub-folder per class, with `train/` and `test/`, or in the MVTec
@@ -70,10 +52,10 @@ def load_images(
         per_class: at most that many images a class and side; for `surfaces`, how many to make of each class.
         test_fraction: share of each class to test on, where the source brings no sides; 1 tests on every image.
         seed: of the split, of the choice of `per_class`, and of generated surfaces.
-        resplit: pool the sides a source brings and split anew.
+        resplit: pool the sides a source brings and split again.
         least_classes: how many classes the training side must have; 1 takes the MVTec layout as it is, with good
             images only to learn from.
-        progress: told how far downloading and decoding are.
+        progress: called for downloading and decoding.
 
     Returns:
         Train and test set; unpacks as `train, test`. Its notes are also given as `DataWarning`.
@@ -149,86 +131,8 @@ def load_one(
         images = chosen.subset(np.arange(len(chosen))[index : index + 1])
     if not len(images):
         raise InputError(f"{text}: the {side} side of {name} has no image {index}; count from 0")
-    pixels: Pixels = resized(images.pixels, height_width, channels)[0]
+    pixels: Pixels = resize_images(images.pixels, height_width, channels)[0]
     return pixels
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A data set with a name: what it is, and where it is.
-
-    Attributes:
-        name: what `load_images` takes.
-        what: one line.
-        where: the folder that holds it, `built in`, or `not here`.
-        images: how many there are.
-        bytes: to download; 0 for what needs none.
-        licence: its terms.
-        home: its page.
-    """
-
-    name: str
-    what: str
-    where: str
-    images: int
-    bytes: int
-    licence: str
-    home: str
-
-
-def catalogue(root: str | Path | None = None) -> list[Entry]:
-    """The data sets that have a name.
-
-    Example:
-        >>> [entry.name for entry in catalogue()]
-        ['mnist', 'fashion-mnist', 'kmnist', 'digits', 'surfaces']
-    """
-    folder = None if root is None else Path(root).expanduser()
-    return [
-        *(
-            Entry(
-                name,
-                source.what,
-                str(find(name, folder) or "not here"),
-                _IDX_IMAGES,
-                source.size,
-                source.licence,
-                source.home,
-            )
-            for name, source in SOURCES.items()
-        ),
-        Entry(
-            "digits",
-            "handwritten digits, 8×8 grey",
-            "built in",
-            _DIGITS_IMAGES,
-            0,
-            "CC BY 4.0",
-            "https://archive.ics.uci.edu/dataset/80",
-        ),
-        Entry(
-            "surfaces",
-            "generated grey surfaces with scratches, pits, stains and cracks",
-            "built in",
-            DEFAULT_PER_CLASS * len(CLASSES),
-            0,
-            "MIT, as this package",
-            "",
-        ),
-    ]
-
-
-def fetch(name: str, root: str | Path | None = None, *, progress: Progress = silent) -> Path:
-    """Download a published set into `root/<name>`, or into the cache, unless it is there; give its folder.
-
-    Raises:
-        InputError: the name is unknown, needs no download, or no mirror could be reached.
-    """
-    if name in SOURCES:
-        return fetch_idx(name, None if root is None else Path(root).expanduser(), progress=progress)
-    if name in NAMES:
-        raise InputError(f"{name}: nothing to fetch, it is built in")
-    raise InputError(f"{name}: no such data set; {', '.join(SOURCES)} can be fetched{nearest(name, NAMES)}")
 
 
 def _load_pool(
@@ -292,7 +196,7 @@ def _split_arrays(
 
 
 def _brought_to(images: ImageSet, size: tuple[int, int], channels: int) -> ImageSet:
-    pixels = resized(images.pixels, size, channels)
+    pixels = resize_images(images.pixels, size, channels)
     return images if pixels is images.pixels else replace(images, pixels=pixels)
 
 

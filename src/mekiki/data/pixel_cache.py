@@ -1,4 +1,4 @@
-"""Decoded pixels that are too many for memory: a pair of memory maps in the cache, found again at the next load."""
+"""Cache of decoded pixels that are too many for memory: a pair of memory maps, reused by the next load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.data.decoding import rows_per_block
+from mekiki.data.decode_blocks import rows_per_block
 from mekiki.data.image_set import ImageSet, Indices
 from mekiki.data.splits import Division, ImageSplit
 from mekiki.errors import InputError
@@ -103,7 +103,7 @@ def read_split(key: str) -> ImageSplit | None:
             for side in ("train", "test")
         ]
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # decoding anew writes it whole
+        return None  # decoding again writes it whole
     return ImageSplit(sides[0], sides[1], tuple(index["notes"]))
 
 

@@ -1,4 +1,4 @@
-"""Images that are not on this machine's disks: `s3://…`, `gs://…`, `https://…` and whatever else fsspec knows."""
+"""Images at URLs: `s3://…`, `gs://…`, `https://…` and every other protocol of fsspec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mekiki.console import Progress, silent
-from mekiki.data.decoding import IMAGE_ENDINGS, Findings, decode_blocks
+from mekiki.data.decode_blocks import Findings, decode_blocks
+from mekiki.data.decoding import IMAGE_ENDINGS
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError, count_noun, first_line
 from mekiki.extras import require
@@ -59,11 +60,11 @@ def list_images(url: str) -> tuple[list[str], int]:
 
 
 @contextmanager
-def fetched(urls: Sequence[str]) -> Iterator[list[Path]]:
-    """Files at URLs as files on this machine, gone when the block ends.
+def temporary_copies(urls: Sequence[str]) -> Iterator[list[Path]]:
+    """Download files for the block; they are deleted when it ends.
 
-    One that cannot be fetched is an empty file, which is then said to be no image; what is wrong with the way there is
-    met at the listing.
+    A file that cannot be fetched is empty here and is then reported as no image; connection errors are reported by the
+    listing.
     """
     with tempfile.TemporaryDirectory(prefix="mekiki-") as folder, ThreadPoolExecutor(_AT_ONCE) as threads:
         paths = [
@@ -81,7 +82,7 @@ class RemoteStream:
         size: height and width.
         channels: 1 or 3.
         batch: images a block, less what is skipped.
-        progress: told after each block.
+        progress: called after each block.
 
     Attributes:
         urls: every file that will be tried.
@@ -104,14 +105,14 @@ class RemoteStream:
         length = self._batch * _BLOCKS_FETCHED
         for start in range(0, len(self.urls), length):
             urls = self.urls[start : start + length]
-            with fetched(urls) as paths:
+            with temporary_copies(urls) as paths:
                 blocks = decode_blocks(paths, urls, self._size, self._channels, findings, batch=self._batch)
                 for rows, pixels in blocks:
                     if rows:
                         some = True
                         yield pixels, [urls[row] for row in rows]
             self._progress("decoding images", start + len(urls), len(self.urls))
-        self.notes = findings.concluded(self.notes, self._size, some=some)
+        self.notes = findings.finish(self.notes, self._size, some=some)
 
 
 def _fetch(url: str, path: Path) -> None:

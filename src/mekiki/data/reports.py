@@ -1,7 +1,7 @@
-"""Inspection reports in words, made from masks: what is wrong with a part, where, how badly, why, and what to do.
+"""Generated inspection reports, made from masks: defect type, place, severity, cause and repair of a part.
 
-The facts are true, because they come from the mask; causes and repairs are drawn among plausible ones of the kind of
-defect, and say nothing about a real line.
+Defect, place and severity are true, because they come from the mask; causes and repairs are drawn at random among
+plausible ones of the defect type and say nothing about a real line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, label
 
 from mekiki.console import Progress, silent
-from mekiki.data.report_phrases import ENGLISH, LANGUAGES, Words
+from mekiki.data.report_phrases import ENGLISH, LANGUAGES, Phrases
 from mekiki.data.surfaces import CLASSES, DEFAULT_SIDE, generate_surfaces
 from mekiki.errors import InputError, not_known
 from mekiki.storage.atomic import replace_folder
@@ -44,7 +44,7 @@ LIMITS: Mapping[str, tuple[str, float, float]] = {
     "fray": ("area", 0.08, 0.25),
     "uneven": ("area", 0.15, 0.33),
 }
-"""What the severity of a defect goes by, and from where on it is moderate and severe (see `measured`)."""
+"""What the severity of a defect goes by, and from where on it is moderate and severe (see `measure_defect`)."""
 GAP = 1 / 64
 """Pieces of a mask closer than twice this share of the shorter side are one piece."""
 COUNTED = 0.2
@@ -80,7 +80,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DefectMeasures:
     """What a mask says of a defect.
 
     Attributes:
@@ -96,7 +96,7 @@ class Measured:
     pieces: int
 
 
-def measured(mask: Mask) -> Measured:
+def measure_defect(mask: Mask) -> DefectMeasures:
     """Measure a defect.
 
     Its **place** is the cell of a 3×3 grid where the middle (centroid) of its largest piece lies: of several pits
@@ -109,10 +109,10 @@ def measured(mask: Mask) -> Measured:
     Example:
         >>> mask = np.zeros((60, 60), bool)
         >>> mask[2:5, 5:35] = True
-        >>> measured(mask)
-        Measured(place='top', area=0.025, length=0.502..., pieces=1)
+        >>> measure_defect(mask)
+        DefectMeasures(place='top', area=0.025, length=0.502..., pieces=1)
         >>> mask[50:59, 50:59] = True
-        >>> measured(mask).place, measured(mask).pieces
+        >>> measure_defect(mask).place, measure_defect(mask).pieces
         ('top', 2)
     """
     if mask.ndim != 2 or not mask.any():
@@ -129,7 +129,7 @@ def measured(mask: Mask) -> Measured:
         np.hypot((np.ptp(rows[own]) + 1) / height, (np.ptp(columns[own]) + 1) / width)
         for own in (of_piece == piece for piece in np.flatnonzero(sizes))
     ]
-    return Measured(
+    return DefectMeasures(
         PLACES[3 * min(2, int(row)) + min(2, int(column))],
         float(mask.mean()),
         float(max(lengths)),
@@ -137,7 +137,7 @@ def measured(mask: Mask) -> Measured:
     )
 
 
-def severity_of(defect: str, found: Measured) -> str:
+def severity_of(defect: str, measures: DefectMeasures) -> str:
     """How bad a defect is: lines go by their length, all others by their area, against the `LIMITS` of their kind.
 
     The limits lie near thirds: of generated surfaces for their own kinds (scratch, crack, pit, stain), of the magnetic
@@ -148,13 +148,14 @@ def severity_of(defect: str, found: Measured) -> str:
         InputError: the defect has no limits.
 
     Example:
-        >>> severity_of("scratch", Measured("top", 0.02, 0.7, 1)), severity_of("pit", Measured("top", 0.02, 0.7, 3))
+        >>> long = DefectMeasures("top", 0.02, 0.7, 1)
+        >>> severity_of("scratch", long), severity_of("pit", long)
         ('severe', 'moderate')
     """
     if defect not in LIMITS:
         raise not_known("defect", defect, LIMITS)
     by, moderate, severe = LIMITS[defect]
-    size = found.length if by == "length" else found.area
+    size = measures.length if by == "length" else measures.area
     return SEVERITIES[int(size >= moderate) + int(size >= severe)]
 
 
@@ -188,29 +189,29 @@ def report_of(defect: str, mask: Mask, rng: np.random.Generator, language: str) 
         return Report(language, _one(words.clean, rng), NONE, NONE, NONE, words.nothing, words.nothing)
     if defect not in LIMITS:
         raise not_known("defect", defect, (*LIMITS, *CLEAN))
-    found = measured(mask)
-    severity = severity_of(defect, found)
+    measures = measure_defect(mask)
+    severity = severity_of(defect, measures)
     cause = _one(words.causes[defect], rng)
     repairs = words.repairs[defect]
     first = SEVERITIES.index(severity)
     repair = _one(repairs[first : first + 2], rng)
     if rng.random() < TERSE:
-        text = _finding(words, words.terse, defect, found, severity, rng)
+        text = _finding(words, words.terse, defect, measures, severity, rng)
     else:
-        sentences = [_filled(_one(words.cause_said, rng), {"cause": cause})] if rng.random() < 0.85 else []
+        sentences = [_fill(_one(words.cause_said, rng), {"cause": cause})] if rng.random() < 0.85 else []
         if rng.random() < 0.85:
-            sentences.append(_filled(_one(words.repair_said, rng), {"repair": repair}))
+            sentences.append(_fill(_one(words.repair_said, rng), {"repair": repair}))
         if rng.random() < 0.7:
-            sentences.insert(int(rng.random() < 0.2), _size(words, defect, found, rng))
-        finding = _finding(words, words.findings, defect, found, severity, rng)
+            sentences.insert(int(rng.random() < 0.2), _size(words, defect, measures, rng))
+        finding = _finding(words, words.findings, defect, measures, severity, rng)
         text = words.between.join([finding, *sentences])
-    return Report(language, text, defect, found.place, severity, cause, repair)
+    return Report(language, text, defect, measures.place, severity, cause, repair)
 
 
 def facts_in(text: str, language: str) -> dict[str, str]:
     """Read defect, place and severity back out of a text.
 
-    What stands first counts. A fact that the text does not name is `""`; where it says that nothing was found, all
+    What stands first counts. A fact that the text does not name is `""`; where it says that nothing was measures, all
     three are `"none"`, unless it names a defect all the same.
 
     Raises:
@@ -224,12 +225,12 @@ def facts_in(text: str, language: str) -> dict[str, str]:
     """
     _words(language)
     plain = text.lower()
-    found = {}
+    measures = {}
     for fact, (pattern, codes) in _readers(language).items():
         match = pattern.search(plain)
-        found[fact] = codes[match.group()] if match else ""
-    clean = found.pop("clean")
-    return dict.fromkeys(found, NONE) if clean and not found["defect"] else found
+        measures[fact] = codes[match.group()] if match else ""
+    clean = measures.pop("clean")
+    return dict.fromkeys(measures, NONE) if clean and not measures["defect"] else measures
 
 
 def write_reports(
@@ -251,7 +252,7 @@ def write_reports(
         seed: of the surfaces and of the wording.
         size: height and width; 64×64 by default.
         masks: another folder for their masks, under the same names; made in one step too.
-        progress: told of the surfaces written.
+        progress: values of the surfaces written.
 
     Returns:
         How many `images` and `reports` there are.
@@ -304,7 +305,7 @@ def _ours(folder: Path) -> bool:
     return not inside or (TABLE in inside and inside <= {TABLE, *CLASSES})
 
 
-def _words(language: str) -> Words:
+def _words(language: str) -> Phrases:
     if language not in LANGUAGES:
         raise not_known("language", language, LANGUAGES)
     return LANGUAGES[language]
@@ -315,27 +316,27 @@ def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _finding(
-    words: Words,
+    words: Phrases,
     templates: Sequence[str],
     defect: str,
-    found: Measured,
+    measures: DefectMeasures,
     severity: str,
     rng: np.random.Generator,
 ) -> str:
-    many = found.pieces > 1
+    many = measures.pieces > 1
     template = _one(templates, rng)
     name = _one((many and words.several.get(defect)) or words.defects[defect], rng)
     rated = _one(words.severities[severity], rng)
-    told = {
+    values = {
         "defect": name,
-        "place": _one(words.places[found.place], rng),
+        "place": _one(words.places[measures.place], rng),
         "severity": rated,
         "severity_": rated + words.endings.get(rated, ""),
         "are": "are" if many else "is",
-        "some": _number(found.pieces, "an" if _begins_with_vowel(template, name) else "a", rng),
-        "count": _counted(defect, found.pieces),
+        "some": _number(measures.pieces, "an" if _begins_with_vowel(template, name) else "a", rng),
+        "count": _count_phrase(defect, measures.pieces),
     }
-    return _filled(template, told)
+    return _fill(template, values)
 
 
 def _begins_with_vowel(template: str, name: str) -> bool:
@@ -350,15 +351,15 @@ def _number(pieces: int, article: str, rng: np.random.Generator) -> str:
     return _one((("two", "three", "four")[pieces - 2], "several"), rng)
 
 
-def _counted(defect: str, pieces: int) -> str:
+def _count_phrase(defect: str, pieces: int) -> str:
     """How many, as Japanese counts things: lines, holes, and all others have their own words for it."""
     counter = {"length": "本"}.get(LIMITS[defect][0], "個" if defect in ("pit", "blowhole") else "箇所")
     return f"が{pieces}{counter}" if pieces <= MOST_COUNTED else "が多数"
 
 
-def _size(words: Words, defect: str, found: Measured, rng: np.random.Generator) -> str:
+def _size(words: Phrases, defect: str, measures: DefectMeasures, rng: np.random.Generator) -> str:
     by_length = LIMITS[defect][0] == "length"
-    share = min(1.0, found.length) if by_length else found.area
+    share = min(1.0, measures.length) if by_length else measures.area
     japanese = words is not ENGLISH
     percent = 100 * share
     if percent < 1:
@@ -370,7 +371,7 @@ def _size(words: Words, defect: str, found: Measured, rng: np.random.Generator) 
     else:
         rounded = 5 * round(percent / 5)
         size = f"約{rounded}%" if japanese else _in_words(share, rounded, rng)
-    sentence = _filled(_one(words.lengths if by_length else words.areas, rng), {"size": size})
+    sentence = _fill(_one(words.lengths if by_length else words.areas, rng), {"size": size})
     return sentence.replace("About about", "About").replace("roughly about", "roughly")
 
 
@@ -382,10 +383,10 @@ def _in_words(share: float, rounded: int, rng: np.random.Generator) -> str:
     return f"about {names[nearest]}" if near and rng.random() < 0.5 else f"about {rounded} %"
 
 
-def _filled(template: str, told: Mapping[str, str]) -> str:
+def _fill(template: str, values: Mapping[str, str]) -> str:
     """The template with its blanks filled; a blank with a capital gets one."""
-    capitals = {key.capitalize(): value[:1].upper() + value[1:] for key, value in told.items()}
-    return template.format(**told, **capitals)
+    capitals = {key.capitalize(): value[:1].upper() + value[1:] for key, value in values.items()}
+    return template.format(**values, **capitals)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Which images learn and which test: the policy that every source shares, and the `ImageSplit` it ends in."""
+"""`ImageSplit` and `SplitPolicy`: which images train and which test, for every source alike."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class SplitPolicy:
-    """What the caller may say about the split.
+    """Settings of a split.
 
     Attributes:
         test_fraction: share of the test side where the source does not bring one; 1 puts every image there.
         seed: for the split and for the choice of `per_class`.
-        resplit: pool the sides a source brings and split anew.
+        resplit: pool the sides a source brings and split again.
         per_class: at most that many images a class and side; `None` takes all.
         least_classes: how many classes the training side must have.
 

@@ -1,4 +1,4 @@
-"""Images without labels, to be embedded by a model that is trained: all at once, or as a stream of blocks."""
+"""Images without labels for a trained model: all at once, or as a stream of blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mekiki.console import Progress, silent
-from mekiki.data.decoding import Findings, decode_blocks
+from mekiki.data.decode_blocks import Findings, decode_blocks
 from mekiki.data.folder_layout import image_files
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError, count_noun, name_some
@@ -54,7 +54,7 @@ class ImageStream:
             if rows:
                 some = True
                 yield pixels, [names[i] for i in rows]
-        self.notes = findings.concluded(self.notes, self._size, some=some)
+        self.notes = findings.finish(self.notes, self._size, some=some)
 
 
 def iter_images(
@@ -69,7 +69,7 @@ def iter_images(
         size: height and width.
         channels: 1 or 3.
         batch: images a block, less what is skipped.
-        progress: told after each block.
+        progress: called after each block.
 
     Returns:
         An iterable of `(uint8 [n, H, W] or [n, H, W, 3], paths as text)`; `len()` of it is the number of files to try,

@@ -187,18 +187,18 @@ def _crack(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Fie
     length = rng.uniform(0.45, 0.95) * min(size)
     joints = int(rng.integers(8, 15))
     angle = rng.uniform(0, 2 * np.pi)
-    points = _jagged(joints, length / joints, angle, rng)
+    points = _jagged_path(joints, length / joints, angle, rng)
     points += _place(size, rng, 0.35) - points.mean(axis=0)
     shape = _stroke(size, points, rng.uniform(0.45, 0.8) * max(scale, 0.8), fade=0.1)
     if rng.random() < 0.6:
         start = points[rng.integers(2, joints - 2)]
         side = angle + rng.choice((-1, 1)) * rng.uniform(0.5, 1.1)
-        branch = start + _jagged(joints // 2, length / joints, side, rng)
+        branch = start + _jagged_path(joints // 2, length / joints, side, rng)
         shape = np.maximum(shape, 0.85 * _stroke(size, branch, 0.5 * max(scale, 0.8), fade=0.4))
     return shape * (1 - 0.25 * (_filtered_noise(size, 0, 2 * scale, 2 * scale, rng) > 0.8))
 
 
-def _jagged(joints: int, step: float, angle: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _jagged_path(joints: int, step: float, angle: float, rng: np.random.Generator) -> NDArray[np.float64]:
     turns = angle + rng.uniform(-0.8, 0.8, joints)
     lengths = step * rng.uniform(0.5, 1.5, joints)
     steps = np.stack([np.sin(turns), np.cos(turns)], axis=1) * lengths[:, None]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mekiki.console import Progress, silent
-from mekiki.data.load import NAMES, load_images
+from mekiki.data.catalogue import NAMES
+from mekiki.data.load import load_images
 from mekiki.data.splits import ImageSplit
 from mekiki.models.pretrained_folder import PREFIX, backbone_input_size
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from mekiki.data.load import catalogue
+from mekiki.data.catalogue import catalogue
 from mekiki.errors import BusyError, NotFoundError
 from mekiki.experiments.snapshots import NOTE, Snapshots, read_snapshots
 from mekiki.experiments.training_jobs import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mekiki.data.load import NAMES
+from mekiki.data.catalogue import NAMES
 from mekiki.embedder import Embedder
 from mekiki.errors import BusyError, InputError, MekikiError, NotFoundError
 from mekiki.experiments.request import DataRequest

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mekiki.console import Progress, silent
+from mekiki.data.catalogue import NAMES
 from mekiki.data.image_set import content_hashes
-from mekiki.data.load import NAMES, load_one
+from mekiki.data.load import load_one
 from mekiki.data.remote import RemoteStream, is_url
 from mekiki.data.streaming import iter_images
 from mekiki.embedder import Distance, Embedder

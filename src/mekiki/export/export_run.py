@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
-from mekiki.data.decoding import decode, resized
+from mekiki.data.decoding import decode, resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
@@ -282,7 +282,7 @@ def _at(places: Sequence[Path | Pixels], size: tuple[int, int], channels: int) -
                 continue
         else:
             pixels = place
-        found.append(resized(pixels[None], size, channels)[0])
+        found.append(resize_images(pixels[None], size, channels)[0])
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
-from mekiki.data.decoding import resized
+from mekiki.data.decoding import resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import Photo
 from mekiki.export.graph import Outputs
@@ -71,7 +71,7 @@ class Program:
     def __call__(self, images: Sequence[Pixels]) -> list[Said]:
         """What is said of each."""
         read = [
-            resized(image[None], self.extractor.frame(*image.shape[:2]), self.extractor.channels)[0]
+            resize_images(image[None], self.extractor.frame(*image.shape[:2]), self.extractor.channels)[0]
             for image in images
         ]
         if self.inspector is None:
