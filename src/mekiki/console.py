@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,30 @@ def styled(*pieces: tuple[str, str] | str) -> Text:
     return Text.assemble(*pieces)
 
 
-def new_table(**settings: Any) -> Table:
-    """An empty table."""
+def new_table(
+    *headings: str, right: Collection[str] = (), title: str | None = None, **settings: Any
+) -> Table:
+    """An empty table without borders.
+
+    Args:
+        headings: one for each column.
+        right: those of columns that are aligned right, as numbers are.
+        title: above the table, aligned left.
+        settings: further ones of rich's `Table`.
+
+    Example:
+        >>> table = new_table("state", "files", right=["files"])
+        >>> table.add_row("whole", "7")
+        >>> out().print(table)
+        state  files
+        whole      7
+    """
     from rich.table import Table
 
-    return Table(**settings)
+    table = Table(title=title, **{"title_justify": "left", "box": None, "padding": (0, 2, 0, 0), **settings})
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    return table
 
 
 def line(word: str, text: str, style: str) -> None:

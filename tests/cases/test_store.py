@@ -414,7 +414,7 @@ def test_a_flipped_byte_is_found_when_the_store_is_opened_and_the_file_named(tmp
 
 
 def test_what_stands_untouched_is_not_read_again_at_the_next_opening(tmp_path, monkeypatch):
-    monkeypatch.setattr("mekiki.storage.database_checksums.SETTLED", -1)  # as if a second had gone by
+    monkeypatch.setattr("mekiki.storage.database_checksums.SETTLED_NS", -1)  # as if a second had gone by
     folder = tmp_path / "cases"
     LanceStore(folder, "images", ENCODER).add(Cases.of([case("a")]))
     LanceStore(folder, "images")

@@ -17,7 +17,7 @@ from mekiki.describing.localiser import eye_of, moved_places, sharpened, turned
 from mekiki.describing.part_features import look_of
 from mekiki.describing.train_describer import describe_train
 from mekiki.errors import InputError
-from mekiki.storage.run import write_json
+from mekiki.storage.json_files import write_json
 from mekiki.storage.run_folder import LOCALISER
 from parts import held_elsewhere
 

@@ -23,26 +23,14 @@ from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach
-from mekiki.storage.atomic import (
-    disk_error,
-    recover_folder,
-    replace_file,
-    replace_folder,
-    write_text,
-)
+from mekiki.storage.atomic import disk_error, recover_folder, replace_file, replace_folder, write_text
 from mekiki.storage.check import check_run
 from mekiki.storage.events import append_event, append_line, read_events
+from mekiki.storage.json_files import read_checked_json, write_checked_json
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.manifest import (
-    Manifest,
-    read_checked_json,
-    read_consistently,
-    read_tensors,
-    write_checked_json,
-    write_manifest,
-    write_tensors,
-)
+from mekiki.storage.manifest import Manifest, read_consistently, write_manifest
 from mekiki.storage.run import Run
+from mekiki.storage.tensors import read_tensors, write_tensors
 from parts import Forked, contents, ng_folder, ok_folder
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
@@ -296,7 +284,7 @@ def _tensors(run):
 
 
 def _run(run):
-    with Run(run).finished([]) as new:
+    with Run(run).replace_results([]) as new:
         (new / "metrics.json").write_text("{}")  # and then the old files, which are too large, are copied
 
 
@@ -520,7 +508,7 @@ def test_a_folder_replaced_while_it_is_opened_is_read_from_one_state(tmp_path):
 def test_a_lesson_taught_while_a_training_ends_is_not_lost(run):
     """The old files are copied before the new folder takes its place; who writes in between waits."""
     taught = threading.Thread(target=lambda: CorrectionLog(run).undo(1))
-    with Run(run).finished(["metrics.json"]) as new:
+    with Run(run).replace_results(["metrics.json"]) as new:
         (new / "metrics.json").write_text("{}")
     real = shutil.copytree
 
@@ -533,7 +521,7 @@ def test_a_lesson_taught_while_a_training_ends_is_not_lost(run):
 
     shutil.copytree = slow
     try:
-        with Run(run).finished(["metrics.json"]) as new:
+        with Run(run).replace_results(["metrics.json"]) as new:
             (new / "metrics.json").write_text("{}")
     finally:
         shutil.copytree = real

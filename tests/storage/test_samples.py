@@ -16,9 +16,10 @@ from mekiki.errors import DataWarning, InputError
 from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
-from mekiki.storage.check import check_run, upgrade
-from mekiki.storage.manifest import read_checked_json, write_checked_json
+from mekiki.storage.check import check_run
+from mekiki.storage.json_files import read_checked_json, write_checked_json
 from mekiki.storage.run import Run
+from mekiki.storage.upgrade import upgrade_run
 from samples import make
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -90,8 +91,8 @@ def test_a_run_without_checksums_opens_with_a_note_and_gets_them_by_upgrading(sa
     ):
         Inspector.open(run)
     assert {each.state for each in check_run(run)} == {"no checksum"}
-    assert upgrade(run) == 2, "the run, and its judge"
-    assert upgrade(run) == 0
+    assert upgrade_run(run) == 2, "the run, and its judge"
+    assert upgrade_run(run) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         assert make.verdicts(run, photos) == expected(said["verdicts"])

@@ -11,8 +11,8 @@ from safetensors.torch import load, save
 from mekiki.cases.adapter import Adapter, AdapterResult
 from mekiki.errors import InputError, first_line
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.manifest import read_tensors, write_tensors
 from mekiki.storage.run_folder import ADAPTER_FORMAT
+from mekiki.storage.tensors import read_tensors, write_tensors
 from mekiki.training.callbacks import copy_weights
 
 

@@ -18,7 +18,7 @@ from mekiki.cases.store import BATCH, SearchResult, check_cases, check_encoder, 
 from mekiki.cases.where import Compare, Condition, Joined, Not
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
-from mekiki.storage.database_checksums import SETTLED, Sums
+from mekiki.storage.database_checksums import SETTLED_NS, DatabaseChecksums
 from mekiki.storage.lock import hold_lock
 
 TIDY_AFTER = 64
@@ -62,12 +62,13 @@ class LanceStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); give another store") from None
-        self._sums = Sums(folder / f"{name}.sums.jsonl", [f"{name}.lance/{each}" for each in _WRITTEN_ONCE])
+        patterns = [f"{name}.lance/{each}" for each in _WRITTEN_ONCE]
+        self._checksums = DatabaseChecksums(folder / f"{name}.sums.jsonl", patterns)
         self._database: Any = lancedb.connect(str(folder))
         if encoder is not None and not self._exists():
             with self._lock():
                 self._create(encoder)
-        self._sums.check()
+        self._checksums.verify()
         self._seen_version: tuple[int, object] = (0, None)
         try:
             self._table = self._database.open_table(name)
@@ -88,10 +89,10 @@ class LanceStore:
         if self._exists():
             return
         shutil.rmtree(self._versions.parent, ignore_errors=True)  # an incomplete one, left by a crash
-        self._sums.log.unlink(missing_ok=True)
+        self._checksums.log.unlink(missing_ok=True)
         columns = _with_time_as_number(schema(encoder.dimension))
         self._database.create_table(self._name, schema=columns.with_metadata(encoder.to_metadata()))
-        self._sums.note()
+        self._checksums.update()
 
     def _exists(self) -> bool:
         """Whether the table has a complete version."""
@@ -114,7 +115,7 @@ class LanceStore:
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
             if tidy := self._table.version % TIDY_AFTER == 0:
                 self._table.optimize()
-            self._sums.note(anew=tidy)
+            self._checksums.update(rewrite=tidy)
         return int(table.num_rows - known)
 
     def _count_known(self, ids: Any) -> int:
@@ -161,7 +162,7 @@ class LanceStore:
             before = self._table.count_rows()
             for start in range(0, len(ids), BATCH):
                 self._table.delete(_ids_to_sql(ids[start : start + BATCH]))
-            self._sums.note()
+            self._checksums.update()
             return int(before - self._table.count_rows())
 
     def count(self, where: Condition | None = None) -> int:
@@ -192,7 +193,7 @@ class LanceStore:
             return self._seen_version[1]
         self._table.checkout_latest()
         version = self._table.version
-        if time.time_ns() - changed > SETTLED:
+        if time.time_ns() - changed > SETTLED_NS:
             self._seen_version = (changed, version)
         return version
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mekiki.data.text_files import read_text
 from mekiki.errors import InputError, nearest
-from mekiki.storage.atomic import read_text
 
 COLUMNS = ("file", "label", "note")
 

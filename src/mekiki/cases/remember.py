@@ -22,7 +22,7 @@ from mekiki.data.image_set import Pixels
 from mekiki.data.photo import list_photos_with_notes
 from mekiki.errors import InputError
 from mekiki.report.thumbnails import shrink
-from mekiki.storage.atomic import user
+from mekiki.storage.events import user
 from mekiki.storage.lock import hold_lock
 
 BLOCK = 64

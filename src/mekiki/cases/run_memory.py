@@ -15,8 +15,9 @@ from mekiki.cases.memory import Memory
 from mekiki.cases.store import Store
 from mekiki.cases.store_address import open_store
 from mekiki.errors import InputError, not_known
+from mekiki.storage.json_files import read_checked_json, write_checked_json
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.manifest import Manifest, check_format, read_checked_json, write_checked_json
+from mekiki.storage.manifest import Manifest, check_format
 from mekiki.storage.run_folder import ADAPTERS, CASES, MEMORY, MEMORY_FORMAT
 
 SPACES = ("images", "notes")

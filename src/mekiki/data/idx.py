@@ -23,7 +23,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.download import download
 from mekiki.data.image_set import ImageSet
 from mekiki.errors import InputError
-from mekiki.storage.atomic import cache_folder
+from mekiki.storage.cache_folder import cache_folder
 
 _UBYTE = 0x08
 _LONGEST_HEADER = 4 + 4 * 255

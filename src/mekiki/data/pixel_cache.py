@@ -16,7 +16,8 @@ from mekiki.data.decode_blocks import rows_per_block
 from mekiki.data.image_set import ImageSet, Indices
 from mekiki.data.splits import Division, ImageSplit
 from mekiki.errors import InputError
-from mekiki.storage.atomic import cache_folder, replace_file, write_text
+from mekiki.storage.atomic import replace_file, write_text
+from mekiki.storage.cache_folder import cache_folder
 
 MEMORY_BUDGET = 512 * 2**20
 """Bytes of decoded pixels that may stay in memory; more go to memory maps."""

@@ -239,14 +239,9 @@ class Describer:
         """
         path = folder / DESCRIBER_SETTINGS
         try:
-            manifest = Manifest.of(folder, mend="`mekiki describe-train` again", quiet=True)
+            manifest = Manifest.of(folder, fix="`mekiki describe-train` again", quiet=True)
             facts: dict[str, Any] = json.loads(manifest.read(DESCRIBER_SETTINGS))
-            check_format(path, facts["format"], DESCRIBER_FORMAT)
-            if facts["format"] != DESCRIBER_FORMAT:
-                raise InputError(
-                    f"{path}: is of format {facts['format']}, and this mekiki reads {DESCRIBER_FORMAT}; "
-                    "`mekiki describe-train` makes it anew"
-                )
+            check_format(path, facts["format"], DESCRIBER_FORMAT, fix="`mekiki describe-train` again")
             state = load(manifest.read(PROJECTOR))
             manifest.verify("lm/")
             source = str(folder / LANGUAGE_MODEL) if facts["lm"]["own"] else facts["lm"]["name"]

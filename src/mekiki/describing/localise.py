@@ -41,9 +41,10 @@ from mekiki.describing.localiser import (
 )
 from mekiki.describing.texts import located, read_texts, texts_of_parts
 from mekiki.errors import InputError
+from mekiki.storage.json_files import finite
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run import finite, versions
+from mekiki.storage.run import versions
 from mekiki.storage.run_folder import LOCALISER, LOCALISER_CHECKPOINT
 from mekiki.training.callbacks import AfterEpoch, MeanLoss, SaveCheckpoint, StepProgress
 from mekiki.training.checkpoints import continue_from

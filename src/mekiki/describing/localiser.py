@@ -28,8 +28,8 @@ from mekiki.errors import InputError, first_line
 from mekiki.judging.features import FeatureExtractor
 from mekiki.models.networks import convolution, place_tensors
 from mekiki.storage.atomic import recover_folder
+from mekiki.storage.json_files import write_json
 from mekiki.storage.manifest import Manifest, check_format
-from mekiki.storage.run import write_json
 from mekiki.storage.run_folder import LOCALISER, LOCALISER_FORMAT, LOCALISER_SETTINGS, LOCALISER_WEIGHTS
 
 Floats = NDArray[np.float32]
@@ -157,7 +157,7 @@ def sharpened(run: Path, extractor: Any) -> Sharpened | None:
     if not folder.is_dir():
         return None
     try:
-        manifest = Manifest.of(folder, mend="`mekiki sharpen` again", quiet=True)
+        manifest = Manifest.of(folder, fix="`mekiki sharpen` again", quiet=True)
         facts = json.loads(manifest.read(LOCALISER_SETTINGS))
         weights = load(manifest.read(LOCALISER_WEIGHTS))
         known, learnt_for, values, marked = (facts[each] for each in ("format", "eye", "values", "marked"))

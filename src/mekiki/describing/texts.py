@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mekiki.data.text_files import read_text
 from mekiki.describing.answer import FIELDS, LANGUAGES, Text
 from mekiki.errors import InputError, nearest
-from mekiki.storage.atomic import read_text
 
 COLUMNS = ("file", "text", "language", *FIELDS, "part")
 _JAPANESE = re.compile(r"[぀-ヿ㐀-鿿]")

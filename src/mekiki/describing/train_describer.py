@@ -24,9 +24,10 @@ from mekiki.describing.part_vectors import PartVectors
 from mekiki.describing.texts import Row, located, read_texts, texts_of_parts
 from mekiki.errors import InputError
 from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
+from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run import finite, versions, write_json
+from mekiki.storage.run import versions
 from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_CHECKPOINT, GROUNDING, REPORT
 from mekiki.storage.vector_table import read_vectors
 

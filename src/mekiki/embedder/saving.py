@@ -18,8 +18,9 @@ from mekiki.errors import InputError, first_line
 from mekiki.models.backbone import Backbone
 from mekiki.models.pretrained_folder import model_fingerprint
 from mekiki.models.tuned_backbone import TunedBackbone
+from mekiki.storage.json_files import write_json
 from mekiki.storage.manifest import Manifest
-from mekiki.storage.run import read_config, write_json
+from mekiki.storage.run import read_config
 from mekiki.storage.run_folder import BACKBONE, CONFIG, EMBEDDER_FORMAT, HISTORY, MANIFEST, MODEL, REFERENCE
 from mekiki.training.collapse import Finding
 from mekiki.training.history import read_history, write_history
@@ -75,7 +76,7 @@ def read_embedder(cls: type[E], folder: Path) -> E:
         InputError: there is no trained embedder in the folder, or its files do not fit together.
     """
     config = read_config(folder)
-    manifest = Manifest.of(folder, mend="train it anew")
+    manifest = Manifest.of(folder, fix="train it anew")
     manifest.verify(f"{BACKBONE}/")
     backbone = _read_backbone(folder, config) if "backbone" in config else None
     try:

@@ -15,7 +15,7 @@ from mekiki.evaluation.labels import LabelledVectors, check_vectors, share_class
 from mekiki.evaluation.nearest_neighbours import neighbour_figures
 from mekiki.evaluation.overlap import CLASSES_AT_MOST, overlap_between
 from mekiki.evaluation.verification import ALL_PAIRS_UP_TO, histogram_of
-from mekiki.storage.run import finite
+from mekiki.storage.json_files import finite
 
 _SILHOUETTE_OF = 5_000
 _NAMED_AT_MOST = 5

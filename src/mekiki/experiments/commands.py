@@ -363,7 +363,7 @@ def distance(
 ) -> None:
     """Say how far two images lie apart, and what that means."""
     from mekiki.experiments.use import distance_of
-    from mekiki.storage.run import finite
+    from mekiki.storage.json_files import finite
 
     apart = distance_of(run, a, b, root=root)
     if json:

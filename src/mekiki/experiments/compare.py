@@ -20,7 +20,8 @@ from mekiki.experiments.train import OnEpoch, Result, train_run
 from mekiki.report import figures
 from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import ComparisonContent, ComparisonEntry
-from mekiki.storage.run import finite, folder_name, versions, write_json
+from mekiki.storage.json_files import finite, write_json
+from mekiki.storage.run import folder_name, versions
 from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
 
 TOUCHING = 0.01

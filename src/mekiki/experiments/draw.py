@@ -26,7 +26,7 @@ from mekiki.report.content import (
     ScatterContent,
 )
 from mekiki.report.run_page import write_report
-from mekiki.storage.run import finite
+from mekiki.storage.json_files import finite
 from mekiki.storage.run_folder import BACKBONE, CHECKPOINT, CONFIG, HISTORY, METRICS, MODEL, REFERENCE, REPORT
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from mekiki.experiments.training_jobs import (
 )
 from mekiki.models.networks import ENCODERS
 from mekiki.recipes import RECIPES
-from mekiki.storage.run import finite
+from mekiki.storage.json_files import finite
 from mekiki.training.objectives import LOSSES
 from mekiki.web.state import AppState
 from mekiki.web.wire import Name, RequestBody, ResponseBody, encode_column, format_event

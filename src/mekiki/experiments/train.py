@@ -21,8 +21,9 @@ from mekiki.experiments.draw import FILES, Vectors, draw_run
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.snapshots import keep_snapshot
 from mekiki.report import figures
+from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.run import Run, finite, versions, write_json
+from mekiki.storage.run import Run, versions
 from mekiki.storage.run_folder import HISTORY, METRICS
 from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.collapse import is_collapsed
@@ -159,7 +160,7 @@ def _trained(
             progress=progress,
         )
     except BaseException:
-        run.abandon()
+        run.remove_if_empty()
         raise
     vectors = embedder.transform(test.pixels, progress)
     progress("measuring", 0, 1)
@@ -182,7 +183,7 @@ def _trained(
         "command": command,
         "versions": versions(),
     }
-    with run.finished([name for name, _ in FILES]) as new:
+    with run.replace_results([name for name, _ in FILES]) as new:
         embedder.write_into(new, about)
         write_json(new / METRICS, metrics)
         draw_run(new, embedder, split, vectors, evaluation, overlap, metrics, about, projection, progress)

@@ -22,8 +22,9 @@ from mekiki.experiments.request import DataRequest
 from mekiki.experiments.use import examine
 from mekiki.models.pretrained_folder import PREFIX
 from mekiki.recipes import recipe
+from mekiki.storage.json_files import write_json
 from mekiki.storage.lock import LockedError, hold_lock
-from mekiki.storage.run import Run, folder_name, free_folder, write_json
+from mekiki.storage.run import Run, folder_name, free_folder
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS
 from mekiki.training.history import read_history
 

@@ -21,7 +21,8 @@ from mekiki.evaluation.summary import evaluate
 from mekiki.experiments.draw import Vectors
 from mekiki.experiments.request import DataRequest
 from mekiki.models.networks import block_length
-from mekiki.storage.run import Run, finite, folder_name, write_json
+from mekiki.storage.json_files import finite, write_json
+from mekiki.storage.run import Run, folder_name
 from mekiki.storage.vector_table import VectorTable, check_suffix, write_vectors
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.collapse import diagnose, is_collapsed

@@ -29,7 +29,8 @@ from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.run import Run, finite, write_json
+from mekiki.storage.json_files import finite, write_json
+from mekiki.storage.run import Run
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
 
 MOST_PHOTOGRAPHS = 128

@@ -80,7 +80,7 @@ def calibrate(
 ) -> None:
     """Learn what good parts look like, and set the threshold at a stated rate of false rejects."""
     from mekiki.judging.calibrate import CalibrationSettings, MisclassificationCosts, calibrate_run
-    from mekiki.storage.run import finite
+    from mekiki.storage.json_files import finite
 
     if escape_cost is None and (ng_share is not None or overkill_cost != 1.0):
         raise InputError("calibrate: --overkill-cost and --ng-share go with --escape-cost")
@@ -232,7 +232,7 @@ def retrain(
 ) -> None:
     """Fold the lessons in: learn and calibrate anew with them, show before and after, and only then replace."""
     from mekiki.judging.teach import retrain as retrain_judge
-    from mekiki.storage.run import finite
+    from mekiki.storage.json_files import finite
 
     with console.progress_bar() as progress:
         compared = retrain_judge(run, accept=accept, progress=progress)

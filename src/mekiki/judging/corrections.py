@@ -22,11 +22,12 @@ from safetensors.numpy import load, save
 
 from mekiki.errors import InputError
 from mekiki.judging.judge import TaughtPart
-from mekiki.storage.atomic import replace_file, user
-from mekiki.storage.events import append_event, damaged_line, read_events
+from mekiki.storage.atomic import replace_file
+from mekiki.storage.events import append_event, damaged_line, read_events, user
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.manifest import digest_of, read_tensors, write_tensors
+from mekiki.storage.manifest import digest_of
 from mekiki.storage.run_folder import CORRECTION_FILES, CORRECTIONS
+from mekiki.storage.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from mekiki.judging.verdict import Because, Verdict
 from mekiki.report.figures.charts import save
 from mekiki.report.figures.judge_figures import score_histogram, trade_off_curve
 from mekiki.storage.atomic import recover_folder
+from mekiki.storage.json_files import write_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, read_consistently, replace_folder_with_manifest
-from mekiki.storage.run import write_json
 from mekiki.storage.run_folder import JUDGE, JUDGE_ARRAYS, JUDGE_FORMAT, JUDGE_SETTINGS
 
 
@@ -101,7 +101,7 @@ class Inspector:
         if not path.is_file():
             raise InputError(f"{folder}: is not calibrated; `mekiki calibrate {folder} --ok FOLDER` does it")
         try:
-            manifest = Manifest.of(place, mend="calibrate again")
+            manifest = Manifest.of(place, fix="calibrate again")
             metadata: dict[str, Any] = json.loads(manifest.read(JUDGE_SETTINGS))
             if not isinstance(metadata, dict):
                 raise ValueError("it holds no object")
@@ -110,11 +110,7 @@ class Inspector:
             raise
         except Exception as error:  # damaged files raise nearly anything
             raise InputError(f"{place}: cannot be read ({error}); calibrate again") from None
-        check_format(path, metadata.get("format"), JUDGE_FORMAT)
-        if metadata.get("format") != JUDGE_FORMAT:
-            raise InputError(
-                f"{path}: is of format {metadata.get('format')}, and this mekiki reads {JUDGE_FORMAT}; calibrate again"
-            )
+        check_format(path, metadata.get("format"), JUDGE_FORMAT, fix="calibrate again")
         try:
             return cls._restore(folder, metadata, arrays)
         except InputError:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.data.photo import Photo
-from mekiki.storage.run import finite
+from mekiki.storage.json_files import finite
 
 Because = Literal["view", "lesson", "taught"]
 

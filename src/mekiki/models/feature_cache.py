@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.errors import DataWarning
-from mekiki.storage.atomic import cache_folder
+from mekiki.storage.cache_folder import cache_folder
 
 WAIT = 30.0
 """Seconds to wait for another process that is writing."""

@@ -1,4 +1,4 @@
-"""Every file of a run folder against its checksum; and run folders of older versions brought up to date."""
+"""Check of a run folder: every file against its checksum."""
 
 from __future__ import annotations
 
@@ -9,177 +9,130 @@ from pathlib import Path
 from mekiki.errors import InputError
 from mekiki.storage.atomic import PARTIAL, recover_folder
 from mekiki.storage.events import has_checksum, read_complete_lines, read_events
-from mekiki.storage.lock import hold_lock
-from mekiki.storage.manifest import (
-    SEAL,
-    Manifest,
-    digest_of,
-    read_checked_json,
-    read_tensors,
-    write_manifest,
-)
-from mekiki.storage.run_folder import (
-    BACKBONE,
-    CONFIG,
-    HISTORY,
-    MANIFEST,
-    MEMORY,
-    METRICS,
-    MODEL,
-    REFERENCE,
-    UNITS,
-)
+from mekiki.storage.json_files import CHECKSUM, read_checked_json
+from mekiki.storage.manifest import Manifest, digest_of
+from mekiki.storage.run_folder import MANIFEST, MEMORY, UNITS
+from mekiki.storage.tensors import read_tensors
 
-READ = (
-    MODEL,
-    REFERENCE,
-    CONFIG,
-    HISTORY,
-    METRICS,
-    f"{BACKBONE}/*",
-)
-"""Files of a training that are read again; of version 0 these get a checksum."""
 WHOLE, DAMAGED, MISSING, UNKNOWN = "whole", "damaged", "missing", "no checksum"
 
 
 @dataclass(frozen=True)
-class Checked:
+class FileState:
     """What is known of one file.
 
     Attributes:
         file: its name in the run folder.
-        state: `whole`, `damaged`, `missing`, or `no checksum`: of another program, of a person, or of an older mekiki.
-        said: more about it.
+        state: `whole`, `damaged`, `missing`, or `no checksum`: of another program, a person, or an older mekiki.
+        detail: more about it.
     """
 
     file: str
     state: str
-    said: str = ""
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """The same for JSON."""
+        return {"file": self.file, "state": self.state, "said": self.detail}
 
 
-def check_run(folder: Path) -> list[Checked]:
-    """Look at every file of a run folder, in order.
+def check_run(folder: Path) -> list[FileState]:
+    """The state of every file of a run folder, by name.
 
     Raises:
         InputError: there is no such folder, or a newer mekiki wrote it.
 
     Example:
         >>> import tempfile
+        >>> from mekiki.storage.manifest import write_manifest
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "metrics.json").write_text("{}")
-        >>> upgrade(folder)
-        1
-        >>> [(each.file, each.state) for each in check_run(folder)]
+        >>> write_manifest(folder)
+        >>> [(file.file, file.state) for file in check_run(folder)]
         [('manifest.json', 'whole'), ('metrics.json', 'whole')]
     """
-    _settled(folder)
-    found = {each.file: each for each in _by_manifests(folder)}
-    for each in _by_themselves(folder, set(found)):
-        if each.state != UNKNOWN or each.file not in found:
-            found[each.file] = each
-    return [found[name] for name in sorted(found)]
+    recover_run(folder)
+    states = {file.file: file for unit in find_units(folder) for file in _in_manifest(folder, unit)}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and PARTIAL not in name and name not in states:
+            states.update({file.file: file for file in _outside_manifests(folder, path)})
+    return [states[name] for name in sorted(states)]
 
 
-def upgrade(folder: Path) -> int:
-    """Bring a run folder of an older version up to date; how many parts of it were.
-
-    Version 0 had no manifests: what is there now is taken to be right, so look at it first.
+def recover_run(folder: Path) -> None:
+    """Finish every replacement in a run folder that a crash cut short.
 
     Raises:
-        InputError: there is no such folder, or a newer mekiki wrote it.
+        InputError: there is no such folder.
     """
-    _settled(folder)
-    done = 0
-    with hold_lock(folder):
-        for unit in _units(folder):
-            if Manifest.of(unit, quiet=True).files is not None:
-                continue
-            names = None
-            if unit == folder:
-                names = [
-                    path.relative_to(folder).as_posix()
-                    for pattern in READ
-                    for path in folder.glob(pattern)
-                    if path.is_file()
-                ]
-            if names is None or METRICS in names:
-                write_manifest(unit, names)
-                done += 1
-    return done
-
-
-def _settled(folder: Path) -> None:
     recover_folder(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that mekiki wrote")
-    for unit in UNITS[1:4]:
-        recover_folder(folder / unit)
+    for unit in UNITS:
+        if "*" not in unit:
+            recover_folder(folder / unit)
 
 
-def _units(folder: Path) -> Iterator[Path]:
-    for pattern in UNITS:
-        yield from sorted(path for path in folder.glob(pattern) if path.is_dir()) if pattern else [folder]
+def find_units(folder: Path) -> list[Path]:
+    """The folders of a run that are replaced in one step, each with a manifest; the run's own first."""
+    inner = (path for unit in UNITS if unit for path in sorted(folder.glob(unit)) if path.is_dir())
+    return [folder, *inner]
 
 
-def _by_manifests(folder: Path) -> Iterator[Checked]:
-    for unit in _units(folder):
-        path = unit / MANIFEST
-        try:
-            manifest = Manifest.of(unit, quiet=True)
-        except InputError as error:
-            if "newer" in str(error):
-                raise
-            yield Checked(path.relative_to(folder).as_posix(), DAMAGED)
-            continue
-        if manifest.files is None:
-            continue
-        yield Checked(path.relative_to(folder).as_posix(), WHOLE)
-        for name, (size, digest) in manifest.files.items():
-            file = unit / name
-            state = MISSING
-            if file.is_file():
-                state = WHOLE if (file.stat().st_size, digest_of(file)) == (size, digest) else DAMAGED
-            yield Checked(file.relative_to(folder).as_posix(), state)
+def _in_manifest(folder: Path, unit: Path) -> Iterator[FileState]:
+    """The manifest of a unit, and the files that it names."""
+    name = (unit / MANIFEST).relative_to(folder).as_posix()
+    try:
+        manifest = Manifest.of(unit, quiet=True)
+    except InputError as error:
+        if "newer" in str(error):
+            raise
+        yield FileState(name, DAMAGED)
+        return
+    if manifest.files is None:
+        return
+    yield FileState(name, WHOLE)
+    for file, (size, digest) in manifest.files.items():
+        path = unit / file
+        state = MISSING
+        if path.is_file():
+            state = WHOLE if (path.stat().st_size, digest_of(path)) == (size, digest) else DAMAGED
+        yield FileState(path.relative_to(folder).as_posix(), state)
 
 
-def _by_themselves(folder: Path, known: set[str]) -> Iterator[Checked]:
-    """Of the files not known: those that carry their checksum, or are named in a log; and the others as unknown."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_file() or PARTIAL in name or name in known:
-            continue
-        try:
-            if path.suffix == ".jsonl":
-                lines = read_events(path)
-                own = sum(map(has_checksum, read_complete_lines(path)))
-                yield Checked(
-                    name, WHOLE if own == len(lines) else UNKNOWN, f"{own} of {len(lines)} lines have one"
-                )
-                for row in lines:
-                    yield from _listed(folder, folder, row.get("files"), may_be_gone=False)
-                    yield from _listed(folder, path.parent, row.get("sums"), may_be_gone=True)
-            elif _carries_its_own(path):
-                yield Checked(name, WHOLE)
-            else:
-                yield Checked(name, UNKNOWN)
-        except InputError as error:
-            yield Checked(name, DAMAGED, str(error).partition(": ")[0].rpartition(", ")[2])
+def _outside_manifests(folder: Path, path: Path) -> Iterator[FileState]:
+    """A file that no manifest names, by its own checksum, and the files whose checksums it lists."""
+    name = path.relative_to(folder).as_posix()
+    try:
+        if path.suffix == ".jsonl":
+            events = read_events(path)
+            own = sum(map(has_checksum, read_complete_lines(path)))
+            state = WHOLE if own == len(events) else UNKNOWN
+            yield FileState(name, state, f"{own} of {len(events)} lines have one")
+            for event in events:
+                yield from _listed_files(folder, folder, event.get("files"), may_be_gone=False)
+                yield from _listed_files(folder, path.parent, event.get("sums"), may_be_gone=True)
+        else:
+            yield FileState(name, WHOLE if _carries_checksum(path) else UNKNOWN)
+    except InputError as error:
+        yield FileState(name, DAMAGED, str(error).partition(": ")[0].rpartition(", ")[2])
 
 
-def _carries_its_own(path: Path) -> bool:
-    """Whether a file has its checksum inside, which is then right."""
+def _carries_checksum(path: Path) -> bool:
+    """Whether a file has a checksum inside; it is then right, or else an `InputError` is raised."""
     if path.suffix == ".safetensors":
-        return SEAL in read_tensors(path)[1]
+        return CHECKSUM in read_tensors(path)[1]
     return path.name == MEMORY and "format" in read_checked_json(path)
 
 
-def _listed(folder: Path, place: Path, files: object, *, may_be_gone: bool) -> Iterator[Checked]:
-    """Files by their names in `place`, against their checksums; a database may have tidied some away."""
+def _listed_files(folder: Path, base: Path, files: object, *, may_be_gone: bool) -> Iterator[FileState]:
+    """Files with their checksums, by name relative to `base`; a database may have removed some of its own."""
     for name, digest in files.items() if isinstance(files, dict) else ():
-        path = place / str(name)
+        path = base / str(name)
         state = MISSING
         if path.is_file():
             state = WHOLE if digest_of(path) == digest else DAMAGED
         elif may_be_gone:
             continue
-        yield Checked((place.relative_to(folder) / str(name)).as_posix(), state)
+        yield FileState(path.relative_to(folder).as_posix(), state)

@@ -8,6 +8,7 @@ written, so it does not count.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import re
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mekiki.errors import InputError
-from mekiki.storage.atomic import name_disk_errors, user
+from mekiki.storage.atomic import name_disk_errors
+from mekiki.storage.json_files import is_nearly
 from mekiki.storage.lock import hold_lock
 
 CHECKSUM_KEY = "crc32"
@@ -176,6 +178,14 @@ class EventLog:
         return replace(event, undone=True)
 
 
+def user() -> str:
+    """The name of the user, for a log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # the system has no name for this user
+        return "unknown"
+
+
 def _signature(who: str | None) -> dict[str, str]:
     return {"who": who or user(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
 
@@ -230,17 +240,11 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     if match is not None and int(match[1], 16) != zlib.crc32(text):
         raise ValueError("the checksum differs")
     content = json.loads(text)
-    if not isinstance(content, dict) or (match is None and _is_near_checksum_key(list(content)[-1:])):
+    if not isinstance(content, dict):
         raise ValueError("no object")
+    if match is None and any(is_nearly(key, CHECKSUM_KEY) for key in list(content)[-1:]):
+        raise ValueError("its checksum is damaged")
     return content
-
-
-def _is_near_checksum_key(names: list[str]) -> bool:
-    """Whether a key is that of a checksum, or was before one of its bytes was damaged."""
-    return any(
-        len(name) == len(CHECKSUM_KEY) and sum(a != b for a, b in zip(name, CHECKSUM_KEY, strict=True)) < 2
-        for name in names
-    )
 
 
 def _end_is_damaged(path: Path) -> bool:

@@ -1,37 +1,32 @@
-"""Checksums: what a folder holds is what was written there, or the file that is not is named.
+"""Manifests: size and SHA-256 of every file of a folder.
 
-A folder that is written in one step (a run, its judge, its describer, a tuned text model) has a `manifest.json` in it:
-its format, and the size and SHA-256 of every file. It comes and goes with the folder, so the two cannot disagree. A
-file that is written by itself has its checksum inside: JSON as a last key, safetensors in their metadata. Files are
-checked as they are read; `check_folder` reads them all.
+A folder that is written in one step (a run, its judge, its describer, a tuned text model) has a `manifest.json`, which
+is replaced with the folder, so the two cannot disagree. A file that is written by itself carries its own checksum
+(`json_files`, `tensors`, `events`). Files are checked as they are read; `mekiki check` reads them all.
 
-Folders written before there were manifests are of version 0: they open with a note, and `upgrade` gives them one.
+Folders of mekiki before 1.0 have no manifest: they open with a warning, and `mekiki check --upgrade` adds one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.storage.atomic import PARTIAL, replace_file, replace_folder, write_text
+from mekiki.storage.atomic import PARTIAL, replace_folder
+from mekiki.storage.json_files import damaged_file, read_checked_json, write_checked_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.run_folder import MANIFEST, MANIFEST_FORMAT
 
-SEAL = "sha256"
-"""Key of the checksum in files that carry their own."""
-T = TypeVar("T")
-ATTEMPTS = 20
-"""How often a folder is opened again that was replaced meanwhile."""
+Result = TypeVar("Result")
+MAX_ATTEMPTS = 20
+"""How often `read_consistently` opens a folder that is replaced meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +34,18 @@ class Manifest:
     """What a folder should hold.
 
     Attributes:
-        folder: where it is.
-        files: size and SHA-256 by name; `None` for a folder of version 0, of which nothing is known.
-        mend: what to do where it holds something else.
+        folder: the folder.
+        files: size and SHA-256 by name; `None` for a folder without a manifest.
+        fix: what to do where a file is damaged, besides restoring it.
     """
 
     folder: Path
     files: Mapping[str, tuple[int, str]] | None
-    mend: str = "make it anew"
+    fix: str = "make it again"
 
     @classmethod
-    def of(cls, folder: Path, *, mend: str = "make it anew", quiet: bool = False) -> Manifest:
-        """The manifest of a folder.
-
-        Args:
-            folder: the folder.
-            mend: what to do where a file is damaged, besides restoring it.
-            quiet: say nothing where there is none.
+    def of(cls, folder: Path, *, fix: str = "make it again", quiet: bool = False) -> Manifest:
+        """Read the manifest of a folder; `quiet` leaves out the warning where there is none.
 
         Raises:
             InputError: it is damaged, or a newer mekiki wrote it.
@@ -63,11 +53,11 @@ class Manifest:
         Example:
             >>> import tempfile
             >>> folder = Path(tempfile.mkdtemp())
-            >>> _ = (folder / "a.txt").write_text("what was learnt")
+            >>> _ = (folder / "a.txt").write_text("right")
             >>> write_manifest(folder)
             >>> Manifest.of(folder).read("a.txt")
-            b'what was learnt'
-            >>> _ = (folder / "a.txt").write_text("what was burnt ")
+            b'right'
+            >>> _ = (folder / "a.txt").write_text("wrong")
             >>> Manifest.of(folder).read("a.txt")
             Traceback (most recent call last):
                 ...
@@ -82,86 +72,88 @@ class Manifest:
                     DataWarning,
                     stacklevel=3,
                 )
-            return cls(folder, None, mend)
-        facts = read_checked_json(path)
-        check_format(path, facts.get("format"), MANIFEST_FORMAT, str(facts.get("written_by", "")))
+            return cls(folder, None, fix)
+        content = read_checked_json(path)
+        check_format(
+            path, content.get("format"), MANIFEST_FORMAT, written_by=str(content.get("written_by", ""))
+        )
         try:
-            files = {name: (int(each["size"]), str(each["sha256"])) for name, each in facts["files"].items()}
+            files = {
+                name: (int(file["size"]), str(file["sha256"])) for name, file in content["files"].items()
+            }
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise _damaged(path) from None
-        return cls(folder, files, mend)
+            raise damaged_file(path) from None
+        return cls(folder, files, fix)
 
     def read(self, name: str) -> bytes:
-        """The content of a file, checked.
+        """The checked content of a file.
 
         Raises:
-            InputError: it is damaged, or is none of the folder's.
-            OSError: it is not there, or cannot be read.
+            InputError: it is damaged, or the manifest does not name it.
+            OSError: it does not exist, or cannot be read.
         """
-        path = self.folder / name
-        content = path.read_bytes()
-        self._compare(path, name, len(content), hashlib.sha256(content).hexdigest())
+        content = (self.folder / name).read_bytes()
+        self._compare(name, len(content), hashlib.sha256(content).hexdigest())
         return content
 
-    def verify(self, under: str = "") -> None:
-        """Check all files whose names begin so, for those that others will read.
+    def verify(self, prefix: str = "") -> None:
+        """Check all files whose names begin with a prefix, for those that a library reads itself.
 
         Raises:
             InputError: one is damaged or missing.
         """
         for name in self.files or ():
-            if name.startswith(under):
-                path = self.folder / name
-                if not path.is_file():
-                    raise InputError(
-                        f"{path}: is damaged (it is gone); {self.mend}, or restore it from a copy"
-                    )
-                self._compare(path, name, path.stat().st_size, digest_of(path))
+            path = self.folder / name
+            if not name.startswith(prefix):
+                continue
+            if not path.is_file():
+                raise damaged_file(path, "it is gone", self.fix)
+            self._compare(name, path.stat().st_size, digest_of(path))
 
-    def _compare(self, path: Path, name: str, size: int, digest: str) -> None:
+    def _compare(self, name: str, size: int, digest: str) -> None:
         if self.files is None:
             return
         if name not in self.files:
-            raise InputError(f"{path}: is damaged ({MANIFEST} does not name it); {self.mend}")
+            raise damaged_file(self.folder / name, f"{MANIFEST} does not name it", self.fix)
         if self.files[name] != (size, digest):
-            raise _damaged(path, self.mend)
-
-
-def _damaged(path: Path, mend: str = "make it anew") -> InputError:
-    return InputError(
-        f"{path}: is damaged (its checksum is another than when it was written); {mend}, or restore it from a copy"
-    )
+            raise damaged_file(self.folder / name, fix=self.fix)
 
 
 def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the manifest of a folder that is about to take its place.
+    """Write the manifest of a folder.
 
     Args:
         folder: the folder.
-        names: which files; `None` is all that are there, those in folders too.
+        names: of its files; all that are in it and its sub-folders if not given.
     """
     if names is None:
-        names = [path.relative_to(folder).as_posix() for path in _files_in(folder) if path.name != MANIFEST]
+        names = [
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and PARTIAL not in path.name and path.name != MANIFEST
+        ]
     files = {
         name: {"size": (folder / name).stat().st_size, "sha256": digest_of(folder / name)}
         for name in sorted(names)
     }
-    write_checked_json(
-        folder / MANIFEST, {"format": MANIFEST_FORMAT, "written_by": _version(), "files": files}
-    )
+    try:
+        written_by = f"mekiki {version('mekiki')}"
+    except PackageNotFoundError:
+        written_by = "mekiki"
+    content = {"format": MANIFEST_FORMAT, "written_by": written_by, "files": files}
+    write_checked_json(folder / MANIFEST, content)
 
 
 @contextmanager
 def replace_folder_with_manifest(
     path: Path, owner: Path | None = None, purpose: str = "writing"
 ) -> Iterator[Path]:
-    """`mekiki.storage.atomic.replace_folder` with a manifest of what the block has written.
+    """`mekiki.storage.atomic.replace_folder`, and a manifest of what the block has written.
 
     Args:
         path: the folder.
-        owner: the run that it belongs to, whose lock is held while it takes its place; `None` where the caller holds
-            it, or there is none.
-        purpose: what is done meanwhile, for whoever comes second.
+        owner: the run that it belongs to, whose lock is held while it takes its place; `None` if the caller holds it.
+        purpose: for `hold_lock`.
     """
     with ExitStack() as until_replaced, replace_folder(path) as new:
         yield new
@@ -171,175 +163,70 @@ def replace_folder_with_manifest(
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_consistently(folder: Path, open_it: Callable[[], T]) -> T:
-    """What opening a folder gives, all of it from one state: again, if the folder was replaced meanwhile.
+def read_consistently(folder: Path, read: Callable[[], Result]) -> Result:
+    """What a function returns that reads several files of a folder, all of one state.
 
     Args:
         folder: one that is replaced in one step.
-        open_it: reads several of its files.
+        read: called again if the folder was replaced meanwhile.
     """
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         before = _stamp(folder)
         try:
-            found = open_it()
+            result = read()
         except (InputError, OSError):
             if _stamp(folder) == before:
                 raise
         else:
             if _stamp(folder) == before:
-                return found
-    return open_it()
+                return result
+    return read()
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
-    """What differs between one writing of a folder and the next."""
+    """Inode and time of change, which differ between two writings of a folder."""
     for path in (folder / MANIFEST, folder):
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             continue
-        return found.st_ino, found.st_mtime_ns
+        return status.st_ino, status.st_mtime_ns
     return None
 
 
-def check_format(path: Path, found: object, ours: str, by: str = "") -> None:
-    """Refuse a file of a format newer than ours, or of another kind; an older number is let through.
+def check_format(path: Path, found: object, ours: str, *, written_by: str = "", fix: str = "") -> None:
+    """Refuse a file of another format than ours.
 
     Args:
         path: the file.
-        found: what it says it is, such as `mekiki-run/2`.
-        ours: what this mekiki writes.
-        by: what wrote it, if known.
+        found: the format it names, such as `mekiki-run/2`.
+        ours: the format that this mekiki reads.
+        written_by: the program that wrote the file, if known.
+        fix: what to do about an older format.
 
     Raises:
-        InputError: it is newer, or something else.
+        InputError: the format is another.
 
     Example:
-        >>> check_format(Path("run/config.json"), "mekiki-run/9", "mekiki-run/1", "mekiki 3.0")
+        >>> check_format(Path("run/config.json"), "mekiki-run/9", "mekiki-run/1", written_by="mekiki 3.0")
         Traceback (most recent call last):
             ...
         mekiki.errors.InputError: run/config.json: was written by a newer mekiki (mekiki 3.0, format mekiki-run/9), ...
     """
+    if found == ours:
+        return
     kind, _, number = str(found).partition("/")
     our_kind, _, our_number = ours.partition("/")
-    if kind != our_kind or not number.isdecimal():
-        raise InputError(f"{path}: is of format {found!r}, and this mekiki reads {ours}")
-    if int(number) > int(our_number):
-        named = f"{by}, format {found}" if by else f"format {found}"
+    if kind == our_kind and number.isdecimal() and int(number) > int(our_number):
+        writer = f"{written_by}, format {found}" if written_by else f"format {found}"
         raise InputError(
-            f"{path}: was written by a newer mekiki ({named}), and this one reads up to {ours}; update mekiki"
+            f"{path}: was written by a newer mekiki ({writer}), and this one reads up to {ours}; update mekiki"
         )
-
-
-def write_checked_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write an object as JSON that carries its own checksum, in one step."""
-    told = dict(facts)
-    told[SEAL] = _json_digest(told)
-    write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_checked_json(path: Path) -> dict[str, Any]:
-    """Read what `write_checked_json` wrote, or an object that an older mekiki wrote without a checksum.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        sealed = facts.pop(SEAL, None)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error}); make it anew, or restore it from a copy") from None
-    if sealed is None and path.name != MANIFEST and "format" not in facts:
-        return facts
-    if sealed != _json_digest(facts):
-        raise _damaged(path)
-    return facts
-
-
-def _json_digest(facts: Mapping[str, Any]) -> str:
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_tensors(path: Path, content: bytes) -> None:
-    """Write safetensors that carry their own checksum, in one step.
-
-    Args:
-        path: where.
-        content: what `safetensors.…save` made.
-    """
-    header, data = _split(content)
-    about = header.setdefault("__metadata__", {})
-    about[SEAL] = _tensor_digest(header, data)
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with replace_file(path) as temporary, temporary.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.write(data)
-
-
-def read_tensors(path: Path) -> tuple[bytes, dict[str, str]]:
-    """Safetensors that `write_tensors` wrote, checked, and their metadata; those without a checksum as they are.
-
-    The content is for `safetensors.…load`.
-
-    Raises:
-        InputError: they are damaged.
-        OSError: they are not there, or cannot be read.
-    """
-    content = path.read_bytes()
-    try:
-        header, data = _split(content)
-        about = dict(header.get("__metadata__", {}))
-        sealed = about.pop(SEAL, None)
-    except (ValueError, RecursionError, AttributeError, TypeError, struct.error) as error:
-        raise InputError(f"{path}: is damaged ({error}); make it anew, or restore it from a copy") from None
-    about_all = about | ({} if sealed is None else {SEAL: str(sealed)})
-    if sealed is None:
-        # A checksum is the last thing said in the header, so one that is gone was damaged.
-        if any(re.fullmatch(r"[0-9a-f]{64}", str(value)) and _near(key) for key, value in about.items()):
-            raise _damaged(path)
-    elif sealed != _tensor_digest(header, data):
-        raise _damaged(path)
-    return content, {str(key): str(value) for key, value in about_all.items()}
-
-
-def _near(key: str) -> bool:
-    """Whether a key may be that of the checksum with a byte changed."""
-    return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
-
-
-def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
-    (length,) = struct.unpack_from("<Q", content)
-    if length > len(content) - 8:
-        raise ValueError("it is cut short")
-    header = json.loads(content[8 : 8 + length])
-    if not isinstance(header, dict):
-        raise ValueError("it has no header")
-    return header, memoryview(content)[8 + length :]
-
-
-def _tensor_digest(header: Mapping[str, Any], data: memoryview) -> str:
-    about = {key: value for key, value in header.get("__metadata__", {}).items() if key != SEAL}
-    told = {**header, "__metadata__": about}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
-    digest.update(data)
-    return digest.hexdigest()
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and PARTIAL not in path.name]
-
-
-def _version() -> str:
-    try:
-        return f"mekiki {version('mekiki')}"
-    except PackageNotFoundError:
-        return "mekiki"
+    raise InputError(
+        f"{path}: is of format {found}, and this mekiki reads {ours}" + (f"; {fix}" if fix else "")
+    )

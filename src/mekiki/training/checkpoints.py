@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mekiki.errors import InputError, first_line
-from mekiki.storage.manifest import read_tensors, write_tensors
+from mekiki.storage.tensors import read_tensors, write_tensors
 from mekiki.training.fit import History
 
 LONGEST_VALUE = 60
