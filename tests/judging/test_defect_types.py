@@ -116,7 +116,7 @@ def test_one_neighbour_is_the_nearest_example():
 def test_mean_anchors_are_shrunk_linear_discriminant_analysis():
     (X, y), (new, truth) = blobs([400] * 4, apart=1), blobs([500] * 4, apart=1, draw=1)
     ours = DefectTypeClassifier().fit(X, y)
-    scale, shrinkage = ours._metric.scale, ours.shrinkage_
+    scale, shrinkage = ours._metric.whitening.scale, ours.shrinkage_
     fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(X / scale, y)
     theirs = fisher.predict(new / scale)
     assert (ours.distances(new).argmin(axis=1) == theirs).all()

@@ -13,8 +13,8 @@ from sklearn.datasets import load_iris
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging import mahalanobis_taguchi as module
-from mekiki.judging.mahalanobis_taguchi import MT, MTA, adjugate
+from mekiki.judging import unit_space as module
+from mekiki.judging.mahalanobis_taguchi import MT, MTA, products_of_others
 
 FLOWERS = load_iris().data
 UNIT = FLOWERS[60:100]
@@ -28,6 +28,12 @@ def correlated(number, items, condition=20.0, seed=0):
     return rng.normal(size=(number, items)) * spread @ turn * rng.uniform(0.1, 5, items) + rng.normal(
         size=items
     )
+
+
+def adjugate(matrix):
+    """The adjugate of a symmetric matrix, as MTA makes it."""
+    values, directions = np.linalg.eigh(matrix)
+    return (directions * products_of_others(values)) @ directions.T
 
 
 def by_definition(unit, vectors):
@@ -316,8 +322,6 @@ def test_the_adjugate():
     assert adjugate(matrix) == pytest.approx(wanted, abs=1e-12)
     assert adjugate([[5.0]]).tolist() == [[1.0]]
     assert adjugate(np.diag([1.0, 0.0, 0.0])) == pytest.approx(np.zeros((3, 3)))
-    with pytest.raises(InputError, match="need a symmetric matrix"):
-        adjugate([[1.0, 2.0], [0.0, 1.0]])
 
 
 @settings(deadline=None)

@@ -11,24 +11,17 @@ _LEAST_SINGULAR = 1e-7  # singular values below this share of the largest are ro
 
 
 def ledoit_wolf_shrinkage(
-    squares: Floats,
-    squared_norm: float,
-    trace: float,
-    items: int,
-    *,
-    weights: Floats | None = None,
-    least: float,
+    squares: Floats, scatter: Floats, items: int, *, weights: Floats | None = None, least: float
 ) -> float:
-    """The share by which to pull a covariance S towards equal variances, tr(S)/k·1.
+    """The share by which to pull a covariance S of rows z towards equal variances, tr(S)/k·1.
 
-    Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4), here for weighted rows z and from sums alone, so that a
+    Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4), for weighted rows and from sums alone, so that a
     caller needs neither all rows at once nor a k × k matrix. With equal weights and S = ZᵀZ/n it is the number of
     scikit-learn's `ledoit_wolf_shrinkage(Z, assume_centered=True)`.
 
     Args:
         squares: ‖z‖² of each row, `[n]`.
-        squared_norm: ‖S‖², the sum of the squared entries or eigenvalues of S.
-        trace: tr(S).
+        scatter: S `[k, k]`, or the matrix of inner products of the rows `[n, n]` that has the same eigenvalues.
         items: k.
         weights: of the rows in S, `[n]`; equal if left out.
         least: the smallest result. Where rows are not normally distributed the estimate can be 0, which would leave S
@@ -39,13 +32,13 @@ def ledoit_wolf_shrinkage(
 
     Example:
         >>> z = np.random.default_rng(0).normal(size=(30, 4))
-        >>> s = z.T @ z / 30
-        >>> round(ledoit_wolf_shrinkage((z**2).sum(axis=1), (s**2).sum(), s.trace(), 4, least=1 / 30), 6)
+        >>> round(ledoit_wolf_shrinkage((z**2).sum(axis=1), z.T @ z / 30, 4, least=1 / 30), 6)
         0.930824
     """
     shares = np.full(len(squares), 1 / len(squares)) if weights is None else weights / weights.sum()
-    spread = squared_norm - trace**2 / items
-    noise = float((shares**2 * squares**2).sum()) - squared_norm * float((shares**2).sum())
+    norm = float((scatter**2).sum())
+    spread = norm - float(scatter.trace()) ** 2 / items
+    noise = float((shares**2 * squares**2).sum()) - norm * float((shares**2).sum())
     return 1.0 if noise >= spread or spread <= 0 else float(max(noise / spread, least))
 
 

@@ -1,24 +1,27 @@
-"""`DefectTypeClassifier`: which kind of defect a part shows, by the class whose examples lie nearest, or none of these.
+"""`DefectTypeClassifier`: the defect type of a part by the nearest class of examples, or none of these.
 
-It learns from a handful of examples a class, beside as many good parts as there are, and takes new classes later.
+A handful of examples per class is enough, beside as many good parts as there are; classes can be added later.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
 from mekiki.errors import DataWarning, InputError, not_known
-from mekiki.judging.conformal import p_values, parts_needed
-from mekiki.judging.mahalanobis_taguchi import checked_items, refuse_not_finite
+from mekiki.judging.conformal import parts_needed, upper_end
+from mekiki.judging.scoring import Whitening, count_at_least, run_in_blocks, to_tensor
+from mekiki.judging.unit_space import check_items, refuse_not_finite
+from mekiki.judging.within_class_metric import WithinClassMetric, class_means, leave_one_out
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +33,69 @@ NONE = "none of these"
 _SPREAD_PARTS = 300
 """Parts from which on a class's own spread outweighs the one that all classes share; of 30, 100 and 300 the best on
 the magnetic tiles with 20 examples a class, and no worse with 5."""
-_LEAST_SHRINKAGE = 1e-6  # keeps directions without any scatter from lying infinitely far
+_ELEMENTS = 1 << 22  # differences between parts and anchors that are in memory at once
+
+
+class NearestClass(nn.Module):
+    """The decision of a `DefectTypeClassifier`, as it computes it and as an exported graph does.
+
+    A part belongs to the class with the least D²/scale + offset, D² being that to the nearest anchor of the class, or
+    to none of them if its p-value is at most `rate` for every class.
+
+    Args:
+        whitening: the metric.
+        anchors: of each class, whitened `[m, d]`.
+        scale: `[C]`.
+        offset: `[C]`.
+        known: for each class the D² of parts left out, with which D² is compared; empty where there are none.
+        rate: share of the parts of known classes that may be called none of these, or `None`.
+
+    Shapes: `[N, d]` → int64 `[N]`, the number of the class; C means none of these.
+    """
+
+    def __init__(
+        self,
+        whitening: Whitening,
+        anchors: list[Floats],
+        scale: Floats,
+        offset: Floats,
+        known: list[Floats],
+        rate: float | None,
+    ) -> None:
+        super().__init__()
+        self.whitening, self.rate, self.classes = whitening, rate, len(anchors)
+        self.block = max(1, _ELEMENTS // max(1, sum(each.size for each in anchors)))
+        self.register_buffer("scale", to_tensor(scale))
+        self.register_buffer("offset", to_tensor(offset))
+        for place, each in enumerate(anchors):
+            self.register_buffer(f"anchors{place}", to_tensor(each))
+        for place, distances in enumerate(known):
+            self.register_buffer(f"known{place}", to_tensor(upper_end(distances)))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Numbers of the nearest classes."""
+        squared = self.squared(vectors)
+        nearest = (squared / self.get_buffer("scale") + self.get_buffer("offset")).argmin(1)
+        return nearest if self.rate is None else torch.where(self.unlike(squared), self.classes, nearest)
+
+    def squared(self, vectors: Tensor) -> Tensor:
+        """D² to each class: `[N, d]` → float64 `[N, C]`."""
+        z = self.whitening(vectors)[:, None]
+        anchors = [self.get_buffer(f"anchors{place}") for place in range(self.classes)]
+        return torch.stack([((z - each) ** 2).sum(2).amin(1) for each in anchors], dim=1)
+
+    def p_values(self, squared: Tensor) -> Tensor:
+        """P-value of each class: D² `[N, C]` → float64 `[N, C]`."""
+        columns = []
+        for place in range(self.classes):
+            known = self.get_buffer(f"known{place}")
+            columns.append((1 + count_at_least(known, squared[:, place])).double() / (len(known) + 1))
+        return torch.stack(columns, dim=1)
+
+    def unlike(self, squared: Tensor) -> Tensor:
+        """Whether parts are like no class: D² `[N, C]` → bool `[N]`."""
+        assert self.rate is not None
+        return (self.p_values(squared) <= self.rate).all(1)
 
 
 class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -111,16 +176,18 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if self.none_of_these is not None and self.none_label_ in self.classes_:
             raise InputError(f"y: {self.none_label_!r} is what a part like no class gets; rename that class")
         self.counts_ = np.bincount(members)
-        self._metric = _Metric.learn(vectors, members, plain=self.metric == "euclidean")
+        learn = WithinClassMetric.euclidean if self.metric == "euclidean" else WithinClassMetric.fit
+        self._metric = learn(vectors, members)
         self.shrinkage_ = self._metric.shrinkage
-        self._examples, self._members = self._metric.whiten(vectors), members
-        self._means = _means(self._examples, members)
-        self._left_out = _left_out(
+        self._examples, self._members = self._whiten(vectors), members
+        self._means = class_means(self._examples, members)
+        self._left_out = leave_one_out(
             self._examples, members, self._means, self._metric.shares[members], self.anchor == "mean"
         )
         self._shared = self._shared_spread()
         self._check_rate()
         self.spread_ = np.array([self._spread(place) for place in range(len(self.classes_))])
+        self.nearest_class_ = self._nearest_class()
         return self
 
     def add(self, X: ArrayLike, label: object) -> Self:
@@ -147,7 +214,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if not len(found):
             self.classes_ = np.concatenate([self.classes_, new])
             self.counts_ = np.append(self.counts_, 0)
-        self._examples = np.concatenate([self._examples, self._metric.whiten(vectors)])
+        self._examples = np.concatenate([self._examples, self._whiten(vectors)])
         self._members = np.append(self._members, np.full(len(vectors), place))
         self._left_out = np.append(self._left_out, np.full(len(vectors), np.nan))
         own = self._members == place
@@ -155,7 +222,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         mean = self._examples[own].mean(axis=0)[None]
         self._means = np.concatenate([self._means[:place], mean, self._means[place + 1 :]])
         # The metric did not see the new parts, so leaving one out changes the mean alone.
-        self._left_out[own] = _left_out(
+        self._left_out[own] = leave_one_out(
             self._examples[own],
             np.zeros(own.sum(), np.int64),
             mean,
@@ -163,6 +230,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             self.anchor == "mean",
         )
         self.spread_ = np.append(self.spread_[:place], [self._spread(place), *self.spread_[place + 1 :]])
+        self.nearest_class_ = self._nearest_class()
         self._warn_of_needy()
         return self
 
@@ -175,7 +243,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             InputError: not d numbers a vector, or numbers that are NaN or infinite.
         """
         check_is_fitted(self)
-        return np.asarray(np.sqrt(self._squared(self._metric.whiten(_checked(self, X)))), np.float64)
+        return np.asarray(np.sqrt(self._squared(_checked(self, X))), np.float64)
 
     def p_values(self, X: ArrayLike) -> Floats:
         """How ordinary parts would be as parts of each class: `[N, d]` → float64 `[N, C]`, in (0, 1].
@@ -193,7 +261,8 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         if not np.isfinite(self._left_out).any():
             raise InputError("p-values need two examples of at least one class; give more")
-        return self._p_values(self._squared(self._metric.whiten(_checked(self, X))))
+        squared = self._squared(_checked(self, X))
+        return np.asarray(run_in_blocks(self.nearest_class_.p_values, to_tensor(squared)).numpy(), np.float64)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of each part: `[N, d]` → `[N]`.
@@ -202,56 +271,41 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             InputError: see `distances`.
         """
         check_is_fitted(self)
-        whitened = self._metric.whiten(_checked(self, X))
-        squared = self._squared(whitened)
+        vectors, nearest = _checked(self, X), self.nearest_class_
         if self.anchor == "knn":
-            score = self._votes(whitened, squared)
-        elif self.anchor == "mean" and self.metric == "within" and np.isfinite(self.spread_).all():
-            score = (squared - self.spread_ / self.counts_) / self.spread_ + np.log(self.spread_)
+            squared = self._squared(vectors)
+            numbers = self._votes(self._whiten(vectors), squared).argmin(axis=1)
+            if nearest.rate is not None:
+                unlike = run_in_blocks(nearest.unlike, to_tensor(squared)).numpy()
+                numbers = np.where(unlike, nearest.classes, numbers)
         else:
-            score = squared
-        named: NDArray[Any] = self.classes_[score.argmin(axis=1)]
-        if self.none_of_these is not None:
-            unlike = (self._p_values(squared) <= self.none_of_these).all(axis=1)
-            if named.dtype.kind == "U":  # room for the words
-                named = named.astype(np.result_type(named.dtype, np.asarray(NONE).dtype))
-            named[unlike] = self.none_label_
-        return named
+            numbers = run_in_blocks(nearest, to_tensor(vectors), block=nearest.block).numpy()
+        if nearest.rate is None:
+            return np.asarray(self.classes_[numbers])
+        # One array, so that text has room for the longest name.
+        return np.asarray(np.append(self.classes_, np.asarray([self.none_label_]))[numbers])
 
-    def rule(self) -> Rule:
-        """What `predict` goes by, as numbers, for whoever cannot call it.
-
-        Raises:
-            InputError: neighbours vote, which is no rule of this form.
-        """
-        check_is_fitted(self)
-        if self.anchor == "knn":
-            raise InputError('anchor "knn" has no such rule; use "mean" or "each"')
-        scale, offset = np.ones(len(self.classes_)), np.zeros(len(self.classes_))
+    def _nearest_class(self) -> NearestClass:
+        """The decision as a module; of neighbours that vote, the distances alone."""
+        classes = range(len(self.classes_))
+        scale, offset = np.ones(len(classes)), np.zeros(len(classes))
         if self.anchor == "mean" and self.metric == "within" and np.isfinite(self.spread_).all():
             scale, offset = self.spread_, np.log(self.spread_) - 1 / self.counts_
-        mean = self.anchor == "mean"
-        return Rule(
-            self._metric.mean,
-            1 / self._metric.scale,
-            self._metric.directions,
-            self._metric.gains,
-            self._metric.gain,
-            self._means if mean else self._examples,
-            np.arange(len(self.classes_)) if mean else self._members,
-            scale,
-            offset,
-            [] if self.none_of_these is None else self._compared_with()[0],
-            self.none_of_these,
-        )
+        anchors = [
+            self._means[[place]] if self.anchor == "mean" else self._examples[self._members == place]
+            for place in classes
+        ]
+        known = self._compared_with()[0] if np.isfinite(self._left_out).any() else []
+        return NearestClass(self._metric.whitening, anchors, scale, offset, known, self.none_of_these)
 
-    def _squared(self, whitened: Floats) -> Floats:
+    def _whiten(self, vectors: NDArray[Any]) -> Floats:
+        return np.asarray(run_in_blocks(self._metric.whitening, to_tensor(vectors)).numpy(), np.float64)
+
+    def _squared(self, vectors: NDArray[Any]) -> Floats:
         """D² to each class, `[N, C]`."""
-        if self.anchor == "mean":
-            return np.asarray(cdist(whitened, self._means, "sqeuclidean"), np.float64)
-        between = cdist(whitened, self._examples, "sqeuclidean")
-        places = range(len(self.classes_))
-        return np.stack([between[:, self._members == place].min(axis=1) for place in places], axis=1)
+        nearest = self.nearest_class_
+        squared = run_in_blocks(nearest.squared, to_tensor(vectors), block=nearest.block)
+        return np.asarray(squared.numpy(), np.float64)
 
     def _votes(self, whitened: Floats, squared: Floats) -> Floats:
         """The less, the more neighbours vote for a class; within one vote, the order of distances: `[N, C]`."""
@@ -260,10 +314,6 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         votes = (self._members[nearest][:, :, None] == np.arange(len(self.classes_))).sum(axis=1)
         order = np.argsort(np.argsort(squared, axis=1, kind="stable"), axis=1)
         return np.asarray(order / len(self.classes_) - votes, np.float64)
-
-    def _p_values(self, squared: Floats) -> Floats:
-        known, _ = self._compared_with()
-        return np.stack([p_values(squared[:, place], each) for place, each in enumerate(known)], axis=1)
 
     def _compared_with(self) -> tuple[list[Floats], list[int]]:
         """Distances of parts left out that tell each class's p-values, and the classes that need those of all."""
@@ -334,178 +384,13 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """How a part is named: the class with the least D²/scale + offset, D² being that to its nearest anchor.
-
-    With z = (x − mean)·inverse, vectors are compared as gain·z + ((z·directionsᵀ)·gains)·directions.
-
-    Attributes:
-        mean: float64 `[d]`.
-        inverse: float64 `[d]`.
-        directions: float64 `[r, d]`.
-        gains: float64 `[r]`.
-        gain: a number.
-        anchors: float64 `[m, d]`, as they are compared.
-        members: int64 `[m]`, of which class each is.
-        scale: float64 `[C]`.
-        offset: float64 `[C]`.
-        known: for each class the D² by which p-values are told; empty where every part gets a class.
-        none_of_these: a part whose p-values are all at most this is of no class.
-    """
-
-    mean: Floats
-    inverse: Floats
-    directions: Floats
-    gains: Floats
-    gain: float
-    anchors: Floats
-    members: NDArray[np.int64]
-    scale: Floats
-    offset: Floats
-    known: list[Floats]
-    none_of_these: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Metric:
-    """A map into vectors whose squared distance is D².
-
-    The covariance is known in as many directions as there are examples, and shrunk to one variance in all others, so
-    these few directions are kept in the place of a matrix `[d, d]`.
-
-    Attributes:
-        mean: float64 `[d]`.
-        scale: float64 `[d]`; infinite for items without any variance, which are left out.
-        directions: float64 `[r, d]`, orthonormal.
-        gains: float64 `[r]`, by which a direction is stretched beyond the others.
-        gain: by which all are.
-        shrinkage: 0 to 1.
-        shares: float64 `[C]`, for each class, a: its part with the difference r from its mean has brought a·rrᵀ to
-            the covariance, of which leaving it out takes a·n/(n − 1)·rrᵀ.
-    """
-
-    mean: Floats
-    scale: Floats
-    directions: Floats
-    gains: Floats
-    gain: float
-    shrinkage: float
-    shares: Floats
-
-    @classmethod
-    def learn(cls, vectors: NDArray[Any], members: NDArray[np.int64], *, plain: bool) -> _Metric:
-        counts = np.bincount(members)
-        x = vectors.astype(np.float64)
-        mean = _means(x, members).mean(axis=0)
-        items = x.shape[1]
-        if plain:
-            none = np.zeros((0, items))
-            return cls(mean, np.ones(items), none, np.zeros(0), 1.0, 0.0, np.zeros(len(counts)))
-        apart = x - _means(x, members)[members]
-        # A class with n parts has n − 1 to say of scatter, and is heard for no more than the median class.
-        heard = np.minimum(counts, max(2, np.median(counts))) / counts
-        weights = heard[members]
-        freedom = float((heard * (counts - 1)).sum())
-        scale = np.full(items, np.inf)
-        within = np.sqrt(weights @ apart**2 / freedom) if freedom else np.zeros(items)
-        overall = x.std(axis=0)
-        noise = 1e-12 * np.abs(x).max(axis=0)
-        within[within <= noise] = 0.0
-        varying = overall > noise
-        usual = float(np.median(within[varying])) if varying.any() else 0.0
-        spread = within + usual
-        spread = np.where(spread > 0, spread, overall)  # nothing is known of scatter within classes
-        scale[varying] = spread[varying]
-        z = apart / scale
-        rows = z * np.sqrt(weights / freedom)[:, None] if freedom else np.zeros_like(z)
-        # Eigenvectors of the small matrix, of examples or of items, give those of the covariance.
-        _, roots, directions = np.linalg.svd(rows, full_matrices=False)
-        kept = roots > 1e-7 * max(roots[0], 1e-150)
-        values, directions = roots[kept] ** 2, directions[kept]
-        total, dimension = float(values.sum()), int(varying.sum())
-        if not total:
-            # Divided by d all the same, as everywhere in this metric.
-            gain = 1 / np.sqrt(max(dimension, 1))
-            none = np.zeros((0, items))
-            return cls(mean, scale, none, np.zeros(0), float(gain), 1.0, np.zeros(len(counts)))
-        shrinkage = _ledoit_wolf(np.einsum("nd,nd->n", z, z), weights, values, dimension)
-        floor = shrinkage * total / dimension
-        gain = 1 / np.sqrt(floor * dimension)
-        gains = 1 / np.sqrt(((1 - shrinkage) * values + floor) * dimension) - gain
-        # `shares` is in the whitened space, where covariance is 1/d; see `_left_out`.
-        shares = (1 - shrinkage) * heard / freedom * dimension
-        return cls(mean, scale, directions, gains, float(gain), shrinkage, shares)
-
-    def whiten(self, vectors: NDArray[Any]) -> Floats:
-        """`[N, d]` → float64 `[N, d]`."""
-        z = (vectors - self.mean) / self.scale
-        whitened: Floats = self.gain * z + ((z @ self.directions.T) * self.gains) @ self.directions
-        return whitened
-
-
-def _ledoit_wolf(squares: Floats, weights: Floats, values: Floats, items: int) -> float:
-    """How far to pull the covariance towards equal variances, for weighted rows.
-
-    Args:
-        squares: ‖z‖² of each row, `[n]`.
-        weights: of the rows, `[n]`.
-        values: eigenvalues of their covariance above 0.
-        items: d.
-    """
-    share = weights / weights.sum()
-    squared = float((values**2).sum())
-    beyond = squared - float(values.sum()) ** 2 / items
-    if beyond <= 0:  # equal variances already
-        return 1.0
-    error = float((share**2 * squares**2).sum()) - squared * float((share**2).sum())
-    return float(np.clip(error / beyond, _LEAST_SHRINKAGE, 1.0))
-
-
-def _left_out(
-    whitened: Floats, members: NDArray[np.int64], means: Floats, shares: Floats, to_mean: bool
-) -> Floats:
-    """D² of each part from the others of its class, by mean and covariance without it; nan for a class of one.
-
-    With W the whitening, r the part's difference from its class mean, g = n/(n − 1) and Σ the covariance, leaving it
-    out gives Σ − a·g·rrᵀ, and by Sherman and Morrison
-    δᵀ(Σ − a·g·rrᵀ)⁻¹δ = δᵀΣ⁻¹δ + a·g(δᵀΣ⁻¹r)²/(1 − a·g·rᵀΣ⁻¹r). The shrinkage is not found anew.
-    """
-    found = np.full(len(whitened), np.nan)
-    for place in range(len(means)):
-        own = np.flatnonzero(members == place)
-        if len(own) < 2:
-            continue
-        grown = len(own) / (len(own) - 1)
-        apart = whitened[own] - means[place]
-        share = shares[own] * grown
-        products = apart @ apart.T
-        squares = np.diag(products)
-        left = np.maximum(1 - share * squares, 1e-9)
-        if to_mean:
-            found[own] = grown**2 * squares / left
-            continue
-        # δ to each other part j: δ·r = r·r − rⱼ·r
-        along = squares[:, None] - products
-        between = np.asarray(cdist(whitened[own], whitened[own], "sqeuclidean"), np.float64)
-        between += (share / left)[:, None] * along**2
-        np.fill_diagonal(between, np.inf)
-        found[own] = between.min(axis=1)
-    return found
-
-
-def _means(vectors: NDArray[Any], members: NDArray[np.int64]) -> Floats:
-    """`[n, d]` → float64 `[C, d]`."""
-    return np.stack([vectors[members == place].mean(axis=0) for place in range(int(members.max()) + 1)])
-
-
 def _none_label(classes: NDArray[Any]) -> Any:
     return -1 if classes.dtype.kind in "iuf" else NONE
 
 
 def _checked(estimator: DefectTypeClassifier, X: ArrayLike) -> NDArray[Any]:
     """Vectors `[N, d]` as `fit` saw them, all finite."""
-    vectors = checked_items(estimator, X)
+    vectors = check_items(estimator, X)
     refuse_not_finite(estimator, vectors)
     return vectors
 

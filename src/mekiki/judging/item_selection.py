@@ -19,7 +19,8 @@ from sklearn.base import clone
 
 from mekiki.console import Progress, silent
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.mahalanobis_taguchi import MT, Floats, checked_items, item_names, refuse_not_finite
+from mekiki.judging.mahalanobis_taguchi import MT
+from mekiki.judging.unit_space import Floats, check_items, item_names, refuse_not_finite
 
 SMALLEST_ARRAY = 8
 NEAREST = 1e-6
@@ -289,7 +290,7 @@ def _auroc(near: Floats, far: Floats) -> float:
 
 def _vectors(mt: MT, X: ArrayLike, where: str, *, fit: bool = False) -> NDArray[Any]:
     try:
-        vectors = checked_items(mt, X, fit=fit)
+        vectors = check_items(mt, X, fit=fit)
         refuse_not_finite(mt, vectors)
     except InputError as error:
         raise InputError(f"{where}: {str(error).removeprefix('X: ')}") from None

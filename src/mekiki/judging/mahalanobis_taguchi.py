@@ -10,16 +10,25 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.covariance import MinCovDet
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mekiki.errors import DataWarning, InputError, not_known
+from mekiki.judging.unit_space import (
+    Moments,
+    QuadraticForm,
+    blocks,
+    check_items,
+    item_names,
+    refuse_not_finite,
+    shrinkage,
+    unit_moments,
+)
 
 Floats = NDArray[np.float64]
 
@@ -29,13 +38,6 @@ SAMPLES_PER_ITEM = 3
 """Parts an item that MT texts ask for; with fewer, `covariance="auto"` shrinks."""
 SINGULAR = 1e-12
 """Smallest eigenvalue of a correlation matrix over its largest, below which it has no usable inverse."""
-
-_BLOCK_BYTES = (
-    1 << 20
-)  # of vectors at work: they stay in the cache between the difference, the product and the sum
-_PANEL = 128  # columns of the triangular whitening that are multiplied at once, without the zeros above them
-_FLOAT32_CONDITION = 100.0  # of the whitening; it magnifies the rounding of float32, 2⁻²⁴, to 6e-6 at most
-_ROUNDING = 4  # units in the last place within which an item counts as constant
 
 
 class DistanceEstimator(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -104,7 +106,7 @@ class _Standardised(DistanceEstimator):
             InputError: not k numbers a vector, or numbers that are NaN or infinite.
         """
         check_is_fitted(self)
-        vectors = checked_items(self, X)
+        vectors = check_items(self, X)
         squared = self.form_.squared(vectors)
         if not np.isfinite(squared).all():
             refuse_not_finite(self, vectors)  # and where all are finite, D² overflowed and is infinite
@@ -125,7 +127,7 @@ class _Standardised(DistanceEstimator):
             InputError: see `squared_distance`.
         """
         check_is_fitted(self)
-        vectors = checked_items(self, X)
+        vectors = check_items(self, X)
         shares = self.form_.contributions(vectors)
         if not np.isfinite(shares).all():
             refuse_not_finite(self, vectors)
@@ -149,7 +151,7 @@ class _Standardised(DistanceEstimator):
         self._check_threshold()
         if self.constant_items not in CONSTANT_ITEMS:
             raise not_known("constant_items", self.constant_items, CONSTANT_ITEMS)
-        vectors = checked_items(self, X, fit=True)
+        vectors = check_items(self, X, fit=True)
         moments = unit_moments(self, vectors)
         self.n_samples_ = len(vectors)
         self.varying_ = moments.varying
@@ -258,7 +260,7 @@ class MT(_Standardised):
             moments = self._robust(vectors, moments)
         self.covariance_, self.reason_ = self._choose(moments)
         self.mean_, self.scale_ = moments.mean, moments.scale
-        self.shrinkage_ = ledoit_wolf(vectors, moments) if self.covariance_ == "ledoit-wolf" else 0.0
+        self.shrinkage_ = shrinkage(vectors, moments) if self.covariance_ == "ledoit-wolf" else 0.0
         self.correlation_ = (1 - self.shrinkage_) * moments.correlation
         self.correlation_[np.diag_indices_from(self.correlation_)] = 1.0
         values, directions = np.linalg.eigh(self.correlation_)
@@ -306,7 +308,7 @@ class MT(_Standardised):
                 f"X: {moments.n} parts for {int(varying.sum())} items are too few for robust covariance, which needs "
                 'more than two an item; give more parts, or use covariance="ledoit-wolf"'
             )
-        z = moments.standardised(vectors)
+        z = moments.standardise(vectors)
         with warnings.catch_warnings():  # a singular subset is told below, in this module's words
             warnings.simplefilter("ignore")
             found = MinCovDet(random_state=self.random_state).fit(z)
@@ -369,7 +371,7 @@ class MTA(_Standardised):
         self.mean_, self.scale_, self.correlation_ = moments.mean, moments.scale, moments.correlation
         values, directions = np.linalg.eigh(self.correlation_)
         values[values <= SINGULAR * values[-1]] = 0.0
-        weights = _products_of_the_others(values)
+        weights = products_of_others(values)
         if not weights.max() > 0:
             rank = np.count_nonzero(values)
             why = f"has rank {rank}" if rank < len(values) - 1 else "has a determinant too small for a number"
@@ -383,254 +385,9 @@ class MTA(_Standardised):
         return self
 
 
-def adjugate(matrix: ArrayLike) -> Floats:
-    """The adjugate (transposed cofactor matrix) of a symmetric matrix, singular or not.
-
-    With the eigenvalues λ and vectors V, adj = V·diag(∏ⱼ≠ᵢ λⱼ)·Vᵀ: no minors, no division by the determinant.
-
-    Args:
-        matrix: symmetric, `[k, k]`.
-
-    Returns:
-        float64 `[k, k]` with `matrix @ adjugate(matrix) = det(matrix)·1`.
-
-    Raises:
-        InputError: the matrix is not square or not symmetric.
-
-    Example:
-        >>> adjugate([[2.0, 1.0], [1.0, 3.0]]).round(6)
-        array([[ 3., -1.],
-               [-1.,  2.]])
-    """
-    array = np.asarray(matrix, np.float64)
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or not np.allclose(array, array.T):
-        raise InputError(f"matrix: need a symmetric matrix [k, k], not one of shape {list(array.shape)}")
-    values, directions = np.linalg.eigh(array)
-    adjugated: Floats = (directions * _products_of_the_others(values)) @ directions.T
-    return adjugated
-
-
-def _products_of_the_others(values: Floats) -> Floats:
+def products_of_others(values: Floats) -> Floats:
     """∏ⱼ≠ᵢ λⱼ for every i, without dividing."""
     before = np.concatenate([[1.0], np.cumprod(values[:-1])])
     after = np.concatenate([np.cumprod(values[:0:-1])[::-1], [1.0]])
     products: Floats = before * after
     return products
-
-
-@dataclass(frozen=True, eq=False)
-class QuadraticForm:
-    """D² = ‖(x − m)W‖², a block of vectors at a time.
-
-    Attributes:
-        mean: m, float64 `[k]`.
-        whitening: W, float64 `[k, r]`, zero above its diagonal.
-        float32_will_do: whether vectors of float32 may be multiplied as such.
-    """
-
-    mean: Floats
-    whitening: Floats
-    float32_will_do: bool
-
-    @classmethod
-    def of(cls, moments: Moments, directions: Floats, weights: Floats) -> QuadraticForm:
-        """zᵀ·(V·diag(w)·Vᵀ)·z for the standardised z of the items that vary.
-
-        Args:
-            moments: mean and scale.
-            directions: V, float64 `[k, r]`, orthonormal columns.
-            weights: w, float64 `[r]`, above 0.
-        """
-        # Any W with WWᵀ = Vdiag(w)Vᵀ gives the same length. The triangular one costs half the multiplications.
-        upper: Floats = np.asarray(np.linalg.qr((directions * np.sqrt(weights)).T, mode="r"))
-        root = upper.T
-        whitening = np.zeros((len(moments.mean), len(weights)))
-        varying = np.flatnonzero(moments.varying)
-        whitening[varying] = root / moments.scale[varying, None]
-        condition = math.sqrt(weights.max() / weights.min()) if len(weights) == len(varying) else math.inf
-        sizes = np.concatenate([moments.scale[varying], [np.abs(root).max()]])
-        squares_fit = float(sizes.min()) > 1e-15 and float(sizes.max()) < 1e15 > np.abs(moments.mean).max()
-        return cls(moments.mean, whitening, bool(squares_fit and condition <= _FLOAT32_CONDITION))
-
-    def squared(self, vectors: NDArray[Any]) -> Floats:
-        """D² `[N]` of vectors `[N, k]`; what is not finite stays so."""
-        result = np.empty(len(vectors))
-        narrow = vectors.dtype == np.float32 and self.float32_will_do
-        dtype: type[np.float32 | np.float64] = np.float32 if narrow else np.float64
-        mean, whitening = self.mean.astype(dtype), self.whitening.astype(dtype)
-        rest = (np.subtract(self.mean, mean, dtype=np.float64) @ self.whitening).astype(
-            dtype
-        )  # of the mean, which float32 does not hold
-        directions = whitening.shape[1]
-        panels = []
-        for left in range(0, directions, _PANEL):
-            columns = slice(left, left + _PANEL)
-            # Above the diagonal W is zero. The first panel takes all rows, so that no NaN is passed over.
-            rows_from = int(np.argmax(whitening[:, columns].any(axis=1))) if left else 0
-            panels.append((rows_from, columns))
-        rows = _rows(len(mean), dtype().itemsize)
-        centred, turned = np.empty((rows, len(mean)), dtype), np.empty((rows, directions), dtype)
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, len(vectors), rows):
-                block = vectors[start : start + rows]
-                z, y = centred[: len(block)], turned[: len(block)]
-                np.subtract(block, mean, out=z)
-                for first, columns in panels:
-                    np.matmul(z[:, first:], whitening[first:, columns], out=y[:, columns])
-                if narrow:
-                    y -= rest
-                found = np.einsum("nr,nr->n", y, y)
-                if narrow and not np.isfinite(found).all():  # beyond float32, perhaps not beyond float64
-                    y64 = (block.astype(np.float64) - self.mean) @ self.whitening
-                    found = np.einsum("nr,nr->n", y64, y64)
-                result[start : start + rows] = found
-        return result
-
-    def contributions(self, vectors: NDArray[Any]) -> Floats:
-        """(x − m)ᵢ·(WWᵀ(x − m))ᵢ: float64 `[N, k]`, whose rows sum to D²."""
-        result = np.empty(vectors.shape)
-        with np.errstate(invalid="ignore", over="ignore"):
-            for part in blocks(len(vectors), vectors.shape[1]):
-                z = np.subtract(vectors[part], self.mean, dtype=np.float64)
-                np.matmul(z @ self.whitening, self.whitening.T, out=result[part])
-                result[part] *= z
-        return result
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """What the unit space is like.
-
-    Attributes:
-        n: vectors in it.
-        mean: float64 `[k]`.
-        scale: standard deviation with n − 1, float64 `[k]`; 0 where constant.
-        varying: bool `[k]`.
-        noise: difference from the mean up to which an item is as it was, float64 `[k]`.
-        correlation: of the items that vary.
-    """
-
-    n: int
-    mean: Floats
-    scale: Floats
-    varying: NDArray[np.bool_]
-    noise: Floats
-    correlation: Floats
-
-    def standardised(self, vectors: NDArray[Any]) -> Floats:
-        """The z of the items that vary, float64 `[N, v]`."""
-        z = vectors[:, self.varying].astype(np.float64)
-        z -= self.mean[self.varying]
-        z /= self.scale[self.varying]
-        return z
-
-
-def unit_moments(estimator: BaseEstimator, vectors: NDArray[Any]) -> Moments:
-    """Mean, scale and correlation in two passes over blocks, in float64.
-
-    Raises:
-        InputError: NaN or infinite numbers, or numbers so large that their squares are.
-    """
-    number, items = vectors.shape
-    mean = np.zeros(items)
-    scatter = np.zeros((items, items))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for part in blocks(number, items):
-            mean += vectors[part].sum(axis=0, dtype=np.float64)
-        mean /= number
-        for part in blocks(number, items):
-            gap = np.subtract(vectors[part], mean, dtype=np.float64)
-            scatter += gap.T @ gap
-    if not np.isfinite(scatter).all():
-        refuse_not_finite(estimator, vectors)
-        raise InputError("X: the numbers are too large to be squared; divide them by their size first")
-    kind = vectors.dtype if vectors.dtype.kind == "f" else np.dtype(np.float64)
-    noise = _ROUNDING * float(np.finfo(kind).eps) * np.abs(mean)
-    scale = np.sqrt(np.diag(scatter) / (number - 1))
-    varying = scale > noise
-    scale[~varying] = 0.0
-    among = scatter[np.ix_(varying, varying)] / (number - 1)
-    correlation = among / scale[varying] / scale[varying, None]
-    correlation = (correlation + correlation.T) / 2
-    correlation[np.diag_indices_from(correlation)] = 1.0
-    return Moments(number, mean, scale, varying, noise, correlation)
-
-
-def ledoit_wolf(vectors: NDArray[Any], moments: Moments) -> float:
-    """How far to pull R towards no correlation, 0 to 1: Ledoit and Wolf (2004) for the standardised items.
-
-    The same number as scikit-learn's `ledoit_wolf_shrinkage(z, assume_centered=True)`, which needs all z at once,
-    except that it is 1/n at least. For normal items it always is; for others it can be 0, which leaves R singular.
-    """
-    number, items = moments.n, len(moments.correlation)
-    fourth = 0.0
-    for part in blocks(number, len(moments.mean)):
-        z = moments.standardised(vectors[part])
-        fourth += float((np.einsum("nk,nk->n", z, z) ** 2).sum())
-    share = (number - 1) / number
-    squares = share**2 * float((moments.correlation**2).sum())
-    noise = (fourth / number - squares) / number
-    spread = squares - share**2 * items
-    return 1.0 if noise >= spread else max(noise / spread, 1 / number)
-
-
-def checked_items(estimator: BaseEstimator, X: ArrayLike, *, fit: bool = False) -> NDArray[Any]:
-    """Vectors as an array `[N, k]` of numbers, not copied and of the type they have where that is one of numbers.
-
-    Whether they are finite is not looked at here: see `refuse_not_finite`.
-
-    Raises:
-        InputError: of another shape than `[N, k]`, none, no numbers, or at `fit` fewer than two.
-    """
-    try:
-        vectors: NDArray[Any] = validate_data(
-            estimator,
-            X,
-            reset=fit,
-            dtype="numeric",
-            ensure_all_finite=False,
-            ensure_min_samples=2 if fit else 1,
-        )
-    except ValueError as error:
-        said = " ".join(str(error).split())
-        if "numeric" in said:
-            said = "these are words; give numbers"
-        raise InputError(f"X: {said}") from None
-    return vectors
-
-
-def refuse_not_finite(estimator: BaseEstimator, vectors: NDArray[Any]) -> None:
-    """Raise the error that says where NaN or infinite numbers are, if there are any.
-
-    Raises:
-        InputError: there are.
-    """
-    bad, first = 0, ""
-    for part in blocks(*vectors.shape):
-        wrong = ~np.isfinite(vectors[part].astype(np.float64, copy=False))
-        rows = np.flatnonzero(wrong.any(axis=1))
-        if len(rows) and not bad:
-            name = item_names(estimator)[int(np.argmax(wrong[rows[0]]))]
-            first = f"row {part.start + rows[0]}, item {name}"
-        bad += len(rows)
-    if bad:
-        raise InputError(
-            f"X: {bad} of {len(vectors)} vectors hold NaN or infinity, first in {first}; leave them out or fill them"
-        )
-
-
-def item_names(estimator: BaseEstimator) -> NDArray[Any]:
-    """The names of the items, as scikit-learn has them: the columns of a data frame, or x0, x1 and so on."""
-    names: NDArray[Any] = _check_feature_names_in(estimator)
-    return names
-
-
-def blocks(number: int, items: int) -> Iterator[slice]:
-    """Slices over `number` vectors, each of a size that stays in the cache."""
-    rows = _rows(items, 8)
-    for start in range(0, number, rows):
-        yield slice(start, start + rows)
-
-
-def _rows(items: int, size: int) -> int:
-    return max(16, _BLOCK_BYTES // (items * size))

@@ -36,11 +36,11 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array) if array.flags.writeable else array.copy())
 
 
-def run_in_blocks(function: Callable[..., Any], *tensors: Tensor) -> Any:
+def run_in_blocks(function: Callable[..., Any], *tensors: Tensor, block: int = _BLOCK) -> Any:
     """Call a function on a block of rows at a time, without gradients, and join its tensors or dicts of tensors."""
     with torch.inference_mode():
-        starts = range(0, max(1, len(tensors[0])), _BLOCK)
-        results = [function(*(tensor[start : start + _BLOCK] for tensor in tensors)) for start in starts]
+        starts = range(0, max(1, len(tensors[0])), block)
+        results = [function(*(tensor[start : start + block] for tensor in tensors)) for start in starts]
     if isinstance(results[0], dict):
         return {name: torch.cat([result[name] for result in results]) for name in results[0]}
     return torch.cat(results)
@@ -107,10 +107,7 @@ class Whitening(nn.Module):
             )
         z = np.divide(x - mean, scale, out=np.zeros_like(x), where=scale > 0)
         gram = z @ z.T
-        squares = np.diag(gram)
-        shrinkage = ledoit_wolf_shrinkage(
-            squares, float((gram**2).sum()) / number**2, squares.mean(), varying, least=1 / number
-        )
+        shrinkage = ledoit_wolf_shrinkage(np.diag(gram), gram / number, varying, least=1 / number)
         directions, gains, gain = shrunk_whitening(z / np.sqrt(number - 1), shrinkage, varying)
         none = np.zeros((items, 0))
         return cls(mean, scale, none, directions.astype(np.float32), gains.astype(np.float32), gain)

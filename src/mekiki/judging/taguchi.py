@@ -17,14 +17,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mekiki.errors import DataWarning, InputError
-from mekiki.judging.mahalanobis_taguchi import (
-    MT,
-    DistanceEstimator,
-    Floats,
-    blocks,
-    checked_items,
-    refuse_not_finite,
-)
+from mekiki.judging.mahalanobis_taguchi import MT, DistanceEstimator
+from mekiki.judging.unit_space import Floats, blocks, check_items, refuse_not_finite
 
 _CENTRED = 100
 """Units in the last place of the numbers' mean size, up to which a mean counts as zero."""
@@ -86,7 +80,7 @@ class RT(DistanceEstimator):
             InputError: settings or vectors cannot be used, or the mean of every item is zero.
         """
         self._check_threshold()
-        vectors = checked_items(self, X, fit=True)
+        vectors = check_items(self, X, fit=True)
         if vectors.shape[1] < 2:
             raise InputError(
                 "X: a pattern needs at least 2 items, and n_features = 1 was given; for one item use MT"
@@ -120,7 +114,7 @@ class RT(DistanceEstimator):
             InputError: not k numbers a vector, or numbers that are NaN or infinite.
         """
         check_is_fitted(self)
-        return self._pairs(checked_items(self, X))
+        return self._pairs(check_items(self, X))
 
     def squared_distance(self, X: ArrayLike) -> Floats:
         """D² of each vector: `[N, k]` → float64 `[N]`, never clamped.
@@ -143,7 +137,7 @@ class RT(DistanceEstimator):
             InputError: see `pattern`.
         """
         check_is_fitted(self)
-        vectors = checked_items(self, X)
+        vectors = check_items(self, X)
         pairs = self._pairs(vectors)
         form, result = self.unit_space_.form_, np.empty(vectors.shape)
         weights = (pairs - form.mean) @ form.whitening @ form.whitening.T
@@ -205,7 +199,7 @@ class _TMethod(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _centred(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
-        vectors = checked_items(self, X)
+        vectors = check_items(self, X)
         refuse_not_finite(self, vectors)
         gaps: Floats = np.subtract(vectors, self.center_, dtype=np.float64)
         return gaps
