@@ -15,8 +15,8 @@ from mekiki import Embedder
 from mekiki.errors import InputError
 from mekiki.export import export_run as room
 from mekiki.export.export_run import export_run
-from mekiki.export.graph import OPSET, PREFIX, Runtime, Whole
-from mekiki.export.parity import TOLERANCE, Program, compared, neighbours, odd
+from mekiki.export.graph import OPSET, PREFIX, ExportModule, Runtime
+from mekiki.export.parity import TOLERANCE, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor
 from mekiki.judging.inspector import Inspector
@@ -47,13 +47,13 @@ def looked_at(channels, size, seed=50):
         part(seed + number, *size, blot=(size[0] // 2, size[1] // 2) if number % 2 else None)
         for number in range(6)
     ]
-    return [colours(image) if channels == 3 else image for image in parts] + odd(shape)
+    return [colours(image) if channels == 3 else image for image in parts] + odd_images(shape)
 
 
 def beside(extractor, inspector, size, channels=None):
     """The module beside the program, on what it looks at."""
-    whole = Whole(extractor, size, inspector, channels).eval()
-    program = Program(extractor, list(whole.views), inspector)
+    whole = ExportModule(extractor, size, inspector, channels).eval()
+    program = Program(extractor, list(whole.widths), inspector)
 
     def graph(block):
         with torch.no_grad():
@@ -61,7 +61,7 @@ def beside(extractor, inspector, size, channels=None):
         return {name: output.numpy() for name, output in zip(whole.names, said, strict=True)}
 
     channels = channels or extractor.channels
-    return compared("parts", graph, program, whole.views, whole.kinds, looked_at(channels, size))
+    return compare("parts", graph, program, whole.widths, whole.types, looked_at(channels, size))
 
 
 def small_model(kind, resample):
@@ -167,24 +167,24 @@ def test_every_kind_of_calibration_judges_the_same(tmp_path, net, ok, ng, terms)
 
 
 def test_lessons_are_in_force_in_the_graph_too(run, tmp_path):
-    before = Whole(Inspector.open(run).extractor, (64, 64), Inspector.open(run))
+    before = ExportModule(Inspector.open(run).extractor, (64, 64), Inspector.open(run))
     faint = save(tmp_path / "faint.png", part(700, blot=(16, 16), lift=25))
     strange = save(tmp_path / "strange.png", part(701, blot=(48, 48), size=10, lift=60))
     teach(run, faint, "NG:dent")
     teach(run, strange, "OK")
     inspector = Inspector.open(run)
-    whole = Whole(inspector.extractor, (64, 64), inspector).eval()
-    assert "dent" in whole.kinds
-    assert "dent" not in before.kinds
+    whole = ExportModule(inspector.extractor, (64, 64), inspector).eval()
+    assert "dent" in whole.types
+    assert "dent" not in before.types
     assert beside(inspector.extractor, inspector, (64, 64)).equal
     alike = [colours(part(710 + number, blot=(16, 16), lift=25)) for number in range(6)]
-    program = Program(inspector.extractor, list(whole.views), inspector)
+    program = Program(inspector.extractor, list(whole.widths), inspector)
     with torch.no_grad():
         said = dict(zip(whole.names, whole(torch.from_numpy(np.stack(alike))), strict=True))
     theirs = program(alike)
-    kinds = [whole.kinds[place] if place >= 0 else "" for place in said["kind"].tolist()]
+    kinds = [whole.types[place] if place >= 0 else "" for place in said["kind"].tolist()]
     assert kinds == [one.kind for one in theirs]
-    assert said["surprise"].shape[1] == len(whole.views) + 1
+    assert said["surprise"].shape[1] == len(whole.widths) + 1
     assert said["score"].numpy() == pytest.approx([one.score for one in theirs], rel=TOLERANCE)
 
 
@@ -192,8 +192,8 @@ def test_a_taught_photograph_itself_is_counted_and_left_out(run, tmp_path):
     pixels = np.repeat(part(1000)[..., None], 3, axis=2)
     teach(run, save(tmp_path / "one.png", pixels), "NG:dull")
     inspector = Inspector.open(run)
-    whole = Whole(inspector.extractor, (64, 64), inspector)
-    (said,) = Program(inspector.extractor, list(whole.views), inspector)([pixels])
+    whole = ExportModule(inspector.extractor, (64, 64), inspector)
+    (said,) = Program(inspector.extractor, list(whole.widths), inspector)([pixels])
     assert said.taught
     assert said.ng
 
@@ -203,21 +203,21 @@ def test_neighbours_lie_on_both_sides_and_close(run):
     program = Program(inspector.extractor, list(inspector.judge.groups), inspector)
     parts = [part(50 + number, blot=(16, 16) if number % 2 else None) for number in range(8)]
     parts = [np.repeat(image[..., None], 3, axis=2) for image in parts]
-    made = neighbours(program, parts)
+    made = threshold_neighbours(program, parts)
     said = program(made)
     assert {one.ng for one in said} == {False, True}
     apart = np.array([abs(one.score / program.threshold - 1) for one in said])
     assert apart.min() < 0.01
     assert apart[:8].mean() < apart[-8:].mean()
-    made = neighbours(program, parts[::2])  # all of one verdict: the other side is made of them
+    made = threshold_neighbours(program, parts[::2])  # all of one verdict: the other side is made of them
     assert {one.ng for one in program(made)} == {False, True}
 
 
 def test_a_differing_score_a_differing_verdict_and_a_step_are_told_apart(run):
     inspector = Inspector.open(run)
     size = (64, 64)
-    whole = Whole(inspector.extractor, size, inspector).eval()
-    program = Program(inspector.extractor, list(whole.views), inspector)
+    whole = ExportModule(inspector.extractor, size, inspector).eval()
+    program = Program(inspector.extractor, list(whole.widths), inspector)
 
     def graph(block, **changes):
         with torch.no_grad():
@@ -227,7 +227,7 @@ def test_a_differing_score_a_differing_verdict_and_a_step_are_told_apart(run):
 
     def row(**changes):
         block = looked_at(3, size)
-        return compared("parts", lambda b: graph(b, **changes), program, whole.views, whole.kinds, block)
+        return compare("parts", lambda b: graph(b, **changes), program, whole.widths, whole.types, block)
 
     assert row().equal
     assert row(ng=np.logical_not).verdicts == row().images
@@ -338,7 +338,7 @@ def test_the_example_judges_without_torch_as_mekiki_does(line, tmp_path):
 def test_a_graph_that_judges_otherwise_is_refused_and_the_old_file_stays(line, tmp_path, monkeypatch):
     run = Path(shutil.copytree(line[0], tmp_path / "run"))
     graph = onnx.load(run / "export.onnx")
-    monkeypatch.setattr(room, "traced", lambda *_: (graph, []))
+    monkeypatch.setattr(room, "trace", lambda *_: (graph, []))
     export_run(run, with_judge=True)
     inspector = Inspector.open(run)
     inspector.judge.set_rate(0.3)  # the judge is another one than the graph was made of
@@ -477,7 +477,7 @@ def test_ten_thousand_images_and_no_verdict_differs(tmp_path, real_data):
         share = rng.beta(0.5, 0.5)
         mixed = (1 - share) * one + share * np.roll(other, int(rng.integers(-3, 4)), axis=1)
         total.append(np.clip(mixed * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8))
-    row = compared("all", graph, program, told["views"], told["kinds"], total)
+    row = compare("all", graph, program, told["views"], told["kinds"], total)
     assert row.images == 10_000
     assert row.verdicts == 0, row
     assert row.score <= TOLERANCE, row

@@ -1,4 +1,4 @@
-"""Command of export: export."""
+"""Command of this package: export."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def export(
     with_judge: Annotated[
         bool,
         typer.Option(
-            "--with-judge", help="the calibrated judge too: distance, score, p-value, verdict, kind"
+            "--with-judge", help="the calibrated judge too: distance, score, p-value, verdict, defect type"
         ),
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="the network in eight bits; what that costs is measured and told")
+        bool, typer.Option("--int8", help="the network in eight bits; the loss is measured and shown")
     ] = False,
     flips: Annotated[
         float,
-        typer.Option(help="share of the run's photographs that may be judged otherwise in eight bits"),
+        typer.Option(help="share of the run's photographs whose verdicts may differ in eight bits"),
     ] = 0.0,
     size: Annotated[
         str | None,
         typer.Option(
             metavar="N|HxW",
-            help="pixels of the photographs  [default: those calibrated on, or learnt from]",
+            help="pixels of the photographs  [default: those of calibration or training]",
         ),
     ] = None,
     output: Annotated[
@@ -53,13 +53,13 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a run as one graph for onnxruntime, once it is seen to say what the program says."""
+    """Write a run as one graph for onnxruntime, after comparing it with the program."""
     from mekiki.export.export_run import export_run
 
     if to != "onnx":
         raise InputError(f"--to {to}: only onnx can be written")
     with console.progress_bar() as progress:
-        told = export_run(
+        result = export_run(
             run,
             output,
             with_judge=with_judge,
@@ -69,55 +69,55 @@ def export(
             progress=progress,
         )
     if json:
-        console.print_json(told)
+        console.print_json(result)
         return
-    exported_lines(told)
+    print_export(result)
 
 
-def exported_lines(told: Mapping[str, Any]) -> None:
-    """What was written, how it compares with the program, and what eight bits cost."""
+def print_export(result: Mapping[str, Any]) -> None:
+    """Print what was written, how it compares with the program, and what eight bits cost."""
     screen = console.out()
-    height, width = told["size"]
+    height, width = result["size"]
     screen.print(
-        f"{told['file']}: opset {told['opset']}, photographs of {height}×{width} pixels ({told['mode']}), "
-        f"{told['bytes'] / 1e6:.1f} MB; gives {', '.join(told['outputs'])}"
+        f"{result['file']}: opset {result['opset']}, photographs of {height}×{width} pixels ({result['mode']}), "
+        f"{result['bytes'] / 1e6:.1f} MB; gives {', '.join(result['outputs'])}"
     )
-    _parity_table(screen, told["parity"], "the graph beside the program")
-    times = told["milliseconds"]
+    _print_parity(screen, result["parity"], "the graph beside the program")
+    times = result["milliseconds"]
     screen.print(
         f"one photograph: {times['onnxruntime']:.1f} ms with onnxruntime, {times['program']:.1f} ms with the program "
-        f"({told['threads']} thread(s))"
+        f"({result['threads']} thread(s))"
     )
-    costs = told["costs"]
+    costs = result["costs"]
     if costs is not None:
-        _parity_table(screen, costs["parity"], "what eight bits cost: the written graph beside the program")
+        _print_parity(screen, costs["parity"], "what eight bits cost: the written graph beside the program")
         size, spent = costs["bytes"], costs["milliseconds"]
         screen.print(
             f"{size['float'] / 1e6:.1f} MB become {size['int8'] / 1e6:.1f} MB, {spent['float']:.1f} ms become "
-            f"{spent['int8']:.1f} ms; the threshold is that of the run and was not set anew"
+            f"{spent['int8']:.1f} ms; the threshold is that of the run and was not calibrated again"
         )
 
 
-def _parity_table(screen: Console, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+def _print_parity(screen: Console, rows: Sequence[Mapping[str, Any]], title: str) -> None:
     table = console.new_table(title=title, title_justify="left")
     for name in ("images", "number", "verdicts differ", "score", "vector", "nearest to the threshold"):
         table.add_column(name, justify="left" if name == "images" else "right")
     for row in rows:
-        judged = row["nearest"] is not None
+        has_threshold = row["nearest"] is not None
         table.add_row(
             row["group"],
             str(row["images"]),
             str(row["verdicts"]),
             f"{row['score']:.1e}" if row["score"] else "–",
             f"{row['vector']:.1e}",
-            f"{row['nearest']:.1e}" if judged else "–",
+            f"{row['nearest']:.1e}" if has_threshold else "–",
         )
     screen.print(table)
     for row in rows:
         for name, what in (
             ("steps", "lie on a step of the score"),
             ("on_threshold", "lie on the threshold"),
-            ("taught", "were taught, which only the program knows"),
+            ("taught", "were corrected themselves, which only the program knows"),
         ):
             if row[name]:
                 screen.print(f"{row['group']}: {row[name]} {what}")

@@ -1,4 +1,4 @@
-"""Exporting a run: the graph is made, compared with the program, and only then put in place."""
+"""Export of a run folder: make the graph, compare it with the program, and only then write it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import decode, resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
-from mekiki.export.graph import OPSET, Runtime, Whole, in_eight_bits, traced
-from mekiki.export.parity import TOLERANCE, Program, Row, compared, neighbours, odd
+from mekiki.export.graph import OPSET, ExportModule, Runtime, quantise, trace
+from mekiki.export.parity import TOLERANCE, ParityRow, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector
@@ -34,27 +33,27 @@ from mekiki.storage.run import Run
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
 
 MOST_PHOTOGRAPHS = 128
-"""Of the run's own, that a graph is compared on."""
+"""Photographs of the run on which a graph is compared, at most."""
 MOST_CALIBRATING = 48
 """Photographs from which the range of each activation is read, for eight bits."""
 TIMED = 15
 """Single images that are timed, program and graph in turn."""
 LARGEST_SIDE = 4096
 NAMES = {False: EXPORT, True: EXPORT_INT8}
-"""In the run folder, where no file is named; beside it lies the same name with .json."""
+"""File name in the run folder where none is given; beside it lies the same name with .json."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Subject:
-    """What is exported: an eye, its judge if asked for, and photographs of the run to compare on."""
+class _Source:
+    """A feature extractor, its judge if asked for, and photographs of the run to compare on."""
 
     extractor: FeatureExtractor
     inspector: Inspector | None
     size: tuple[int, int]
     channels: int
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     photographs: list[Pixels]
-    where_from: str
+    origin: str
 
 
 def export_run(
@@ -67,25 +66,25 @@ def export_run(
     size: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write a run as one ONNX graph, once it has been seen to say what the program says.
+    """Write a run as one ONNX graph, if it gives what the program gives.
 
     The graph takes photographs as decoded, uint8 `[N, H, W, 3]`, or `[N, H, W]` where those that the run learnt from or
     was calibrated on are all grey, of one size and any number. It gives `vector`; with the judge also `distance`,
-    `score`, `p`, `ng`, `surprise` and `kind`.
+    `score`, `p`, `ng`, `surprise` (−log p of each feature group) and `kind` (defect type).
 
     Args:
         folder: a trained run, or one that was calibrated.
         output: the `.onnx` file to write; `None` is `export.onnx` in the run folder. Beside it the comparison is
             written, under the same name with `.json`.
-        with_judge: the calibrated judge too, with its threshold and the lessons in force.
-        int8: weights and activations of the network in eight bits; what that costs is part of what is returned.
+        with_judge: the calibrated judge too, with its threshold and corrections.
+        int8: weights and activations of the network in eight bits; what that costs is part of the result.
         flips: share of the run's own photographs whose verdicts may differ, for eight bits.
         size: height and width of the photographs; `None` is the one size of those calibrated on, or learnt from.
-        progress: told during long steps.
+        progress: called during long steps.
 
     Returns:
-        What is also in the `.json`: `file`, `opset`, `size`, `mode`, `outputs`, `views`, `kinds`, `threshold`, `parity`
-        (a row for each group of images), `milliseconds`, and with `int8` what that `costs`.
+        What is also in the `.json`: `file`, `opset`, `size`, `mode`, `outputs`, `views` (feature groups), `kinds`,
+        `threshold`, `parity` (a row for each group of images), `milliseconds`, and with `int8` what that `costs`.
 
     Raises:
         MissingExtraError: the extra `export` is not installed.
@@ -93,68 +92,72 @@ def export_run(
             written then, and one that was there stays.
     """
     output = folder / NAMES[int8] if output is None else output
-    _check(output, int8, flips)
-    subject = _subject(folder, with_judge, size, progress)
-    whole = Whole(subject.extractor, subject.size, subject.inspector, subject.channels)
-    images = subject.photographs
+    _check_options(output, int8, flips)
+    source = _read_source(folder, with_judge, size, progress)
+    module = ExportModule(source.extractor, source.size, source.inspector, source.channels)
+    metadata, images = source.metadata | _graph_metadata(source, module), source.photographs
     progress("writing the graph", 0, 1)
-    model, networks = traced(whole, np.stack((images * 2)[:2]), subject.facts | _of_graph(subject, whole))
+    model, networks = trace(module, np.stack((images * 2)[:2]), metadata)
     progress("writing the graph", 1, 1)
-    program = Program(subject.extractor, list(whole.views), subject.inspector)
-    groups = _groups(program, subject, progress)
+    program = Program(source.extractor, list(module.widths), source.inspector)
+    groups = _image_groups(program, source, progress)
     threads = torch.get_num_threads()
 
-    def rows(graph: Runtime, *, steps: bool = True) -> list[Row]:
+    def compare_all(graph: Runtime, *, steps: bool = True) -> list[ParityRow]:
         return [
-            compared(name, graph, program, whole.views, whole.kinds, group, progress, steps=steps)
+            compare(name, graph, program, module.widths, module.types, group, progress, steps=steps)
             for name, group in groups.items()
         ]
 
     content = model.SerializeToString()
     graph = Runtime(content, threads)
-    parity = rows(graph)
-    _refuse(parity, output)
-    told: dict[str, Any] = subject.facts | _of_graph(subject, whole)
-    told |= {
-        "file": str(output),
-        "outputs": whole.names,
-        "photographs": subject.where_from,
-        "tolerance": TOLERANCE,
-        "parity": [row.as_dict() for row in parity],
-    }
+    parity = compare_all(graph)
+    _refuse_differences(parity, output)
+    milliseconds = _time_each(
+        {"program": lambda image: program([image]), "onnxruntime": lambda image: graph(image[None])}, images
+    )
     costs = None
     if int8:
-        with tempfile.TemporaryDirectory() as room:
-            small = in_eight_bits(model, networks, images[:MOST_CALIBRATING], Path(room)).SerializeToString()
+        with tempfile.TemporaryDirectory() as temporary:
+            small = quantise(model, networks, images[:MOST_CALIBRATING], Path(temporary)).SerializeToString()
         reduced = Runtime(small, threads)
-        after = rows(reduced, steps=False)
+        after = compare_all(reduced, steps=False)
         _refuse_flips(after, flips, output)
-        times = _times({"float": graph, "int8": reduced}, images)
         costs = {
-            "parity": [row.as_dict() for row in after],
+            "parity": [row.to_dict() for row in after],
             "bytes": {"float": len(content), "int8": len(small)},
-            "milliseconds": times,
+            "milliseconds": _time_each(
+                {"float": lambda image: graph(image[None]), "int8": lambda image: reduced(image[None])},
+                images,
+            ),
             "flips_allowed": flips,
         }
         content = small
-    told |= {
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "milliseconds": _times({"program": program, "onnxruntime": graph}, images),
-        "threads": threads,
-        "made_with": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
-        | {"machine": platform.machine()},
-        "costs": costs,
-    }
-    told = finite(told)
-    with _writing(output):
-        with replace_file(output) as temporary:
-            temporary.write_bytes(content)
-        write_json(output.with_suffix(".json"), told)
-    return told
+    result: dict[str, Any] = finite(
+        metadata
+        | {
+            "file": str(output),
+            "outputs": module.names,
+            "photographs": source.origin,
+            "tolerance": TOLERANCE,
+            "parity": [row.to_dict() for row in parity],
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "milliseconds": milliseconds,
+            "threads": threads,
+            "made_with": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+            | {"machine": platform.machine()},
+            "costs": costs,
+        }
+    )
+    with _name_write_errors(output):
+        with replace_file(output) as temporary_file:
+            temporary_file.write_bytes(content)
+        write_json(output.with_suffix(".json"), result)
+    return result
 
 
-def _check(output: Path, int8: bool, flips: float) -> None:
+def _check_options(output: Path, int8: bool, flips: float) -> None:
     if output.suffix.lower() != ".onnx":
         raise InputError(f"{output}: give a file that ends in .onnx")
     if not 0 <= flips < 1:
@@ -164,20 +167,20 @@ def _check(output: Path, int8: bool, flips: float) -> None:
 
 
 @contextmanager
-def _writing(output: Path) -> Iterator[None]:
+def _name_write_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from None
 
 
-def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progress: Progress) -> _Subject:
-    """What a run folder has to export."""
+def _read_source(folder: Path, with_judge: bool, size: tuple[int, int] | None, progress: Progress) -> _Source:
+    """Extractor, judge and photographs of a run folder."""
     run = Run(folder)
-    judged = (folder / JUDGE / JUDGE_SETTINGS).is_file()
-    inspector = Inspector.open(folder) if with_judge or (judged and not run.complete) else None
+    calibrated = (folder / JUDGE / JUDGE_SETTINGS).is_file()
+    inspector = Inspector.open(folder) if with_judge or (calibrated and not run.complete) else None
     extractor = make_extractor(folder, "embedder") if inspector is None else inspector.extractor
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "version": version("mekiki"),
         "run": folder.absolute().name,
         "model": extractor.description,
@@ -187,51 +190,49 @@ def _subject(folder: Path, with_judge: bool, size: tuple[int, int] | None, progr
     if extractor.embedder is not None:
         about = run.config().get("about") or {}
         if about:
-            facts |= {"data_fingerprint": about["data"]["fingerprint"], "classes": list(about["class_names"])}
+            metadata |= {
+                "data_fingerprint": about["data"]["fingerprint"],
+                "classes": list(about["class_names"]),
+            }
     if inspector is not None:
         judge = (folder / JUDGE / JUDGE_ARRAYS).read_bytes()
-        facts |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
+        metadata |= {"judge_fingerprint": hashlib.sha256(judge).hexdigest()}
         size = size or _one_size(inspector)
-    else:
-        size = size or extractor.frame(0, 0)  # an embedder takes one size
+    # Without a judge the extractor is an embedder, which reads photographs of any size at its own.
+    size = size or extractor.frame(1, 1)
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise InputError(f"--size {size[0]}x{size[1]}: give 1 … {LARGEST_SIDE} pixels")
     progress("reading photographs", 0, 1)
-    places: Sequence[Path | Pixels]
-    places, where_from = _own(inspector) if inspector is not None else _learnt(about, progress)
     # Where none that were calibrated on has colour, none is asked for: a grey photograph is a third of the work.
     channels = 1 if inspector is not None and not inspector.conditions.coloured else extractor.channels
-    photographs = _at(places, size, channels)
-    if not photographs:
-        photographs = _at(_kept(inspector, size), size, channels)
-        where_from = "thumbnails and noise: the run's own photographs cannot be reached"
+    photographs, origin = _photographs(inspector, about, size, channels, progress)
     progress("reading photographs", 1, 1)
-    if not with_judge:
-        inspector = None
-    return _Subject(extractor, inspector, size, channels, facts, photographs, where_from)
+    return _Source(
+        extractor, inspector if with_judge else None, size, channels, metadata, photographs, origin
+    )
 
 
-def _of_graph(subject: _Subject, whole: Whole) -> dict[str, Any]:
+def _graph_metadata(source: _Source, module: ExportModule) -> dict[str, Any]:
     """What the user of a graph must know."""
-    height, width = subject.size
-    colours = ", 3" if subject.channels == 3 else ""
-    facts: dict[str, Any] = {
+    height, width = source.size
+    colours = ", 3" if source.channels == 3 else ""
+    metadata: dict[str, Any] = {
         "opset": OPSET,
-        "size": list(subject.size),
-        "mode": "L" if subject.channels == 1 else "RGB",
+        "size": list(source.size),
+        "mode": "L" if source.channels == 1 else "RGB",
         "input": f"image: uint8 [N, {height}, {width}{colours}], upright, as decoded",
-        "views": whole.views,
+        "views": module.widths,
     }
-    if subject.inspector is not None:
-        judge = subject.inspector.judge
-        facts |= {
-            "kinds": whole.kinds,
+    if source.inspector is not None:
+        judge = source.inspector.judge
+        metadata |= {
+            "kinds": module.types,
             "threshold": None if judge.threshold is None else judge.threshold.value,
             "false_reject": judge.rate,
-            "guarantee": subject.inspector.metadata["guarantee"],
-            "lessons": [lesson.note for lesson in judge.taught],
+            "guarantee": source.inspector.metadata["guarantee"],
+            "lessons": [part.note for part in judge.taught],
         }
-    return facts
+    return metadata
 
 
 def _one_size(inspector: Inspector) -> tuple[int, int]:
@@ -245,74 +246,84 @@ def _one_size(inspector: Inspector) -> tuple[int, int]:
     return low, narrow
 
 
-def _own(inspector: Inspector) -> tuple[list[Path], str]:
+def _photographs(
+    inspector: Inspector | None,
+    about: dict[str, Any],
+    size: tuple[int, int],
+    channels: int,
+    progress: Progress,
+) -> tuple[list[Pixels], str]:
+    """Photographs of the run at the size of the graph, and where they come from."""
+    if inspector is not None:
+        paths, origin = _calibration_photographs(inspector)
+        images = list(_decode_readable(paths, channels))
+    else:
+        images, origin = _test_images(about, progress)
+    if not images:
+        origin = "thumbnails and noise: the run's own photographs cannot be reached"
+        images = odd_images(size)
+        if inspector is not None:
+            examples = inspector.references
+            rows = np.unique(np.linspace(0, len(examples.names) - 1, MOST_PHOTOGRAPHS).astype(int))
+            images = [examples.thumbnail(int(row)) for row in rows]
+    return [resize_images(pixels[None], size, channels)[0] for pixels in images], origin
+
+
+def _calibration_photographs(inspector: Inspector) -> tuple[list[Path], str]:
     """Photographs that the judge was made from: those whose scores lie nearest the threshold, and NG ones."""
-    facts, judge = inspector.metadata, inspector.judge
-    scores, learnt = judge.calibration_scores, facts["ok_parts"] - len(judge.calibration_scores)
-    value = None if judge.threshold is None else judge.threshold.value
+    settings, judge = inspector.metadata, inspector.judge
+    scores = judge.calibration_scores
+    learnt, value = (
+        settings["ok_parts"] - len(scores),
+        None if judge.threshold is None else judge.threshold.value,
+    )
     if value is None:
-        value = float(np.quantile(scores, 1 - facts["false_reject"]))
+        value = float(np.quantile(scores, 1 - settings["false_reject"]))
     order = np.argsort(np.abs(scores - value), kind="stable")
-    ok = [Path(facts["ok"][learnt + int(place)]) for place in order] + [Path(p) for p in facts["ok"][:learnt]]
-    ng = [Path(place) for place in facts["ng"]]
+    ok = [settings["ok"][learnt + int(place)] for place in order] + settings["ok"][:learnt]
+    ng = list(settings["ng"])
     ng = ng[:: max(1, len(ng) // (MOST_PHOTOGRAPHS // 2))]
-    there_ng = [path for path in ng if path.is_file()][: MOST_PHOTOGRAPHS // 2]
-    there_ok = [path for path in ok if path.is_file()][: MOST_PHOTOGRAPHS - len(there_ng)]
-    return there_ok + there_ng, f"{len(there_ok)} OK and {len(there_ng)} NG photographs calibrated on"
+    ng_paths = [path for path in map(Path, ng) if path.is_file()][: MOST_PHOTOGRAPHS // 2]
+    ok_paths = [path for path in map(Path, ok) if path.is_file()][: MOST_PHOTOGRAPHS - len(ng_paths)]
+    return ok_paths + ng_paths, f"{len(ok_paths)} OK and {len(ng_paths)} NG photographs calibrated on"
 
 
-def _learnt(about: dict[str, Any], progress: Progress) -> tuple[list[Pixels], str]:
+def _test_images(about: dict[str, Any], progress: Progress) -> tuple[list[Pixels], str]:
     """Test images of a trained run, if they can still be had."""
     if not about:
         return [], ""
     try:
-        test = DataRequest.of_run(about["data"]).load(progress).test.pixels[:MOST_PHOTOGRAPHS]
+        images = DataRequest.of_run(about["data"]).load(progress).test.pixels[:MOST_PHOTOGRAPHS]
     except InputError:
         return [], ""
-    return list(test), f"{len(test)} test images of the run"
+    return list(images), f"{len(images)} test images of the run"
 
 
-def _at(places: Sequence[Path | Pixels], size: tuple[int, int], channels: int) -> list[Pixels]:
-    """Photographs at the size of the graph; files that cannot be read are left out."""
-    found = []
-    for place in places:
-        if isinstance(place, Path):
-            try:
-                pixels = decode(place, None, channels).pixels
-            except InputError:
-                continue
-        else:
-            pixels = place
-        found.append(resize_images(pixels[None], size, channels)[0])
-    return found
+def _decode_readable(paths: Sequence[Path], channels: int) -> Iterator[Pixels]:
+    for path in paths:
+        try:
+            yield decode(path, None, channels).pixels
+        except InputError:
+            continue
 
 
-def _kept(inspector: Inspector | None, size: tuple[int, int]) -> list[Pixels]:
-    """Something like the run's photographs, where these cannot be reached."""
-    if inspector is None:
-        return odd(size)
-    examples = inspector.references
-    rows = np.unique(np.linspace(0, len(examples.names) - 1, MOST_PHOTOGRAPHS).astype(int))
-    return [examples.thumbnail(int(row)) for row in rows]
-
-
-def _groups(program: Program, subject: _Subject, progress: Progress) -> dict[str, list[Pixels]]:
+def _image_groups(program: Program, source: _Source, progress: Progress) -> dict[str, list[Pixels]]:
     """The images that a graph is compared on, the neighbours of the threshold first."""
     groups: dict[str, list[Pixels]] = {}
-    if subject.inspector is not None:
-        near = neighbours(program, subject.photographs, progress)
+    if source.inspector is not None:
+        near = threshold_neighbours(program, source.photographs, progress)
         if near:
             groups["next to the threshold"] = near
-    groups["photographs"] = subject.photographs
-    groups["odd images"] = odd(subject.photographs[0].shape)
+    groups["photographs"] = source.photographs
+    groups["odd images"] = odd_images(source.photographs[0].shape)
     return groups
 
 
-def _refuse(parity: Sequence[Row], output: Path) -> None:
+def _refuse_differences(parity: Sequence[ParityRow], output: Path) -> None:
     for row in parity:
         if row.equal:
             continue
-        said = (
+        difference = (
             f"{row.verdicts} of {row.images} verdicts differ"
             if row.verdicts
             else f"scores differ by up to {row.score:.1e}, vectors by {row.vector:.1e}, of themselves"
@@ -324,12 +335,12 @@ def _refuse(parity: Sequence[Row], output: Path) -> None:
                 "`mekiki doctor`, and calibrate again"
             )
         raise InputError(
-            f"{output}: is not written, because the graph differs from the program ({row.group}: {said}); {why}"
+            f"{output}: is not written, because the graph differs from the program ({row.group}: {difference}); {why}"
         )
 
 
-def _refuse_flips(after: Sequence[Row], flips: float, output: Path) -> None:
-    (own,) = (row for row in after if row.group == "photographs")
+def _refuse_flips(parity: Sequence[ParityRow], flips: float, output: Path) -> None:
+    (own,) = (row for row in parity if row.group == "photographs")
     if own.verdicts > flips * own.images:
         raise InputError(
             f"{output}: is not written, because in eight bits {own.verdicts} of the run's {own.images} photographs are "
@@ -337,15 +348,14 @@ def _refuse_flips(after: Sequence[Row], flips: float, output: Path) -> None:
         )
 
 
-def _times(sides: dict[str, Any], images: Sequence[Pixels]) -> dict[str, float]:
+def _time_each(sides: dict[str, Callable[[Pixels], Any]], images: Sequence[Pixels]) -> dict[str, float]:
     """Median milliseconds for one image, the sides in turn."""
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(TIMED + 2):
         image = images[number % len(images)]
         for name, side in sides.items():
-            given: NDArray[np.uint8] | list[Pixels] = [image] if isinstance(side, Program) else image[None]
             start = time.perf_counter()
-            side(given)
-            if number >= 2:  # the first ones prepare what the later ones find
+            side(image)
+            if number >= 2:  # the first calls prepare what later ones use
                 spent[name].append(1000 * (time.perf_counter() - start))
     return {name: round(statistics.median(each), 3) for name, each in spent.items()}

@@ -1,14 +1,14 @@
-"""Eyes as modules that can be written down: photographs of one size in, the views of `mekiki.judging` out."""
+"""Feature extractors as modules that torch can trace: decoded photographs of one size → feature groups."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.export.resizing import Resizing
 from mekiki.judging.anomaly_map import quadrant_slices
@@ -22,70 +22,67 @@ REDUCING_GAP = 2.0
 """With which photographs are brought to the size they are read at; see `mekiki.data.decoding`."""
 
 
-class Seeing(nn.Module):
-    """A photograph as decoded, to the views that an eye has of it.
+class ExtractorModule(nn.Module):
+    """A feature extractor behind the resizing that photographs get when they are read.
 
     Args:
-        extractor: what the run looks with.
+        extractor: one of `MODULES`.
         size: height and width of the photographs.
 
-    Shapes: uint8 `[N, H, W]`, or in colour `[N, H, W, 3]` → float32 `[N, d]` each. An eye of one channel takes no
-    colours; for an eye of three, a grey photograph is one of three equal channels.
+    Shapes: uint8 `[N, H, W]`, or in colour `[N, H, W, 3]` → float32 `[N, d]` by feature group. An extractor of one
+    channel takes no colours; for one of three, a grey photograph has three equal channels.
+
+    Raises:
+        InputError: there is no module for this kind of extractor.
 
     Example:
-        >>> seeing = Seeing(ScatteringExtractor(), (120, 90))
-        >>> {name: view.shape for name, view in seeing(torch.zeros(2, 120, 90, 3, dtype=torch.uint8)).items()}
+        >>> module = ExtractorModule(ScatteringExtractor(), (120, 90))
+        >>> {name: group.shape for name, group in module(torch.zeros(2, 120, 90, 3, dtype=torch.uint8)).items()}
         {'filters': torch.Size([2, 3528])}
     """
 
     def __init__(self, extractor: FeatureExtractor, size: tuple[int, int]) -> None:
         super().__init__()
+        make = MODULES.get(type(extractor))
+        if make is None:
+            raise InputError(f"the feature extractor of the run ({extractor.name}) cannot be exported")
         frame = extractor.frame(*size)
         self.frame = Resizing(size, frame, reducing_gap=REDUCING_GAP)
-        self.features = _sight(extractor, frame)
+        self.features = make(extractor, frame)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The views of a batch, by name."""
+        """The feature groups of a batch, by name."""
         if pixels.ndim == 3:
             pixels = pixels.unsqueeze(3)
-        views: dict[str, Tensor] = self.features(self.frame(pixels.int()))
-        return views
+        groups: dict[str, Tensor] = self.features(self.frame(pixels.int()))
+        return groups
 
 
-def _sight(extractor: FeatureExtractor, frame: tuple[int, int]) -> nn.Module:
-    if isinstance(extractor, ScatteringExtractor):
-        return FilterSight(frame)
-    if isinstance(extractor, BackboneExtractor):
-        return BackboneSight(extractor, frame)
-    if isinstance(extractor, EmbedderExtractor):
-        return EmbedderSight(extractor.embedder, frame)
-    raise InputError(f"what the run looks with ({extractor.name}) cannot be exported")
+class ScatteringModule(nn.Module):
+    """`ScatteringExtractor`: int32 `[N, h, w, C]` → `{"filters": [N, 3528]}`."""
 
-
-class FilterSight(nn.Module):
-    """What `ScatteringExtractor` sees; int32 `[N, h, w, 3]` → `{"filters": [N, 3528]}`."""
-
-    def __init__(self, frame: tuple[int, int]) -> None:
+    def __init__(self, extractor: ScatteringExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
+        self.name = extractor.name
         self.squeeze = Resizing(frame, (SIDE, SIDE))
-        self.filters = _GraphBank()
+        self.filters = _TracedFilterBank()
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The view; in grey photographs of three channels those of colour come out as the zeros they are."""
-        pixels = _plain(self.squeeze(pixels))
-        return {"filters": pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
+        """The group; in grey photographs of three channels those of colour come out as the zeros they are."""
+        pixels = _drop_single_channel(self.squeeze(pixels))
+        return {self.name: pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
 
 
-class _GraphBank(FilterBank):
-    """The filters, with means over places as products with matrices: as a graph, the other way is long and slow."""
+class _TracedFilterBank(FilterBank):
+    """The filters, with means over places as matrix products: as a graph, adaptive pooling is long and slow."""
 
     def pool_places(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-        down, across = (_means(old, new) for old, new in zip(maps.shape[2:], grid, strict=True))
+        down, across = (_pooling_matrix(old, new) for old, new in zip(maps.shape[2:], grid, strict=True))
         return (down @ maps) @ across.T.contiguous()
 
 
-def _means(given: int, wanted: int) -> Tensor:
-    """The matrix of adaptive pooling: `[wanted, given]`."""
+def _pooling_matrix(given: int, wanted: int) -> Tensor:
+    """The matrix of adaptive mean pooling: `[wanted, given]`."""
     matrix = torch.zeros(wanted, given)
     for place in range(wanted):
         first, last = place * given // wanted, -(-(place + 1) * given // wanted)
@@ -93,57 +90,51 @@ def _means(given: int, wanted: int) -> Tensor:
     return matrix
 
 
-class BackboneSight(nn.Module):
-    """What `BackboneExtractor` sees: its layers, and the first of them once more where proportions are kept."""
+class BackboneModule(nn.Module):
+    """`BackboneExtractor`: its layers, and the first of them once more where proportions are kept."""
 
     def __init__(self, extractor: BackboneExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
-        looks = extractor.passes()
-        self.network = extractor.backbone.model
-        self.backbone = extractor.backbone
-        self.looks = nn.ModuleList(_Look(extractor.backbone, frame, size) for _, size, _ in looks)
-        self.layers = [layers for layers, _, _ in looks]
-        self.said = [said for _, _, said in looks]
+        passes = extractor.passes()
+        self.network, self.backbone = extractor.backbone.model, extractor.backbone
+        self.inputs = nn.ModuleList(_FrozenInput(extractor.backbone, frame, size) for _, size, _ in passes)
+        self.layers = [layers for layers, _, _ in passes]
+        self.suffixes = [suffix for _, _, suffix in passes]
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The views by name."""
-        views: dict[str, Tensor] = {}
-        for look, layers, said in zip(self.looks, self.layers, self.said, strict=True):
-            grids = self.backbone.hidden_states.traceable_grids(look(pixels), layers)
-            views |= {f"layer {layer}{said}": pool_quadrants(grid) for layer, grid in grids.items()}
-        return views
+        """The groups by name."""
+        groups: dict[str, Tensor] = {}
+        for prepare, layers, suffix in zip(self.inputs, self.layers, self.suffixes, strict=True):
+            grids = self.backbone.hidden_states.traceable_grids(prepare(pixels), layers)
+            groups |= {f"layer {layer}{suffix}": pool_quadrants(grid) for layer, grid in grids.items()}
+        return groups
 
 
-class EmbedderSight(nn.Module):
-    """What `EmbedderExtractor` sees: the vector of a trained embedder, whatever its encoder."""
+class EmbedderModule(nn.Module):
+    """`EmbedderExtractor`: the vector of a trained embedder, whatever its encoder."""
 
-    def __init__(self, embedder: Embedder, frame: tuple[int, int]) -> None:
+    def __init__(self, extractor: EmbedderExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
+        embedder = extractor.embedder
         self.backbone: Backbone | None = embedder.backbone_
         network = copy.deepcopy(embedder.encoder_).cpu() if self.backbone is None else embedder.encoder_
-        self.tuned = isinstance(network[0], TunedBackbone)
-        self.network = network[1:] if self.tuned else network
+        tuned = isinstance(network[0], TunedBackbone)
+        self.network = network[1:] if tuned else network
         if self.backbone is not None:
-            self.body = self.backbone.model
-            size = embedder.backbone_size
-            self.layer = self.backbone.default_layer
-            self.look = (
-                _SmoothLook(self.backbone, frame, size) if self.tuned else _Look(self.backbone, frame, size)
-            )
+            self.body, self.layer = self.backbone.model, self.backbone.default_layer
+            prepare = _TunedInput if tuned else _FrozenInput
+            self.prepare = prepare(self.backbone, frame, embedder.backbone_size)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The view."""
-        if self.backbone is not None:
-            seen = self.backbone.hidden_states.traceable_grids(self.look(pixels), [self.layer])[
-                self.layer
-            ].mean((1, 2))
-        else:
-            seen = _plain(pixels)
-        return {"embedding": self.network(seen)}
+        """The group."""
+        if self.backbone is None:
+            return {"embedding": self.network(_drop_single_channel(pixels))}
+        grid = self.backbone.hidden_states.traceable_grids(self.prepare(pixels), [self.layer])[self.layer]
+        return {"embedding": self.network(grid.mean((1, 2)))}
 
 
-class _Look(nn.Module):
-    """Photographs as a frozen backbone takes them, resized by Pillow."""
+class _FrozenInput(nn.Module):
+    """Photographs as a frozen backbone takes them, resized as Pillow does it."""
 
     def __init__(self, backbone: Backbone, frame: tuple[int, int], size: Size) -> None:
         super().__init__()
@@ -151,14 +142,13 @@ class _Look(nn.Module):
         self.resize = Resizing(frame, self.target, self.prepare.resample)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.prepare.batch(_plain(self.resize(pixels)), self.target)
+        return self.prepare.batch(_drop_single_channel(self.resize(pixels)), self.target)
 
 
-class _SmoothLook(nn.Module):
-    """The same for a backbone that was fine-tuned: resized by torch, which rounds nowhere.
+class _TunedInput(nn.Module):
+    """Photographs as a fine-tuned backbone takes them, resized by torch, which does not round.
 
-    That is linear, so what it does to an image of zeros with one 1 tells it all: a matrix for the rows, one for the
-    columns.
+    That is linear, so resizing the unit matrix gives the matrix for the rows and the one for the columns.
     """
 
     down: Tensor
@@ -176,16 +166,24 @@ class _SmoothLook(nn.Module):
             self.register_buffer(name, lines[0, 0] if new != old else torch.eye(old))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.down @ (self.prepare.batch(_plain(pixels), self.frame) @ self.across.T)
+        return self.down @ (self.prepare.batch(_drop_single_channel(pixels), self.frame) @ self.across.T)
 
 
-def _plain(pixels: Tensor) -> Tensor:
-    """Grey photographs without their single channel, as the rest of the house has them."""
+MODULES: dict[type, Callable[..., nn.Module]] = {
+    ScatteringExtractor: ScatteringModule,
+    BackboneExtractor: BackboneModule,
+    EmbedderExtractor: EmbedderModule,
+}
+"""The module of each kind of feature extractor, made from the extractor and the size that photographs are read at."""
+
+
+def _drop_single_channel(pixels: Tensor) -> Tensor:
+    """Grey photographs as `[N, H, W]`, as the rest of the program has them."""
     return pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
 
 
 def pool_quadrants(grid: Tensor) -> Tensor:
-    """`mekiki.judging.anomaly_map.pool_quadrants` for a graph: `[N, h, w, d]` → `[N, 8d]`.
+    """`mekiki.judging.anomaly_map.pool_quadrants` for tensors: `[N, h, w, d]` → `[N, 8d]`.
 
     Example:
         >>> pool_quadrants(torch.arange(4.0).reshape(1, 2, 2, 1)).tolist()

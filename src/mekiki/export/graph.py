@@ -1,4 +1,4 @@
-"""The graph: one ONNX file from decoded photographs to vectors and, if asked, verdicts; and the same in eight bits."""
+"""The ONNX graph: decoded photographs → vectors and, if asked, verdicts; tracing, running and eight bits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mekiki.errors import InputError, first_line
-from mekiki.export.extractor_modules import Seeing
-from mekiki.export.judge_modules import JudgeModule, KindsModule
+from mekiki.export.extractor_modules import ExtractorModule
+from mekiki.export.judge_modules import DefectTypeModule, JudgeModule
 from mekiki.extras import require
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector
@@ -27,26 +27,26 @@ OPSET = 18
 PURPOSE = "exporting"
 EXTRA = "export"
 PREFIX = "mekiki."
-"""Begins the name of every entry of ours in the metadata of a graph."""
-_NETWORKS = ("seeing.sight.network", "seeing.sight.body")
+"""Prefix of the metadata entries that this program writes."""
+_NETWORKS = ("extractor.features.network", "extractor.features.body")
 _WITH_WEIGHTS = ("Conv", "Gemm", "MatMul")
 
 Outputs = dict[str, NDArray[Any]]
 
 
-class Whole(nn.Module):
-    """Photographs of one size to all that a graph says of them.
+class ExportModule(nn.Module):
+    """Photographs of one size → everything that the graph gives.
 
     Args:
-        extractor: what the run looks with.
+        extractor: the feature extractor of the run.
         size: height and width of the photographs.
         inspector: the calibrated judge, or `None` for vectors alone.
-        channels: of the photographs, 1 or 3; `None` is as many as the eye has.
+        channels: of the photographs, 1 or 3; `None` is as many as the extractor has.
 
     Attributes:
         names: the outputs, in order.
-        views: what `vector` is made of, side by side, and how long each is.
-        kinds: names of the kinds of defects that `kind` counts.
+        widths: the feature groups that `vector` is made of, side by side, and the length of each.
+        types: names of the defect types that the output `kind` counts.
     """
 
     def __init__(
@@ -57,51 +57,49 @@ class Whole(nn.Module):
         channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.seeing = Seeing(extractor, size)
+        self.extractor = ExtractorModule(extractor, size)
         self.judge: JudgeModule | None = None
-        self.kind: KindsModule | None = None
-        self.kinds: list[str] = []
+        self.defect_type: DefectTypeModule | None = None
+        self.types: list[str] = []
         shape = (1, *size, 3) if (channels or extractor.channels) == 3 else (1, *size)
         with torch.no_grad():
-            seen = self.seeing(torch.zeros(shape, dtype=torch.uint8))
-        order = list(seen) if inspector is None else list(inspector.judge.groups)
-        self.views = {name: int(seen[name].shape[1]) for name in order}
+            groups = self.extractor(torch.zeros(shape, dtype=torch.uint8))
+        order = list(groups) if inspector is None else list(inspector.judge.groups)
+        self.widths = {name: int(groups[name].shape[1]) for name in order}
         self.names = ["vector"]
         if inspector is not None:
-            judge = inspector.judge
-            self.judge = JudgeModule(judge)
-            lesson_kinds = [lesson.defect_type for lesson in judge.taught]
-            self.kind = KindsModule(
-                judge, inspector.classifier, inspector.references.directions, lesson_kinds
-            )
-            self.kinds = self.kind.kinds
+            self.judge = JudgeModule(inspector.judge)
+            self.defect_type = DefectTypeModule(inspector)
+            self.types = self.defect_type.types
             self.names += ["distance", "score", "p", "ng", "surprise", "kind"]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """The outputs in the order of `names`."""
-        views = self.seeing(image)
-        vector = torch.cat([views[name] for name in self.views], dim=1)
-        if self.judge is None or self.kind is None:
+        groups = self.extractor(image)
+        vector = torch.cat([groups[name] for name in self.widths], dim=1)
+        if self.judge is None or self.defect_type is None:
             return (vector,)
-        said = self.judge(views)
-        said |= {"vector": vector, "kind": self.kind(said)}
-        return tuple(said[name] for name in self.names)
+        result = self.judge(groups)
+        result |= {"vector": vector, "kind": self.defect_type(result)}
+        return tuple(result[name] for name in self.names)
 
 
-def traced(whole: Whole, example: NDArray[np.uint8], facts: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """Write down what a module does as an ONNX model.
+def trace(
+    module: ExportModule, example: NDArray[np.uint8], metadata: Mapping[str, Any]
+) -> tuple[Any, list[str]]:
+    """The ONNX model of a module.
 
     Args:
-        whole: the module.
-        example: photographs to try it with, two at least.
-        facts: what to say in the metadata; what is no text becomes JSON.
+        module: the module.
+        example: photographs to trace it with, two at least.
+        metadata: written into the model; what is no text becomes JSON.
 
     Returns:
         The model, of `onnx.ModelProto`, and the names of the nodes that hold the weights of a network.
 
     Raises:
         MissingExtraError: the extra `export` is not installed.
-        InputError: the network does something that cannot be written down.
+        InputError: the network contains an operation that ONNX does not have.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         require(library, extra=EXTRA, purpose=PURPOSE)
@@ -109,20 +107,19 @@ def traced(whole: Whole, example: NDArray[np.uint8], facts: Mapping[str, Any]) -
     with _quiet(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
-                whole.eval(),
+                module.eval(),
                 (torch.from_numpy(example),),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
-                output_names=whole.names,
+                output_names=module.names,
                 dynamic_shapes=batch,
                 external_data=False,
                 verbose=False,
             )
         except Exception as error:  # tracing lets through whatever its parts raise
             raise InputError(
-                f"the network cannot be written down as a graph ({first_line(error)}); export a run with another "
-                "encoder"
+                f"the network cannot be written as a graph ({first_line(error)}); export a run with another encoder"
             ) from None
     model = program.model_proto
     networks = []
@@ -131,25 +128,25 @@ def traced(whole: Whole, example: NDArray[np.uint8], facts: Mapping[str, Any]) -
         if node.op_type in _WITH_WEIGHTS and any(name in scopes for name in _NETWORKS):
             networks.append(node.name)
     _strip(model)
-    describe(model, facts)
+    write_metadata(model, metadata)
     return model, networks
 
 
-def describe(model: Any, facts: Mapping[str, Any]) -> None:
-    """Put facts into the metadata of a model, in place of those of the same name."""
+def write_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
+    """Put entries into the metadata of a model, in place of those of the same name."""
     known = {each.key: each for each in model.metadata_props}
-    for name, value in facts.items():
+    for name, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         entry = known.get(PREFIX + name) or model.metadata_props.add(key=PREFIX + name)
         entry.value = text
 
 
 class Runtime:
-    """A graph as onnxruntime runs it.
+    """An ONNX graph in onnxruntime.
 
     Args:
         model: the content of an ONNX file.
-        threads: how many compute.
+        threads: number of computing threads.
     """
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
@@ -166,9 +163,7 @@ class Runtime:
         return dict(zip(self._names, self._session.run(None, {"image": images}), strict=True))
 
 
-def in_eight_bits(
-    model: Any, networks: Sequence[str], images: Sequence[NDArray[np.uint8]], room: Path
-) -> Any:
+def quantise(model: Any, networks: Sequence[str], images: Sequence[NDArray[np.uint8]], folder: Path) -> Any:
     """The same model with the weights and activations of its network as whole numbers of eight bits.
 
     Post-training quantisation of onnxruntime: a scale for each output channel of the weights, and one for each
@@ -176,10 +171,10 @@ def in_eight_bits(
     without VNNI add pairs of products in 16.
 
     Args:
-        model: as `traced` gives it.
+        model: as `trace` gives it.
         networks: the nodes that hold weights.
         images: photographs of the run.
-        room: a folder to work in.
+        folder: for temporary files.
 
     Raises:
         InputError: there is no network in it.
@@ -189,8 +184,8 @@ def in_eight_bits(
     quantization = require("onnxruntime.quantization", extra=EXTRA, purpose="quantisation")
     shapes = require("onnxruntime.quantization.shape_inference", extra=EXTRA, purpose="quantisation")
     onnx = require("onnx", extra=EXTRA, purpose=PURPOSE)
-    whole, prepared, small = room / "whole.onnx", room / "prepared.onnx", room / "int8.onnx"
-    onnx.save(model, whole)
+    original, prepared, small = folder / "float.onnx", folder / "prepared.onnx", folder / "int8.onnx"
+    onnx.save(model, original)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -201,7 +196,7 @@ def in_eight_bits(
             return None if image is None else {"image": image[None]}
 
     with _quiet():
-        shapes.quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        shapes.quant_pre_process(str(original), str(prepared), skip_symbolic_shape=True)
         kept = {node.name for node in onnx.load(prepared).graph.node}
         quantization.quantize_static(
             str(prepared),
@@ -220,7 +215,7 @@ def in_eight_bits(
 
 
 def _strip(model: Any) -> None:
-    """Take out what tracing notes of source files: where they lie on this machine is nobody's business."""
+    """Remove the paths of source files on this machine that tracing writes into a model."""
     graphs = [model.graph, *model.functions]
     for graph in graphs:
         for thing in [graph, *graph.node, *getattr(graph, "input", []), *getattr(graph, "value_info", [])]:
@@ -236,7 +231,7 @@ def _strip(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the reports of the libraries that trace and quantise."""
+    """Silence the reports of the libraries that trace and quantise."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     before = [logger.level for logger in loggers]
     root = logging.getLogger()

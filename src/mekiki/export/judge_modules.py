@@ -1,21 +1,20 @@
-"""A calibrated judge as a module that can be written down: views in, distances, score, p-value and verdict out."""
+"""The judge and the defect types of a run as modules that torch can trace, around the scoring core of the program."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mekiki.errors import InputError
-from mekiki.judging.defect_types import DefectTypeClassifier
+from mekiki.judging.inspector import Inspector
 from mekiki.judging.judge import Judge
+from mekiki.judging.scoring import to_tensor
 
 
 class JudgeModule(nn.Module):
-    """A calibrated judge with its corrections, as the graph gives its results.
+    """A calibrated judge with its corrections, with the outputs of a graph.
 
     Args:
         judge: calibrated; every feature group has vectors.
@@ -24,6 +23,7 @@ class JudgeModule(nn.Module):
         InputError: it is not calibrated, or has a group of ready scores, which no feature extractor gives.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> judge = Judge().fit({"colour": rng.normal(size=(60, 3))})
         >>> _ = judge.calibrate({"colour": rng.normal(size=(40, 3))}, 0.1)
@@ -50,80 +50,35 @@ class JudgeModule(nn.Module):
         return result | {"distance": result["squared"].sqrt(), "surprise": result["neg_log_p"]}
 
 
-class KindsModule(nn.Module):
-    """What kind of defect an NG part shows, as `mekiki.judging.Inspector` names it.
+class DefectTypeModule(nn.Module):
+    """The defect type of NG parts, as `Inspector` names it: that of the correction that decided, or the nearest class.
 
     Args:
-        judge: with its lessons.
-        namer: what names kinds, or `None`.
-        directions: float32 `[d, r]`, in which examples are compared.
-        lesson_kinds: for each lesson of the judge its kind, empty for OK.
+        inspector: the calibrated judge with its examples.
 
     Attributes:
-        kinds: their names; the module gives places among them, −1 for no kind.
+        types: names of the defect types; the module gives places among them, −1 for none.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        namer: DefectTypeClassifier | None,
-        directions: NDArray[np.float32],
-        lesson_kinds: Sequence[str],
-    ) -> None:
+    def __init__(self, inspector: Inspector) -> None:
         super().__init__()
-        named = [] if namer is None else [*map(str, namer.classes_), str(namer.none_label_)]
-        self.kinds = list(dict.fromkeys([*named, *filter(None, lesson_kinds)]))
-        self.rule = None if namer is None else _Named(namer, directions)
-        places = [self.kinds.index(kind) if kind else -1 for kind in lesson_kinds]
-        self.register_buffer("of_lesson", torch.tensor(places or [-1]))
-        self.views, self.by_correction = len(judge.groups), any(part.ng for part in judge.taught)
+        classifier, taught = inspector.classifier, inspector.judge.taught
+        self.nearest = None if classifier is None else classifier.nearest_class_
+        named = [] if classifier is None else [*map(str, classifier.classes_), str(classifier.none_label_)]
+        of_taught = [part.defect_type for part in taught]
+        self.types = list(dict.fromkeys([*named, *filter(None, of_taught)]))
+        self.groups, self.corrected = len(inspector.judge.groups), any(part.ng for part in taught)
+        places = [self.types.index(name) if name else -1 for name in of_taught]
+        self.register_buffer("of_taught", torch.tensor(places or [-1]))
+        self.register_buffer("directions", to_tensor(inspector.references.directions))
 
-    def forward(self, said: Mapping[str, Tensor]) -> Tensor:
-        """Places among `kinds`, int64 `[N]`."""
-        none = torch.full_like(said["score"], -1).long()
-        kind = none if self.rule is None else self.rule(said["whitened"])
-        if self.by_correction:
-            by_lesson = said["surprise"].argmax(1) == self.views
-            kind = torch.where(by_lesson, self.get_buffer("of_lesson")[said["nearest"]], kind)
-        return torch.where(said["ng"], kind, none)
-
-
-class _Named(nn.Module):
-    """A `DefectTypeClassifier`: whitened float32 `[N, d]` → index of a class, the last one meaning none of them."""
-
-    def __init__(self, namer: DefectTypeClassifier, directions: NDArray[np.float32]) -> None:
-        super().__init__()
-        rule = namer.rule()
-        self.gain, self.rate, self.classes = rule.gain, rule.none_of_these, len(rule.scale)
-        self.register_buffer("into", torch.from_numpy(np.array(directions)))
-        for name in ("mean", "inverse", "directions", "gains", "scale", "offset"):
-            self.register_buffer(name, torch.from_numpy(np.asarray(getattr(rule, name), np.float64)))
-        for place in range(self.classes):
-            self.register_buffer(f"anchors{place}", torch.from_numpy(rule.anchors[rule.members == place]))
-            if rule.known:
-                self.register_buffer(f"known{place}", torch.from_numpy(np.array(rule.known[place])))
-
-    def forward(self, whitened: Tensor) -> Tensor:
-        z = ((whitened @ self.get_buffer("into")).double() - self.get_buffer("mean")) * self.get_buffer(
-            "inverse"
-        )
-        directions = self.get_buffer("directions")
-        if len(directions):
-            z = self.gain * z + ((z @ directions.T) * self.get_buffer("gains")) @ directions
-        else:
-            z = self.gain * z
-        squared = torch.stack([self._nearest(z, place) for place in range(self.classes)], dim=1)
-        named = (squared / self.get_buffer("scale") + self.get_buffer("offset")).argmin(1)
-        if self.rate is None:
-            return named
-        unlike = torch.stack(
-            [self._p(squared[:, place], place) <= self.rate for place in range(self.classes)], dim=1
-        ).all(1)
-        return torch.where(unlike, torch.full_like(named, self.classes), named)
-
-    def _nearest(self, z: Tensor, place: int) -> Tensor:
-        return ((z[:, None] - self.get_buffer(f"anchors{place}")[None]) ** 2).sum(2).amin(1)
-
-    def _p(self, squared: Tensor, place: int) -> Tensor:
-        known = self.get_buffer(f"known{place}")
-        return (1 + (known[None] >= squared[:, None]).sum(1)).double() / (len(known) + 1)
+    def forward(self, result: Mapping[str, Tensor]) -> Tensor:
+        """Places among `types`, int64 `[N]`, from what `JudgeModule` gives."""
+        none = torch.full_like(result["nearest"], -1)
+        place = none
+        if self.nearest is not None:
+            place = self.nearest(result["whitened"] @ self.get_buffer("directions"))
+        if self.corrected:
+            by_correction = result["neg_log_p"].argmax(1) == self.groups
+            place = torch.where(by_correction, self.get_buffer("of_taught")[result["nearest"]], place)
+        return torch.where(result["ng"], place, none)
