@@ -56,13 +56,13 @@ def learnt_eye(folder: Path) -> dict[str, float]:
 def sharpened(run: Path, folder: Path) -> dict[str, Any]:
     """Sharpen the eye of a run by surfaces of another seed; what it reads, and how long that took."""
     from mekiki.data.reports import write_reports
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.localise import sharpen
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_localiser import train_localiser
 
     write_reports(folder / "more", count=SHARPENING, languages=("en",), seed=2, masks=folder / "masks")
-    schooling = Schooling(epochs=SHARP_EPOCHS, batch=96, rate=4e-3, decay=0.02)
+    config = TrainConfig(epochs=SHARP_EPOCHS, batch=96, rate=4e-3, decay=0.02)
     started = time.perf_counter()
-    told = sharpen(run, folder / "more" / "texts.csv", masks=folder / "masks", schooling=schooling)
+    told = train_localiser(run, folder / "more" / "texts.csv", masks=folder / "masks", config=config)
     return {"seconds": time.perf_counter() - started} | told
 
 
@@ -122,21 +122,21 @@ def said_of(run: Path, texts: Path, held: Sequence[str]) -> dict[str, Any]:
     import jsonschema
 
     from mekiki.data.reports import facts_in
-    from mekiki.describing.answer import ASKS
-    from mekiki.describing.describe import Explainer
+    from mekiki.describing.describe import RunDescriber
+    from mekiki.describing.schema import QUESTIONS
 
     with texts.open(encoding="utf-8", newline="") as lines:
         truth = {row["file"]: row for row in csv.DictReader(lines)}
     right: dict[str, list[bool]] = {}
     firsts, valid = [], 0
     for language in ("en", "ja"):
-        explainer = Explainer(run, language=language, cases=0)
+        explainer = RunDescriber(run, language=language, cases=0)
         schema = explainer.schema()
-        subjects = explainer.look_at([texts.parent / name for name in held])
+        subjects = explainer.read_photos([texts.parent / name for name in held])
         for name, subject in zip(held, subjects, strict=True):
             assert explainer.describer is not None
             started = time.perf_counter()
-            pieces = explainer.describer.stream(subject.part, ASKS[language]["text"])
+            pieces = explainer.describer.stream(subject.vectors, QUESTIONS[language]["text"])
             said = next(pieces)
             firsts.append(time.perf_counter() - started)
             facts = facts_in(said + "".join(pieces), language)
@@ -155,11 +155,11 @@ def said_of(run: Path, texts: Path, held: Sequence[str]) -> dict[str, Any]:
 
 def described(run: Path, texts: Path, epochs: int) -> dict[str, Any]:
     """Learn, prove, and ask."""
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.train_describer import describe_train
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_describer import train_describer
 
     started = time.perf_counter()
-    told = describe_train(run, texts, schooling=Schooling(epochs=epochs))
+    told = train_describer(run, texts, config=TrainConfig(epochs=epochs))
     seconds = time.perf_counter() - started
     held = json.loads((run / "describer" / "describer.json").read_text(encoding="utf-8"))["held_out"]
     return {"seconds": seconds, **told["proof"], "epochs": told["epochs"]} | said_of(run, texts, held)

@@ -14,13 +14,13 @@ import pytest
 
 from endpoint_server import Server
 from language_models import language_model_folder
-from mekiki.describing.describe import Explainer
-from mekiki.describing.fit_describer import Schooling
+from mekiki.describing.describe import RunDescriber
+from mekiki.describing.endpoint import repair_fields
 from mekiki.describing.language_model import LanguageModel
-from mekiki.describing.part_features import look_of, pooled
-from mekiki.describing.remote_describer import repaired
+from mekiki.describing.part_features import PartExtractor, pool_maximum
 from mekiki.describing.texts import read_texts
-from mekiki.describing.train_describer import describe_train
+from mekiki.describing.train_config import TrainConfig
+from mekiki.describing.train_describer import train_describer
 from mekiki.errors import InputError
 from parts import images, part, process, save, wait_until
 
@@ -62,8 +62,8 @@ def speaking_once(calibrated_once, described_parts, tmp_path_factory):
     """A calibrated run that learnt to describe: it is never changed."""
     run = tmp_path_factory.mktemp("speaking") / "run"
     shutil.copytree(calibrated_once, run)
-    told = describe_train(
-        run, described_parts / "texts.csv", schooling=Schooling(epochs=5, batch=8, rate=3e-3)
+    told = train_describer(
+        run, described_parts / "texts.csv", config=TrainConfig(epochs=5, batch=8, rate=3e-3)
     )
     return run, told
 
@@ -106,7 +106,7 @@ def test_a_photograph_is_described_in_words_and_in_fields(mekiki, speaking, desc
     assert "001.png" in said.out
     assert len(said.out.split()) > 3
     told = mekiki("describe", speaking, photograph, "--format", "json").json
-    jsonschema.validate(told, Explainer(speaking).schema())
+    jsonschema.validate(told, RunDescriber(speaking).schema())
     assert told["method"] == "decoder"
     assert told["warning"] == ""
 
@@ -145,7 +145,7 @@ def test_without_a_describer_the_answer_says_that_it_is_a_template(mekiki, run, 
     told = mekiki("describe", run, described_parts / "001.png", "--format", "json").json
     assert told["method"] == "template"
     assert len(told["cases"]) == 2
-    jsonschema.validate(told, Explainer(run).schema())
+    jsonschema.validate(told, RunDescriber(run).schema())
     assert "定型文" in mekiki("describe", run, described_parts / "001.png", "--language", "ja").out
 
 
@@ -159,7 +159,7 @@ def test_strict_tells_a_script_that_it_guesses(mekiki, run, described_parts, tmp
     texts = write_texts(tmp_path / "shuffled.csv", shuffled)
     said = mekiki("describe-train", run, "--texts", texts, "--epochs", "1", *FEW, "--strict")
     assert said.code == 1
-    assert "guessing" in said.out
+    assert "at chance" in said.out
     told = mekiki("describe", run, described_parts / "001.png", "--format", "json").json
     assert "guess" in told["warning"]
     assert "guess" in mekiki("describe", run, described_parts / "001.png").err
@@ -328,11 +328,10 @@ def test_a_page_shows_each_photograph_beside_its_description(mekiki, speaking, d
 
 
 def test_patches_and_whole_vectors_do_not_depend_on_what_they_are_seen_with(run, described_parts):
-    look = look_of(run)
+    extractor = PartExtractor(run)
     files = [path for path in images(described_parts) if path.suffix == ".png"][:5]
-    together = list(look.extract(files))
-    for one in together:
-        (alone,) = look.extract([one.path])
+    for photo, one in list(extractor.extract(files)):
+        ((_, alone),) = extractor.extract([photo.path])
         assert np.array_equal(alone.whole, one.whole)
         assert np.array_equal(alone.places, one.places)
 
@@ -340,14 +339,14 @@ def test_patches_and_whole_vectors_do_not_depend_on_what_they_are_seen_with(run,
 def test_pooling_keeps_the_largest_of_each_cell_and_its_place():
     patches = np.zeros((14, 14, 2), np.float32)
     patches[3, 12, 1] = 5
-    small = pooled(patches)
+    small = pool_maximum(patches)
     assert small.shape == (8, 8, 2)
     assert {tuple(place) for place in np.argwhere(small[..., 1] == 5)} == {(1, 6), (1, 7), (2, 6), (2, 7)}
 
 
 def test_what_a_server_says_is_repaired_or_refused():
     values = {"defect": ["crack", "pit"], "place": ["top"], "severity": ["minor"]}
-    fields = repaired('Well: {"defect": "Crack!", "place": "top", "cause": null}.', values)
+    fields = repair_fields('Well: {"defect": "Crack!", "place": "top", "cause": null}.', values)
     assert fields == {
         "defect": "crack",
         "place": "top",
@@ -356,4 +355,4 @@ def test_what_a_server_says_is_repaired_or_refused():
         "repair": "unknown",
     }
     with pytest.raises(InputError, match="no JSON"):
-        repaired("I cannot say.", values)
+        repair_fields("I cannot say.", values)

@@ -1,4 +1,4 @@
-"""Doors to language models: what stands where in a prompt, embeddings that mean what the token ids mean, adapters."""
+"""Language-model wrappers: what stands where in a prompt, embeddings that mean what the token ids mean, adapters."""
 
 import copy
 import json
@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from language_models import KINDS, TEXTS, WITH_EYES, language_model_folder, sentencepiece_like
-from mekiki.describing.language_model import SOFT, LanguageModel
-from mekiki.describing.prompt import ChatPrompt
+from mekiki.describing.chat_prompt import SOFT, ChatPrompt
+from mekiki.describing.language_model import LanguageModel
 from mekiki.errors import InputError, MissingExtraError
 
 ASK = "What is wrong with this part?"
@@ -347,7 +347,7 @@ def test_a_small_model_of_ones_own_is_kept_whole(tmp_path):
     assert all(parameter.requires_grad for parameter in lm.model.parameters())
     lm.save(tmp_path)
     again = LanguageModel.load(tmp_path)
-    assert again.own and again.fingerprint == lm.fingerprint
+    assert again.from_scratch and again.fingerprint == lm.fingerprint
     assert again.prompt_ids(ASK, 2) == lm.prompt_ids(ASK, 2)
     assert not list(tmp_path.glob("*.bin"))
     other = LanguageModel.small(TEXTS, vocabulary=300, layers=1, width=32, seed=4)

@@ -11,11 +11,11 @@ from PIL import Image
 from mekiki import Embedder
 from mekiki.cases.encoders import open_photo_encoder
 from mekiki.data.reports import PLACES, measure_defect
-from mekiki.describing.fit_describer import Schooling
-from mekiki.describing.localise import sharpen
-from mekiki.describing.localiser import eye_of, moved_places, sharpened, turned
-from mekiki.describing.part_features import look_of
-from mekiki.describing.train_describer import describe_train
+from mekiki.describing.localiser import Localiser, moved_places, rotate
+from mekiki.describing.part_features import PartExtractor
+from mekiki.describing.train_config import TrainConfig
+from mekiki.describing.train_describer import train_describer
+from mekiki.describing.train_localiser import train_localiser
 from mekiki.errors import InputError
 from mekiki.storage.json_files import write_json
 from mekiki.storage.run_folder import LOCALISER
@@ -24,7 +24,7 @@ from parts import held_elsewhere
 SIDE = 24
 VALUES = {"place": [*sorted(PLACES), "none"]}
 VIEWS = [(turns, flip) for flip in (False, True) for turns in range(4)]
-QUICK = Schooling(epochs=8, batch=24, rate=4e-3, decay=0.02)
+QUICK = TrainConfig(epochs=8, batch=24, rate=4e-3, decay=0.02)
 
 
 def spot(place, radius, dark, rng):
@@ -80,15 +80,15 @@ def sharp_once(run_once, spots, tmp_path_factory):
     """The same, sharpened with masks."""
     folder = tmp_path_factory.mktemp("sharp") / "run"
     shutil.copytree(run_once, folder)
-    told = sharpen(folder, spots / "photos" / "texts.csv", masks=spots / "masks", schooling=QUICK)
+    told = train_localiser(folder, spots / "photos" / "texts.csv", masks=spots / "masks", config=QUICK)
     return folder, told
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_place_goes_along_when_a_photograph_is_turned(view):
+def test_a_place_goes_along_when_a_photograph_is_rotate(view):
     for place in PLACES:
         _, mask = spot(place, 2, 0, np.random.default_rng(0))
-        moved = turned(torch.from_numpy(mask)[None], view)[0].numpy()
+        moved = rotate(torch.from_numpy(mask)[None], view)[0].numpy()
         place_now = VALUES["place"][moved_places(VALUES, view)[VALUES["place"].index(place)]]
         assert measure_defect(moved).place == place_now
     assert VALUES["place"][moved_places(VALUES, view)[-1]] == "none"
@@ -106,7 +106,7 @@ def test_it_learns_where_and_how_large(sharp_once):
 
 
 def test_its_marks_lie_where_the_defect_is(sharp_once, spots):
-    sharp = sharpened(sharp_once[0], eye_of(open_photo_encoder(sharp_once[0])))
+    sharp = Localiser.load(sharp_once[0] / LOCALISER, open_photo_encoder(sharp_once[0]).extractor)
     pixels, mask = spot("lower left", 3.6, 1, np.random.default_rng(7))
     (places,) = sharp.extract([pixels])[1]
     cells = 4  # of a patch, and for each nothing, blot, pit
@@ -119,7 +119,7 @@ def test_its_marks_lie_where_the_defect_is(sharp_once, spots):
 
 
 def test_a_photograph_reads_the_same_alone_and_among_others(sharp_once):
-    sharp = sharpened(sharp_once[0], eye_of(open_photo_encoder(sharp_once[0])))
+    sharp = Localiser.load(sharp_once[0] / LOCALISER, open_photo_encoder(sharp_once[0]).extractor)
     rng = np.random.default_rng(3)
     images = [spot(place, 3, 0, rng)[0] for place in PLACES]
     together, places = sharp.extract(images)
@@ -133,25 +133,25 @@ def test_the_run_itself_stays_as_it_is(sharp_once, run_once, spots):
     (before,) = open_photo_encoder(run_once).extract([photograph])
     (after,) = open_photo_encoder(sharp_once[0]).extract([photograph])
     assert np.array_equal(before.vector, after.vector)
-    (looked,) = look_of(sharp_once[0]).extract([photograph])
-    assert np.array_equal(looked.whole[:8], before.vector)
-    assert len(looked.whole) == 8 + 2 + 9 + 2
+    ((_, vectors),) = PartExtractor(sharp_once[0]).extract([photograph])
+    assert np.array_equal(vectors.whole[0, :8], before.vector)
+    assert vectors.whole.shape[1] == 8 + 2 + 9 + 2
 
 
 def test_one_that_was_interrupted_goes_on_to_the_same_bit(run_once, spots, tmp_path):
     texts = spots / "photos" / "texts.csv"
-    short = Schooling(epochs=3, batch=24, rate=4e-3, decay=0.02)
+    short = TrainConfig(epochs=3, batch=24, rate=4e-3, decay=0.02)
     whole, cut = (shutil.copytree(run_once, tmp_path / name) for name in ("whole", "cut"))
-    sharpen(whole, texts, schooling=short)
+    train_localiser(whole, texts, config=short)
 
     def stop(row):
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sharpen(cut, texts, schooling=short, on_epoch=stop)
+        train_localiser(cut, texts, config=short, on_epoch=stop)
     assert not (cut / LOCALISER).exists()
-    sharpen(cut, texts, schooling=short, resume=True)
+    train_localiser(cut, texts, config=short, resume=True)
     name = "sharp.safetensors"
     assert (cut / LOCALISER / name).read_bytes() == (whole / LOCALISER / name).read_bytes()
     assert not list(cut.glob("*checkpoint*"))
@@ -166,8 +166,8 @@ def test_a_describer_that_learnt_before_the_sharpening_is_refused(mekiki, run_on
         csv.writer(handle).writerows(
             [rows[0], *([str(spots / "photos" / row[0]), *row[1:]] for row in rows[1:])]
         )
-    schooling = Schooling(epochs=1, batch=8)
-    describe_train(run, texts, schooling=schooling)
+    config = TrainConfig(epochs=1, batch=8)
+    train_describer(run, texts, config=config)
     assert mekiki("describe", run, spots / "photos" / "000.png").code == 0
     told = mekiki("sharpen", run, "--texts", texts, "--epochs", "1")
     assert told.code == 0, told.err
@@ -185,7 +185,7 @@ def test_one_of_another_network_is_refused(sharp_once, run_once, tmp_path):
     trained(tmp_path / "other", pixels, np.arange(36) % 2, dim=8, encoder="vgg", random_state=5)
     shutil.copytree(run / LOCALISER, tmp_path / "other" / LOCALISER)
     with pytest.raises(InputError, match="another network"):
-        look_of(tmp_path / "other")
+        PartExtractor(tmp_path / "other")
 
 
 def test_what_cannot_be_sharpened_is_told(run_once, spots, tmp_path):
@@ -194,14 +194,14 @@ def test_what_cannot_be_sharpened_is_told(run_once, spots, tmp_path):
     trained(tmp_path / "flat", pixels, np.arange(8) % 2)
     texts = spots / "photos" / "texts.csv"
     with pytest.raises(InputError, match="convolutional"):
-        sharpen(tmp_path / "flat", texts)
+        train_localiser(tmp_path / "flat", texts)
     run = shutil.copytree(run_once, tmp_path / "run")
     with pytest.raises(InputError, match="holds no mask"):
-        sharpen(run, texts, masks=tmp_path)
+        train_localiser(run, texts, masks=tmp_path)
     plain = tmp_path / "plain.csv"
     plain.write_text(f"file,text\n{spots / 'photos' / '000.png'},a spot\n")
     with pytest.raises(InputError, match="defect, place and severity"):
-        sharpen(run, plain)
+        train_localiser(run, plain)
     assert not (run / LOCALISER).exists()
 
 
@@ -219,4 +219,4 @@ def test_a_second_sharpening_at_the_same_time_is_told(sharp_once, spots):
     folder, _ = sharp_once
     held = held_elsewhere(folder / LOCALISER, "sharpening", role="training")
     with held, pytest.raises(InputError, match="is sharpening"):
-        sharpen(folder, spots / "photos" / "texts.csv", schooling=QUICK)
+        train_localiser(folder, spots / "photos" / "texts.csv", config=QUICK)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from language_models import TEXTS, language_model_folder, sentencepiece_like
 from mekiki.describing.language_model import LanguageModel
-from mekiki.describing.schema import Choice, Free, Literal, Schema
+from mekiki.describing.schema import Choice, FixedText, FreeText, Schema
 from mekiki.errors import InputError
 
 VALUES = st.text(st.sampled_from('abcdefg crk-,.:{}[]左上亀裂é🔧<|"\\\n\t'), min_size=1, max_size=12)
@@ -68,15 +68,15 @@ def form(pieces):
     """A JSON object of choices and free texts, with a literal around each."""
     told, before = [], "{"
     for name, piece in zip(NAMES, pieces, strict=False):
-        told += [Literal(f'{before}{json.dumps(name, ensure_ascii=False)}: "'), piece]
+        told += [FixedText(f'{before}{json.dumps(name, ensure_ascii=False)}: "'), piece]
         before = '", '
-    return [*told, Literal('"}')]
+    return [*told, FixedText('"}')]
 
 
 PIECES = st.lists(
     st.one_of(
         st.lists(VALUES, min_size=1, max_size=4, unique=True).map(Choice),
-        st.integers(1, 12).map(Free),
+        st.integers(1, 12).map(FreeText),
     ),
     min_size=1,
     max_size=4,
@@ -124,7 +124,7 @@ def test_what_is_learnt_is_what_is_forced(lm, pieces, data):
 
 
 def test_rows_of_a_batch_end_each_in_their_own_time(lm):
-    schema = Schema(form([Free(8), Choice(["crack", "a much longer name of a defect"])]), reseeded(lm, 3))
+    schema = Schema(form([FreeText(8), Choice(["crack", "a much longer name of a defect"])]), reseeded(lm, 3))
     asks = ("?", "What is wrong with this part?", "crack oil")
     together = [schema.read(ids) for ids in generated(lm, schema, asks)]
     assert together == [schema.read(generated(lm, schema, (ask,))[0]) for ask in asks]
@@ -162,10 +162,10 @@ def test_options_that_begin_alike_can_all_be_said(lm):
 def test_forms_that_cannot_be_are_refused(lm):
     for pieces in (
         [Choice(["a"])],
-        [Literal("x"), Free(3)],
-        [Free(3), Choice(["a"]), Literal("x")],
-        [Choice([]), Literal("x")],
-        [Choice([""]), Literal("x")],
+        [FixedText("x"), FreeText(3)],
+        [FreeText(3), Choice(["a"]), FixedText("x")],
+        [Choice([]), FixedText("x")],
+        [Choice([""]), FixedText("x")],
     ):
         with pytest.raises(InputError):
             Schema(pieces, lm)
@@ -176,7 +176,7 @@ def test_forms_that_cannot_be_are_refused(lm):
 
 def test_with_a_vocabulary_of_150_thousand_tokens_a_step_costs_a_millisecond_or_two(lm):
     """Qwen's size; the mask of free text is made once."""
-    schema = Schema(form([Free(500)]), lm)
+    schema = Schema(form([FreeText(500)]), lm)
     scores = torch.zeros(1, 151_936)
     processor = schema.processor()
     start = schema.encode(["a" * 3])[:-3]
@@ -194,7 +194,7 @@ def test_with_a_vocabulary_of_150_thousand_tokens_a_step_costs_a_millisecond_or_
 
 def test_two_models_do_not_share_what_may_stand_in_free_text(lm):
     other = copy.copy(lm)
-    wide, narrow = (Schema(form([Free(3)]), each).processor() for each in (lm, other))
+    wide, narrow = (Schema(form([FreeText(3)]), each).processor() for each in (lm, other))
     for processor, width in ((wide, len(lm.tokenizer) + 50), (narrow, len(lm.tokenizer))):
-        ids = torch.tensor([Schema(form([Free(3)]), lm).encode(["a"])[:-2]])
+        ids = torch.tensor([Schema(form([FreeText(3)]), lm).encode(["a"])[:-2]])
         assert processor(ids[:, :0], torch.zeros(1, width)).shape == (1, width)

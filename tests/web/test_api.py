@@ -485,9 +485,9 @@ def test_words_stream_from_a_describer_in_the_language_asked_for(remembering, tm
     import csv
     import shutil
 
-    from mekiki.describing.describe import Explainer
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.train_describer import describe_train
+    from mekiki.describing.describe import RunDescriber
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_describer import train_describer
 
     run = shutil.copytree(remembering, tmp_path / "speaking")
     rows = []
@@ -501,10 +501,10 @@ def test_words_stream_from_a_describer_in_the_language_asked_for(remembering, tm
         writer = csv.writer(lines)
         writer.writerow(["file", "text", "language", "defect", "place", "severity", "cause", "repair"])
         writer.writerows(rows)
-    describe_train(
+    train_describer(
         run,
         tmp_path / "described" / "texts.csv",
-        schooling=Schooling(epochs=5, batch=8, rate=3e-3),
+        config=TrainConfig(epochs=5, batch=8, rate=3e-3),
     )
     with calling(run) as client:
         assert client.get("/api/run").json()["can"]["describes"]
@@ -516,8 +516,8 @@ def test_words_stream_from_a_describer_in_the_language_asked_for(remembering, tm
         assert said[0] == ("speaker", {"method": "decoder", "language": "en"})
         assert said[-1][0] == "end"
         (cases,) = [data["cases"] for name, data in said if name == "cases"]
-        explainer = Explainer(run)
-        (subject,) = explainer.look_at([tmp_path / "described" / "001.png"])
+        explainer = RunDescriber(run)
+        (subject,) = explainer.read_photos([tmp_path / "described" / "001.png"])
         assert [case["id"] for case in cases] == explainer.report(subject)["cases"]
         other = events(client.post("/api/describe", json={"photo": photo, "language": "ja"}).text)
         assert other[0][1]["language"] == "en", "it learnt no Japanese, so it does not pretend to"

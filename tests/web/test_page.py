@@ -389,10 +389,10 @@ def test_a_photograph_is_described_with_the_cases_cited(address, visit, tmp_path
 
 
 def test_a_description_that_is_a_guess_is_marked_as_one(address, visit, monkeypatch, tmp_path):
-    from mekiki.describing.describe import Explainer
+    from mekiki.describing.describe import RunDescriber
 
     warned = {"en": "a guess: it does not read the vector", "ja": "推測です。"}
-    monkeypatch.setattr(Explainer, "warning", property(lambda self: warned[self.language]))
+    monkeypatch.setattr(RunDescriber, "warning", property(lambda self: warned[self.language]))
     page = visit(address, "describe")
     drop(page, save(tmp_path / "what.png", part(6003, scratch=QUADRANTS[1])))
     hold(lambda: page.locator(".guess[role=status]").inner_text() == f"⚠ {warned['en']}")

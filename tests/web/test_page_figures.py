@@ -38,8 +38,8 @@ def a_run(real_data, folder):
 
     from mekiki.cases.remember import remember
     from mekiki.cases.run_memory import RunMemory
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.train_describer import describe_train
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_describer import train_describer
     from mekiki.judging.calibrate import calibrate_run
 
     found = dealt(real_data / "magnetic_tile", folder)
@@ -61,7 +61,7 @@ def a_run(real_data, folder):
                 writer.writerow([path, path.parent.name, row["text"]])
     remember(RunMemory(run), [folder / "ng"], notes=notes)
     remember(RunMemory(run), [folder / "ok"])
-    describe_train(run, texts, schooling=Schooling(epochs=12))
+    train_describer(run, texts, config=TrainConfig(epochs=12))
     return run, {kind: paths for (side, kind), paths in found.items() if side == "new"}
 
 

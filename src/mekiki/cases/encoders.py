@@ -17,6 +17,7 @@ from mekiki.data.photo import map_photos
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 from mekiki.judging.extractors import make_extractor
+from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.verdict import Verdict
 from mekiki.storage.run_folder import JUDGE
@@ -48,9 +49,14 @@ class PhotoEncoder(Protocol):
 
     Attributes:
         info: its identity, for stores.
+        extractor: of the features that it encodes.
     """
 
     info: EncoderInfo
+    extractor: FeatureExtractor
+
+    def vectors(self, features: Mapping[str, Floats]) -> Floats:
+        """Vectors of extracted features: float32 `[N, d]`."""
 
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
         """Encode files, in order; one that cannot be read has a problem instead of a vector."""
@@ -64,7 +70,7 @@ class JudgeEncoder:
     """
 
     def __init__(self, inspector: Inspector) -> None:
-        self.inspector = inspector
+        self.inspector, self.extractor = inspector, inspector.extractor
         directions = inspector.references.directions
         arrays, _ = inspector.judge.state()
         digest = hashlib.sha256(inspector.extractor.fingerprint.encode())
@@ -91,7 +97,7 @@ class JudgeEncoder:
         return vector
 
     def vectors(self, features: Mapping[str, Floats]) -> Floats:
-        """Vectors of extracted features: float32 `[N, d]`."""
+        """See `PhotoEncoder.vectors`."""
         vectors = self.inspector.judge.whiten(features) @ self.inspector.references.directions
         return np.asarray(vectors, np.float32)
 
@@ -110,11 +116,15 @@ class RunEncoder:
         dimension = extractor.embedder.reference_vectors_.shape[1]
         self.info = EncoderInfo(f"the network of {folder.name}", extractor.fingerprint, dimension)
 
+    def vectors(self, features: Mapping[str, Floats]) -> Floats:
+        """See `PhotoEncoder.vectors`."""
+        return features["embedding"]
+
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
         """See `PhotoEncoder.extract`."""
 
         def embed(images: list[Pixels]) -> Floats:
-            return self.extractor.extract(images).groups["embedding"]
+            return self.vectors(self.extractor.extract(images).groups)
 
         for photo, vector in map_photos(paths, self.extractor.frame, self.extractor.channels, embed):
             yield EncodedPhoto(photo.path, photo.pixels, vector, "", photo.problem)

@@ -1,79 +1,80 @@
-"""Commands of describing: sharpen, describe-train, describe."""
+"""Commands of describing: localise (alias: sharpen), describe-train, describe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mekiki import console
 from mekiki.errors import InputError
-from mekiki.options import (
-    Json,
-    MemoryFolder,
-    command_line,
-)
+from mekiki.options import Json, MemoryFolder, command_line
+
+if TYPE_CHECKING:
+    from mekiki.describing.describe import PartInput, RunDescriber
 
 FourBit = Annotated[bool, typer.Option("--four-bit", help="keep a language model in four bits (CUDA)")]
-
 VectorFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="vectors of one's own by name, in place of photographs: .npz, .parquet, .csv"
+        metavar="FILE", help="table of vectors by name, in place of photographs: .npz, .parquet, .csv"
     ),
 ]
+LearningRate = Annotated[float, typer.Option("--lr", help="highest learning rate of AdamW")]
+Seed = Annotated[int, typer.Option(help="seed of the split of parts, of weights and order")]
+Resume = Annotated[bool, typer.Option(help="continue from the last whole epoch")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
-    app.command()(sharpen)
+    app.command()(localise)
+    app.command("sharpen", hidden=True)(localise)
     app.command("describe-train")(describe_train)
     app.command()(describe)
 
 
-def sharpen(
+def localise(
     run: MemoryFolder,
     texts: Annotated[
         Path,
         typer.Option(
             metavar="CSV",
-            help="what people wrote of other parts than those to be described: a .csv file with the columns file, "
-            "text, defect, place, severity",
+            help="texts on other parts than those to be described: a .csv file with the columns file, text, defect, "
+            "place, severity",
         ),
     ],
     masks: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="masks of the defects, under the names that the texts give"),
+        typer.Option(metavar="DIR", help="masks of the defects, under the names in the texts"),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the photographs")] = 12,
-    rate: Annotated[float, typer.Option("--lr", help="highest learning rate of AdamW")] = 0.004,
-    batch_size: Annotated[int, typer.Option(min=2, help="photographs a step")] = 96,
-    seed: Annotated[int, typer.Option(help="of which parts are held out, and of weights and order")] = 0,
-    resume: Annotated[bool, typer.Option(help="go on from the last whole epoch")] = False,
+    rate: LearningRate = 0.004,
+    batch_size: Annotated[int, typer.Option(min=2, help="photographs in one step")] = 96,
+    seed: Seed = 0,
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
-    """Let a trained network also learn where a defect lies and how large it is, for describing."""
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.localise import sharpen
+    """Train a run's network further to predict where a defect is and how large it is, for describing."""
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_localiser import train_localiser
 
     with console.progress_bar() as progress:
-        told = sharpen(
+        result = train_localiser(
             run,
             texts,
             masks=masks,
-            schooling=Schooling(epochs=epochs, rate=rate, batch=batch_size, decay=0.02, seed=seed),
+            config=TrainConfig(epochs=epochs, rate=rate, batch=batch_size, decay=0.02, seed=seed),
             resume=resume,
             command=command_line(),
             progress=progress,
-            on_epoch=lambda row: sharpening_epoch(row, epochs),
+            on_epoch=lambda row: _print_localiser_epoch(row, epochs),
         )
     if json:
-        console.print_json(told)
+        console.print_json(result)
     else:
-        sharpened_lines(told)
+        _print_localiser(result)
 
 
 def describe_train(
@@ -82,7 +83,7 @@ def describe_train(
         Path,
         typer.Option(
             metavar="CSV",
-            help="what people wrote: a .csv file with the columns file, text and, if known, language, defect, place, "
+            help="texts on the parts: a .csv file with the columns file, text and, if known, language, defect, place, "
             "severity, cause, repair",
         ),
     ],
@@ -90,51 +91,50 @@ def describe_train(
         str | None,
         typer.Option(
             metavar="NAME|DIR",
-            help="language model of transformers, with or without eyes of its own; it stays as it is  [default: a "
-            "small one, made from the texts]",
+            help="causal or vision-language model of transformers; it stays frozen  [default: a small one from "
+            "scratch, trained on the texts]",
         ),
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="PEFT adapter on it, such as Unsloth writes")
+        Path | None, typer.Option(metavar="DIR", help="PEFT adapter for it, such as Unsloth writes")
     ] = None,
     lora: Annotated[
-        int | None, typer.Option(min=1, metavar="RANK", help="let a low-rank change of it learn too")
+        int | None, typer.Option(min=1, metavar="RANK", help="also train low-rank changes of it (LoRA)")
     ] = None,
     four_bit: FourBit = False,
     vectors: VectorFile = None,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts, at most")] = 30,
-    rate: Annotated[float, typer.Option("--lr", help="highest learning rate of AdamW")] = 0.002,
-    batch_size: Annotated[int, typer.Option(min=1, help="texts a step")] = 32,
-    seed: Annotated[int, typer.Option(help="of which parts are held out, and of weights and order")] = 0,
-    resume: Annotated[bool, typer.Option(help="go on from the last whole epoch")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="maximum number of epochs")] = 30,
+    rate: LearningRate = 0.002,
+    batch_size: Annotated[int, typer.Option(min=1, help="texts in one step")] = 32,
+    seed: Seed = 0,
+    resume: Resume = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1 if it turns out that it guesses")
+        bool, typer.Option("--strict", help="exit with 1 if the describer is at chance in the grounding test")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Learn to describe parts from what people wrote, and prove that the words come from the vector."""
-    from mekiki.describing.fit_describer import Schooling
-    from mekiki.describing.train_describer import LanguageModelConfig, describe_train
+    """Train a describer on texts, and test on held-out parts that its descriptions depend on the vector."""
+    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.train_describer import LanguageModelConfig, train_describer
 
-    schooling = Schooling(epochs=epochs, rate=rate, batch=batch_size, seed=seed)
     with console.progress_bar() as progress:
-        told = describe_train(
+        result = train_describer(
             run,
             texts,
             lm_config=LanguageModelConfig(lm, adapter, lora, four_bit),
             vectors=vectors,
-            schooling=schooling,
+            config=TrainConfig(epochs=epochs, rate=rate, batch=batch_size, seed=seed),
             resume=resume,
             command=command_line(),
             progress=progress,
-            on_epoch=lambda row: describing_epoch(row, epochs),
+            on_epoch=lambda row: _print_describer_epoch(row, epochs),
         )
     if json:
-        console.print_json(told)
+        console.print_json(result)
     else:
-        proof_lines(told["proof"])
-        console.out().print(f"report: {told['report']}")
-    if strict and not told["proof"]["reads"]:
+        _print_grounding(result["proof"])
+        console.out().print(f"report: {result['report']}")
+    if strict and not result["proof"]["reads"]:
         raise typer.Exit(1)
 
 
@@ -150,10 +150,10 @@ def describe(
         str, typer.Option("--format", help="text, or json: defect, place, severity, cause, repair, cases")
     ] = "text",
     language: Annotated[
-        str | None, typer.Option(help="en or ja  [default: that of most texts it learnt from]")
+        str | None, typer.Option(help="en or ja  [default: language of most training texts]")
     ] = None,
     cases: Annotated[
-        int, typer.Option(min=0, metavar="K", help="how many past cases an answer may rest on")
+        int, typer.Option(min=0, metavar="K", help="number of past cases that an answer may rest on")
     ] = 3,
     vectors: VectorFile = None,
     four_bit: FourBit = False,
@@ -161,13 +161,14 @@ def describe(
         str | None,
         typer.Option(
             metavar="URL",
-            help="let a vLLM server speak, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
+            help="let a vLLM server answer, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
         ),
     ] = None,
     served_model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="with --endpoint: the server's name for it  [default: that it learnt with]"
+            metavar="NAME",
+            help="with --endpoint: the server's name for the model  [default: the name it was trained with]",
         ),
     ] = None,
     requests: Annotated[
@@ -178,11 +179,9 @@ def describe(
         Path | None, typer.Option("-o", "--output", help="page.html: each photograph beside its description")
     ] = None,
 ) -> None:
-    """Say in words what is wrong with a part, why it may be, and what to do about it."""
+    """Describe in words what is wrong with a part, its likely cause, and the repair."""
     from mekiki.data.photo import list_photos
-    from mekiki.describing.describe import Explainer
-    from mekiki.describing.remote_describer import Remote
-    from mekiki.describing.write_descriptions import write_descriptions, write_server_requests
+    from mekiki.describing.describe import RunDescriber
 
     if format_ not in ("text", "json"):
         raise InputError(f"--format {format_}: give text or json")
@@ -190,99 +189,90 @@ def describe(
         raise InputError("describe: give photographs, or --vectors FILE")
     if served_model is not None and endpoint is None:
         raise InputError("--served-model goes with --endpoint, the server that has it")
-    explainer = Explainer(run, language=language, cases=cases, four_bit=four_bit)
-    remote = None if endpoint is None else Remote(explainer, endpoint, served_model)
-    subjects = explainer.of_vectors(vectors) if vectors else explainer.look_at(list_photos(images or []))
+    describer = RunDescriber(
+        run, language=language, cases=cases, four_bit=four_bit, endpoint=endpoint, served_model=served_model
+    )
+    parts = describer.read_vectors(vectors) if vectors else describer.read_photos(list_photos(images or []))
     if requests is not None:
-        number = write_server_requests(explainer, subjects, requests, ask)
+        number = describer.write_requests(parts, requests, ask)
         console.out().print(f"{number} requests: {requests}")
         return
-    speaks = remote or explainer
     if output is not None:
-        number = write_descriptions(explainer, speaks, subjects, output, ask)
+        number = describer.write_page(parts, output, ask)
         console.out().print(f"{number} described: {output}")
         return
-    speaks.check(ask)
-    for subject in subjects:
+    describer.check_question(ask)
+    for part in parts:
         if format_ == "json":
-            console.print_json(speaks.report(subject, ask))
+            console.print_json(describer.report(part, ask))
         else:
-            pieces = speaks.stream(subject, ask)
-            spoken(subject.name, pieces, partial(explainer.rests_on, subject), explainer.warning)
+            _print_description(describer, part, ask)
 
 
-def sharpening_epoch(row: Mapping[str, float], epochs: int) -> None:
-    """One epoch of a sharpening."""
-    right = ", ".join(
+def _print_localiser_epoch(row: Mapping[str, float], epochs: int) -> None:
+    """One line an epoch on standard error."""
+    accuracy = ", ".join(
         f"{name} {console.number(value, 100, '%')}"
         for name, value in row.items()
         if name not in ("epoch", "loss")
     )
-    console.err().print(f"epoch {row['epoch']:.0f}/{epochs} · loss {row['loss']:.4f} · read rightly: {right}")
+    console.err().print(
+        f"epoch {row['epoch']:.0f}/{epochs} · loss {row['loss']:.4f} · validation accuracy: {accuracy}"
+    )
 
 
-def sharpened_lines(told: Mapping[str, Any]) -> None:
-    """What a sharpening came to."""
+def _print_localiser(result: Mapping[str, Any]) -> None:
     screen = console.out()
-    marked = f", {told['marked']:,} of them with a mask" if told["marked"] else ""
-    screen.print(f"{told['parts']:,} parts{marked}; of those kept apart it reads rightly")
-    for name, share in told["right"].items():
-        frequent = console.number(told["frequent"][name], 100, "%")
-        screen.print(f"  {name}: {console.number(share, 100, '%')} (always the most frequent: {frequent})")
-    screen.print("`mekiki describe-train` and `mekiki describe` look with it from now on.")
+    marked = f", {result['marked']:,} of them with a mask" if result["marked"] else ""
+    screen.print(f"{result['parts']:,} parts{marked}; accuracy on held-out parts:")
+    for name, share in result["right"].items():
+        frequent = console.number(result["frequent"][name], 100, "%")
+        screen.print(f"  {name}: {console.number(share, 100, '%')} (the most frequent value: {frequent})")
+    screen.print("`mekiki describe-train` and `mekiki describe` use it from now on.")
 
 
-def describing_epoch(row: Mapping[str, float], epochs: int) -> None:
-    """One line an epoch of learning to describe, on standard error."""
+def _print_describer_epoch(row: Mapping[str, float], epochs: int) -> None:
+    """One line an epoch on standard error."""
     console.err().print(
         f"epoch {int(row['epoch'])}/{epochs} · loss {row['loss']:.4f} · held out {row['held_out']:.4f} nats a token",
         style="dim",
     )
 
 
-def proof_lines(proof: Mapping[str, Any]) -> None:
-    """What a describer gets right with vectors that are a part's own, and with others."""
+def _print_grounding(grounding: Mapping[str, Any]) -> None:
+    """The grounding test as a table: what is right with a part's own vector, and with other vectors."""
     from mekiki.report.description_page import VECTOR_LABELS
 
-    columns = list(proof["most"])
+    columns = list(grounding["most"])
     table = console.new_table(box=None, padding=(0, 2, 0, 0))
     table.add_column("described from", no_wrap=True)
     for name in ("loss", *columns):
         table.add_column(name, justify="right")
-    for vectors, said in VECTOR_LABELS.items():
-        own = [console.number(proof["right"][vectors][name], 100, "%") for name in columns]
-        table.add_row(said, f"{proof['loss'][vectors]:.3f}", *own)
+
+    def add(name: str, loss: str, shares: Mapping[str, float]) -> None:
+        table.add_row(name, loss, *(console.number(shares.get(each), 100, "%") for each in columns))
+
+    for vectors, name in VECTOR_LABELS.items():
+        add(name, f"{grounding['loss'][vectors]:.3f}", grounding["right"].get(vectors, {}))
     if columns:
-        table.add_row(
-            "the most frequent", "", *(console.number(proof["most"][name], 100, "%") for name in columns)
-        )
-    for source, values in proof["readable"].items():
-        own = [console.number(values.get(name), 100, "%") for name in columns]
-        table.add_row(f"linear probe of {source}", "", *own)
+        add("the most frequent", "", grounding["most"])
+    for source, shares in grounding["readable"].items():
+        add(f"linear probe of {source}", "", shares)
     console.out().print(table)
-    console.out().print(proof["sentence"], style="" if proof["reads"] else "bold red")
+    console.out().print(grounding["sentence"], style="" if grounding["reads"] else "bold red")
 
 
-def spoken(
-    name: str, pieces: Iterable[str], cases: Callable[[str], Sequence[Mapping[str, Any]]], warning: str
-) -> None:
-    """A description as it comes, then the past cases it rests on.
-
-    Args:
-        name: of the photograph.
-        pieces: what is said.
-        cases: of what was said, the cases it rests on.
-        warning: what is to be known of it.
-    """
+def _print_description(describer: RunDescriber, part: PartInput, ask: str | None) -> None:
+    """A description as it is generated, then the past cases it rests on."""
     screen = console.out()
-    screen.print(name, style="bold")
-    said = ""
-    for piece in pieces:
-        said += piece
+    screen.print(part.name, style="bold")
+    text = ""
+    for piece in describer.stream(part, ask):
+        text += piece
         screen.print(piece, end="")
     screen.print()
-    for case in cases(said):
+    for case in describer.cited_cases(part, text):
         note = f": {' '.join(case['note'].split())}" if case["note"] else ""
         screen.print(f"  rests on [{case['id']}] {case['label'] or 'no label'}{note}", style="dim")
-    if warning:
-        console.line("warning", warning, "bold yellow")
+    if describer.warning:
+        console.line("warning", describer.warning, "bold yellow")

@@ -1,26 +1,28 @@
-"""`Explainer`: photographs in, what is to be said of them out, with the past cases it rests on."""
+"""`RunDescriber`: descriptions of photographs by a run folder, with the past cases that they rest on."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from mekiki.cases.memory import Memory
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.search import find_similar
 from mekiki.data.image_set import Pixels
-from mekiki.describing.answer import ASKS, LANGUAGES, json_schema
-from mekiki.describing.describer import Describer
-from mekiki.describing.part_features import Look, look_of
-from mekiki.describing.part_vectors import PartVectors
+from mekiki.describing.describer import LONGEST, Describer
+from mekiki.describing.endpoint import Endpoint, RemoteDescriber, write_requests
+from mekiki.describing.part_features import PartExtractor
+from mekiki.describing.projector import PartVectors
+from mekiki.describing.schema import LANGUAGES, QUESTIONS, json_schema
 from mekiki.describing.template import template_fields, template_text
+from mekiki.describing.train_describer import page_metadata
 from mekiki.errors import InputError, not_known
-from mekiki.storage.atomic import recover_folder
+from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
+from mekiki.storage.atomic import recover_folder, replace_file
 from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_SETTINGS
 from mekiki.storage.vector_table import read_vectors
 
@@ -29,38 +31,41 @@ CASES = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class PartInput:
     """One part to be described.
 
     Attributes:
-        name: of the file, or of the vector.
-        part: its vectors.
-        pixels: as it was seen; `None` for a vector.
-        near: the past cases nearest to it, as `mekiki search` tells them.
+        name: name of the file, or of the vector.
+        vectors: its vectors.
+        pixels: the photograph as the feature extractor gets it; `None` for a vector.
+        near: the nearest past cases, as `mekiki search` gives them.
     """
 
     name: str
-    part: PartVectors
+    vectors: PartVectors
     pixels: Pixels | None
     near: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Explainer:
-    """What a run folder says of photographs: by its describer, or, where it has none, by the nearest past cases.
+class RunDescriber:
+    """Descriptions by a run's describer or, without one, by a template of the nearest past cases.
 
     Args:
         run: the run folder.
-        language: `en` or `ja`; `None` is that of most texts it learnt from.
-        cases: how many past cases an answer may rest on, where the run remembers any.
+        language: `en` or `ja`; `None` is the language of most training texts.
+        cases: number of past cases that an answer may rest on, where the run has a case memory.
         four_bit: keep a language model's weights in four bits.
-        run_memory: the run's memory, where it is open already; it looks with the same eye.
+        run_memory: the run's case memory, where it is open already.
+        endpoint: address of a vLLM server that answers in place of the language model here.
+        served_model: the server's name for the language model; `None` is the name it was trained with.
 
     Attributes:
-        describer: `None` where none has learnt.
-        proof: what its proof came to; empty without a describer.
+        describer: `None` without one.
+        metadata: of the describer; empty without one.
+        grounding: result of the grounding test under its stored keys; empty without a describer.
 
     Raises:
-        InputError: its describer cannot be read, or the language is not known.
+        InputError: the describer cannot be read, the language is not known, or a server cannot have its model.
     """
 
     def __init__(
@@ -71,23 +76,29 @@ class Explainer:
         cases: int = CASES,
         four_bit: bool = False,
         run_memory: RunMemory | None = None,
+        endpoint: str | None = None,
+        served_model: str | None = None,
     ) -> None:
         if language is not None and language not in LANGUAGES:
             raise not_known("language", language, LANGUAGES)
         self.run, self._k = run, cases
         recover_folder(run / DESCRIBER)
         self.describer: Describer | None = None
-        self.facts: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         if (run / DESCRIBER).is_dir():
-            self.describer, self.facts = Describer.load(run / DESCRIBER, four_bit=four_bit)
-        self.proof: dict[str, Any] = self.facts.get("proof", {})
-        self.language = language or (self.facts.get("languages") or ["en"])[0]
-        self._room = run_memory or RunMemory(run)
-        self._look: Look | None = None
+            self.describer, self.metadata = Describer.load(run / DESCRIBER, four_bit=four_bit)
+        self.grounding: dict[str, Any] = self.metadata.get("proof", {})
+        self.language = language or (self.metadata.get("languages") or ["en"])[0]
+        self._memory = run_memory or RunMemory(run)
+        self._extractor: PartExtractor | None = None
+        self._answers: Describer | RemoteDescriber | None = self.describer
+        if endpoint is not None:
+            describer = self._with_language_model()
+            self._answers = RemoteDescriber(describer, Endpoint(endpoint, served_model or describer.lm.name))
 
     def in_language(self, language: str) -> Self:
-        """The same, speaking another language, if it knows it: a small decoder knows those of its texts."""
-        known = self.facts.get("languages", LANGUAGES) if self.method == "decoder" else LANGUAGES
+        """The same in another language, if it knows it: a small model knows the languages of its training texts."""
+        known = self.metadata.get("languages", LANGUAGES) if self.method == "decoder" else LANGUAGES
         other = copy.copy(self)
         if language in known:
             other.language = language
@@ -95,127 +106,120 @@ class Explainer:
 
     @property
     def method(self) -> str:
-        """What speaks: `decoder` (a small one of its own), `language model` or `template`."""
+        """What makes the descriptions: `decoder` (a small model from scratch), `language model` or `template`."""
         if self.describer is None:
             return "template"
-        return "decoder" if self.describer.lm.own else "language model"
+        return "decoder" if self.describer.lm.from_scratch else "language model"
 
     @property
     def warning(self) -> str:
-        """That it guesses, where its proof says so; else empty."""
-        if self.describer is None or self.proof["reads"]:
+        """A warning if the describer failed its grounding test; else empty."""
+        if self.describer is None or self.grounding["reads"]:
             return ""
         return (
-            "推測です。学習した説明器はベクトルを読み取れていません。"
+            "推測です。この説明器は検証でベクトルを読み取れていませんでした。"
             if self.language == "ja"
-            else "a guess: the proof of this describer says that it does not read the vector"
+            else "a guess: this describer was at chance in its grounding test, so it does not read the vector"
         )
 
-    def look_at(self, paths: Sequence[Path]) -> Iterator[Subject]:
-        """Look at photographs.
+    def read_photos(self, paths: Sequence[Path]) -> Iterator[PartInput]:
+        """Photographs as inputs.
 
         Raises:
-            InputError: one cannot be read; or the run looks with something else than when it learnt.
+            InputError: one cannot be read, or the run's encoder has changed since the describer was trained.
         """
-        if self._look is None:
-            self._look = look_of(self.run, self._room.photo_encoder)
-            learnt = self.facts.get("eye", {}).get("fingerprint")
-            if self.describer is not None and learnt != self._look.fingerprint:
+        if self._extractor is None:
+            self._extractor = PartExtractor(self.run, self._memory.photo_encoder)
+            encoder = self.metadata.get("eye", {})
+            if self.describer is not None and encoder.get("fingerprint") != self._extractor.fingerprint:
                 raise InputError(
-                    f"{self.run}: its describer learnt from {self.facts['eye']['name']}, and the run looks with "
-                    f"{self._look.name} as it is now; `mekiki describe-train` again"
+                    f"{self.run}: its describer was trained on vectors of {encoder['name']}, and the run now has "
+                    f"those of {self._extractor.name}; `mekiki describe-train` again"
                 )
-        memory = remembered(self._room) if self._k else None
-        for seen in self._look.extract(paths):
-            if seen.whole is None or seen.pixels is None:
-                raise InputError(f"{seen.path}: {seen.problem}")
+        memory = self._memory.memory("images") if self._k and self._memory.exists else None
+        for photo, vectors in self._extractor.extract(paths):
+            if vectors is None or photo.pixels is None:
+                raise InputError(f"{photo.path}: {photo.problem}")
             near: list[dict[str, Any]] = []
             if memory is not None:
-                # What a sharpened eye reads stands behind what cases are remembered by.
-                vector = seen.whole[: memory.store.encoder.dimension]
-                near = find_similar(memory, vector, seen.pixels, self._k)
-            places = None if seen.places is None else seen.places[None]
-            yield Subject(str(seen.path), PartVectors(seen.whole[None], places), seen.pixels, near)
+                # A localiser's predictions are appended to the vector under which cases are remembered.
+                vector = vectors.whole[0, : memory.store.encoder.dimension]
+                near = find_similar(memory, vector, photo.pixels, self._k)
+            yield PartInput(str(photo.path), vectors, photo.pixels, near)
 
-    def of_vectors(self, table: Path) -> Iterator[Subject]:
-        """Vectors of one's own, all of a file.
+    def read_vectors(self, path: Path) -> Iterator[PartInput]:
+        """All vectors of a table as inputs.
 
         Raises:
-            InputError: the describer did not learn from vectors of this length.
+            InputError: there is no describer, or it was not trained on vectors of this length.
         """
         if self.describer is None:
             raise InputError(
                 f"{self.run}: has no describer; `mekiki describe-train {self.run} --texts FILE --vectors FILE` "
                 "makes one"
             )
-        read = read_vectors(table)
-        needed = self.facts["eye"]["dimension"]
-        if self.describer.projector.grid is not None or read.vectors.shape[1] != needed:
+        table = read_vectors(path)
+        encoder = self.metadata["eye"]
+        if self.describer.projector.grid is not None or table.vectors.shape[1] != encoder["dimension"]:
             raise InputError(
-                f"{table}: holds vectors of length {read.vectors.shape[1]}, and the describer learnt from "
-                f"{self.facts['eye']['name']} of length {needed}"
+                f"{path}: holds vectors of length {table.vectors.shape[1]}, and the describer was trained on "
+                f"{encoder['name']} of length {encoder['dimension']}"
             )
-        for row, name in enumerate(read.names):
-            yield Subject(name, PartVectors(read.vectors[row : row + 1], None), None)
+        for row, name in enumerate(table.names):
+            yield PartInput(name, PartVectors(table.vectors[row : row + 1], None), None)
 
-    def stream(self, subject: Subject, ask: str | None = None) -> Iterator[str]:
-        """What is to be said of a part, in words, piece by piece.
+    def stream(self, part: PartInput, question: str | None = None) -> Iterator[str]:
+        """A description in words, in pieces as they are generated.
 
         Args:
-            subject: the part.
-            ask: another question than the usual one, for a language model.
+            part: the part.
+            question: another question than the usual one, for a language model.
 
         Raises:
-            InputError: as `check`.
+            InputError: as `check_question`.
         """
-        self.check(ask)
-        if self.describer is None:
-            yield template_text(subject.near, self.language)
+        self.check_question(question)
+        if self._answers is None:
+            yield template_text(part.near, self.language)
             return
-        yield from self.describer.stream(subject.part, self.question(subject, "text", ask))
+        yield from self._answers.stream(part.vectors, self.question(part, "text", question))
 
-    def report(self, subject: Subject, ask: str | None = None) -> dict[str, Any]:
-        """What is to be said of a part, in fields: valid by `schema`.
+    def fields(self, part: PartInput, question: str | None = None) -> dict[str, str]:
+        """A description in fields; empty where a small model was trained on texts without fields."""
+        if self.describer is None or self._answers is None:
+            return template_fields(part.near)
+        if not self.describer.values and self.describer.lm.from_scratch:
+            return {}
+        question = self.question(part, "fields", question)
+        (fields,) = self._answers.answer_fields(part.vectors, self.language, question=question)
+        return fields
+
+    def report(self, part: PartInput, question: str | None = None) -> dict[str, Any]:
+        """A description in fields with its circumstances, valid by `schema`.
 
         Returns:
-            `file`, the fields of `mekiki.describing.answer.FIELDS`, the ids of the `cases` it rests on, `method`,
+            `file`, the fields of `mekiki.describing.schema.FIELDS`, the ids of the `cases` it rests on, `method`,
             `language` and `warning`.
         """
-        self.check(ask)
-        fields = self.fields(subject, ask)
+        self.check_question(question)
+        fields = self.fields(part, question)
         if not fields:
             raise InputError(
-                f"{self.run}: its describer learnt from texts alone; give texts with the columns defect, place and "
-                "severity for answers in fields, or leave out --format json"
+                f"{self.run}: its describer was trained on texts without fields; give texts with the columns defect, "
+                "place and severity for answers in fields, or leave out --format json"
             )
-        return self.told(subject, fields)
-
-    def told(self, subject: Subject, fields: Mapping[str, str]) -> dict[str, Any]:
-        """An answer in fields, with what it rests on and what is to be known of it."""
         return {
-            "file": subject.name,
+            "file": part.name,
             **fields,
-            "cases": self.cited(subject, fields),
+            "cases": [str(case["id"]) for case in self._cited(part, fields)],
             "method": self.method,
             "language": self.language,
             "warning": self.warning,
         }
 
-    def fields(self, subject: Subject, ask: str | None = None) -> dict[str, str]:
-        """The fields alone; none where a small decoder learnt from texts that had none."""
-        if self.describer is None:
-            return template_fields(subject.near)
-        if not self.describer.values and self.describer.lm.own:
-            return {}
-        (fields,) = self.describer.reports(
-            subject.part, self.language, ask=self.question(subject, "fields", ask)
-        )
-        return fields
-
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of `report`."""
-        values = {} if self.describer is None else self.describer.values
-        schema = json_schema(values)
+        schema = json_schema({} if self.describer is None else self.describer.values)
         text = {"type": "string"}
         schema["properties"] |= {
             "file": text,
@@ -226,79 +230,114 @@ class Explainer:
         schema["required"] = list(schema["properties"])
         return schema
 
-    def question(self, subject: Subject, kind: str, ask: str | None = None) -> str:
-        """What is asked, with past cases where a language model can read them."""
-        usual = ask or ASKS[self.language][kind]
-        if self.describer is None or self.describer.lm.own or not subject.near:
-            return usual
-        told = "\n".join(f"[{case['id']}] {case['label']}: {case['note']}" for case in subject.near)
+    def question(self, part: PartInput, kind: str, question: str | None = None) -> str:
+        """The question, with the nearest past cases where a language model can read them."""
+        question = question or QUESTIONS[self.language][kind]
+        if self.describer is None or self.describer.lm.from_scratch or not part.near:
+            return question
+        cases = "\n".join(map(_case_line, part.near))
         if self.language == "ja":
-            return f"{usual}\n\n似ている過去の事例:\n{told}\n根拠にした事例の番号を角括弧で示してください。"
-        return f"{usual}\n\nPast cases most like this part:\n{told}\nName those you rely on by their id in brackets."
+            return (
+                f"{question}\n\n似ている過去の事例:\n{cases}\n根拠にした事例の番号を角括弧で示してください。"
+            )
+        request = "Name those you rely on by their id in brackets."
+        return f"{question}\n\nPast cases most like this part:\n{cases}\n{request}"
 
-    def cited(self, subject: Subject, fields: Mapping[str, str], text: str = "") -> list[str]:
-        """Ids of the past cases that an answer rests on.
-
-        Those that a language model names; ids that it was not given do not count. A small decoder reads no cases: of
-        the nearest it rests on those that bear the name of the defect it says.
-        """
-        near = [str(case["id"]) for case in subject.near]
-        if self.method == "template":
-            return near
-        if self.method == "language model":
-            said = text + " ".join(fields.values())
-            return [id_ for id_ in near if id_ in re.findall(r"\[(\w+)\]", said)]
-        said = fields.get("defect", "")
-        return [str(case["id"]) for case in subject.near if case["label"] == said]
-
-    def rests_on(
-        self, subject: Subject, said: str, fields: Mapping[str, str] | None = None
+    def cited_cases(
+        self, part: PartInput, text: str, fields: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """The past cases that a description in words rests on, as `mekiki search` tells them.
+        """The past cases that a description in words rests on, as `mekiki search` gives them.
 
         Args:
-            subject: the part.
-            said: the description.
-            fields: what is said of it in fields, where that is at hand.
+            part: the part.
+            text: the description.
+            fields: the description in fields, where it is at hand.
         """
-        if not subject.near:
-            return []
-        if self.method != "decoder":
+        if self.method != "decoder" or not part.near:
             fields = {}
-        cited = self.cited(subject, self.fields(subject) if fields is None else fields, said)
-        return [case for case in subject.near if case["id"] in cited]
+        return self._cited(part, self.fields(part) if fields is None else fields, text)
 
-    def check(self, ask: str | None) -> None:
-        """Refuse what cannot be asked.
+    def _cited(self, part: PartInput, fields: Mapping[str, str], text: str = "") -> list[dict[str, Any]]:
+        """Of the nearest cases, those that a language model cites; with a small model, those of the same defect."""
+        if self.method == "template":
+            return part.near
+        if self.method == "decoder":
+            return [case for case in part.near if case["label"] == fields.get("defect", "")]
+        ids = re.findall(r"\[(\w+)\]", text + " ".join(fields.values()))
+        return [case for case in part.near if str(case["id"]) in ids]
+
+    def check_question(self, question: str | None) -> None:
+        """Check that another question than the usual one can be answered.
 
         Raises:
-            InputError: another question than the usual one, but no language model that knows more than it learnt here.
+            InputError: there is no language model that knows more than its training texts.
         """
-        if ask is not None and self.method != "language model":
+        if question is not None and self.method != "language model":
             raise InputError(
                 "--ask goes with a language model (describe-train --lm); without one there is one question"
             )
 
+    def _with_language_model(self) -> Describer:
+        if self.describer is None or self.describer.lm.from_scratch:
+            raise InputError(
+                f"{self.run}: has no language model that a server could have; "
+                "`mekiki describe-train … --lm NAME` gives it one"
+            )
+        return self.describer
 
-def remembered(run_memory: RunMemory) -> Memory | None:
-    """What a run remembers of photographs; `None` if it never remembered any.
+    def write_page(self, parts: Iterable[PartInput], path: Path, question: str | None = None) -> int:
+        """Write a page of each photograph with its description, and the grounding test; returns their number.
 
-    Raises:
-        InputError: its cases are of another encoder, or cannot be reached.
-    """
-    return run_memory.memory("images") if run_memory.exists else None
+        Raises:
+            InputError: the file does not end in .html, or its folder does not exist.
+        """
+        if path.suffix != ".html" or path.is_dir():
+            raise InputError(f"{path}: give a file that ends in .html")
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent}: no such folder; make it first")
+        cards = []
+        for part in parts:
+            text = "".join(self.stream(part, question))
+            fields = self.fields(part)
+            cases = [_case_line(case) for case in self.cited_cases(part, text, fields)]
+            cards.append(DescribedPart(part.name, text, fields, part.pixels, cases))
+        metadata = page_metadata(self.metadata) if self.describer else {}
+        with replace_file(path) as temporary:
+            page = DescriptionPage("Described", cards, self.grounding, metadata, self.warning, self.language)
+            write_description_page(temporary, page)
+        return len(cards)
+
+    def write_requests(self, parts: Iterable[PartInput], path: Path, question: str | None = None) -> int:
+        """Write what a vLLM server would be sent about each part, one JSON object a line; returns their number.
+
+        Raises:
+            InputError: the run has no language model.
+        """
+        describer = self._with_language_model()
+        prompts = (
+            (
+                part.name,
+                describer.prompt_embeddings(part.vectors, self.question(part, "text", question))[0][0],
+            )
+            for part in parts
+        )
+        return write_requests(path, prompts, describer.lm.name, max_tokens=LONGEST)
 
 
-def speaker_of(run: Path) -> str:
-    """What speaks for a run, as `Explainer.method` has it; nothing is loaded.
+def method_of(run: Path) -> str:
+    """What makes a run's descriptions, as `RunDescriber.method`; nothing is loaded.
 
     Example:
         >>> import tempfile
-        >>> speaker_of(Path(tempfile.mkdtemp()))
+        >>> method_of(Path(tempfile.mkdtemp()))
         'template'
     """
     try:
-        facts = json.loads((run / DESCRIBER / DESCRIBER_SETTINGS).read_text(encoding="utf-8"))
-        return "decoder" if facts["lm"]["own"] else "language model"
-    except (OSError, ValueError, LookupError, TypeError):  # none, or damaged: asked to speak, it says so
+        metadata = json.loads((run / DESCRIBER / DESCRIBER_SETTINGS).read_text(encoding="utf-8"))
+        return "decoder" if metadata["lm"]["own"] else "language model"
+    except (OSError, ValueError, LookupError, TypeError):  # none, or damaged, which `RunDescriber` reports
         return "template"
+
+
+def _case_line(case: Mapping[str, Any]) -> str:
+    return f"[{case['id']}] {case['label']}: {case['note']}"

@@ -1,4 +1,4 @@
-"""`Describer`: a projector and a language model. Vectors of a part in, words out."""
+"""`Describer`: a projector and a language model, which describe parts from their vectors."""
 
 from __future__ import annotations
 
@@ -18,48 +18,55 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from mekiki.describing.answer import ASKS, ATTRIBUTES, FIELDS, WORDS, Text
 from mekiki.describing.language_model import LanguageModel
-from mekiki.describing.part_vectors import PartVectors
-from mekiki.describing.projector import Projector, tensors
-from mekiki.describing.schema import Choice, Free, Literal, Schema
+from mekiki.describing.projector import PartVectors, Projector
+from mekiki.describing.schema import (
+    FIELDS,
+    QUESTIONS,
+    Choice,
+    FixedText,
+    FreeText,
+    Piece,
+    Schema,
+)
+from mekiki.describing.texts import PartText
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
 from mekiki.storage.manifest import Manifest, check_format
 from mekiki.storage.run_folder import DESCRIBER_FORMAT, DESCRIBER_SETTINGS, LANGUAGE_MODEL, PROJECTOR
 
 LONGEST = 240
-"""Tokens of an answer at most."""
+"""Maximum number of tokens of an answer in words."""
 FREE_WORDS = 80
-"""Tokens of a field in a person's own words at most."""
-TOGETHER = 32
-"""Parts answered together."""
+"""Maximum number of tokens of a field in free words."""
+BATCH = 32
+"""Parts that are described together."""
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """One answer to learn.
+class AnswerTokens:
+    """One training answer.
 
     Attributes:
-        part: row of the vectors.
-        prompt: token ids up to where the answer begins.
-        blind: the same without room for a vector.
-        answer: token ids of the answer, to its end.
+        part: row of the part among the vectors.
+        prompt: token ids up to the answer.
+        no_vector_prompt: the same without places for soft tokens.
+        answer: token ids of the answer, with its end.
     """
 
     part: int
     prompt: list[int]
-    blind: list[int]
+    no_vector_prompt: list[int]
     answer: list[int]
 
 
 class Describer:
-    """Says what vectors hold, in words.
+    """Describes parts from their vectors, in words or in fields.
 
     Args:
         lm: the language model.
         projector: from vectors to its soft tokens.
-        values: of each of `ATTRIBUTES`, those that it learnt; empty where it learnt no answers in fields.
+        values: the values of each of `ATTRIBUTES` in the training texts; empty if they had no fields.
     """
 
     def __init__(self, lm: LanguageModel, projector: Projector, values: Mapping[str, Sequence[str]]) -> None:
@@ -68,131 +75,126 @@ class Describer:
 
     def schema(self) -> Schema:
         """The form of an answer in fields."""
-        pieces: list[Literal | Choice | Free] = []
+        pieces: list[Piece] = []
         before = "{"
         for name in FIELDS:
-            pieces.append(Literal(f'{before}"{name}": "'))
             values = self.values.get(name)
-            pieces.append(Choice(values) if values else Free(FREE_WORDS))
+            pieces += [FixedText(f'{before}"{name}": "'), Choice(values) if values else FreeText(FREE_WORDS)]
             before = '", '
-        pieces.append(Literal('"}'))
-        return Schema(pieces, self.lm)
+        return Schema([*pieces, FixedText('"}')], self.lm)
 
     def soft(
         self,
-        examples: Sequence[Example],
+        answers: Sequence[AnswerTokens],
         parts: tuple[Tensor, Tensor | None],
-        blind: NDArray[np.bool_] | None = None,
+        no_vector: NDArray[np.bool_] | None = None,
     ) -> Tensor:
-        """Soft tokens of the parts that answers are about: `[B, length, hidden]`.
+        """Soft tokens for training answers: `[B, length, hidden]`.
 
         Args:
-            examples: the answers.
+            answers: the answers.
             parts: vectors of all parts.
-            blind: bool `[B]`, which of the answers get zeros in place of their vector.
+            no_vector: bool `[B]`, which of the answers get zeros in place of their vector.
         """
-        rows = torch.tensor([example.part for example in examples])
+        rows = torch.tensor([answer.part for answer in answers])
         whole, places = (None if each is None else each[rows].to(self.lm.device) for each in parts)
         assert whole is not None
-        if blind is not None and blind.any():
-            gone = torch.from_numpy(blind).to(self.lm.device)
-            zero_whole, zero_places = self.projector.nothing(len(examples))
-            whole = torch.where(gone[:, None], zero_whole, whole)
-            if places is not None and zero_places is not None:
-                places = torch.where(gone[:, None, None, None], zero_places, places)
+        if no_vector is not None and no_vector.any():
+            mask = torch.from_numpy(no_vector).to(self.lm.device)
+            mean_whole, mean_places = self.projector.mean_parts(len(answers))
+            whole = torch.where(mask[:, None], mean_whole, whole)
+            if places is not None and mean_places is not None:
+                places = torch.where(mask[:, None, None, None], mean_places, places)
         soft: Tensor = self.projector(whole, places)
         return soft
 
-    def losses(self, examples: Sequence[Example], soft: Tensor | None) -> Tensor:
-        """Sum of the loss over the tokens of each answer, nats: `[B]`.
+    def losses(self, answers: Sequence[AnswerTokens], soft: Tensor | None) -> Tensor:
+        """Cross-entropy summed over the tokens of each answer, nats: `[B]`.
 
         Args:
-            examples: the answers.
-            soft: the soft tokens of each, `[B, length, hidden]`; `None` for a prompt without any.
+            answers: the answers.
+            soft: their soft tokens, `[B, length, hidden]`; `None` for no-vector prompts.
         """
         device = self.lm.device
-        prompts = [example.blind if soft is None else example.prompt for example in examples]
+        prompts = [answer.no_vector_prompt if soft is None else answer.prompt for answer in answers]
         before, mask = self.lm.embed(prompts, soft)
-        answers = [torch.tensor(example.answer, device=device) for example in examples]
-        ids = pad_sequence(answers, batch_first=True)
-        there = pad_sequence([torch.ones_like(answer) for answer in answers], batch_first=True)
-        after = self.lm.model.get_input_embeddings()(ids)  # type: ignore[operator]
+        targets = [torch.tensor(answer.answer, device=device) for answer in answers]
+        ids = pad_sequence(targets, batch_first=True)
+        present = pad_sequence([torch.ones_like(target) for target in targets], batch_first=True)
         logits = self.lm.logits(
-            torch.cat([before, after.to(before.dtype)], dim=1),
-            torch.cat([mask, there.to(mask.dtype)], dim=1),
+            torch.cat([before, self.lm.token_embeddings(ids).to(before.dtype)], dim=1),
+            torch.cat([mask, present.to(mask.dtype)], dim=1),
             last=ids.shape[1] + 1,
         )[:, :-1]
-        each = functional.cross_entropy(logits.transpose(1, 2).float(), ids, reduction="none")
-        loss: Tensor = (each * there).sum(dim=1)
+        losses = functional.cross_entropy(logits.transpose(1, 2).float(), ids, reduction="none")
+        loss: Tensor = (losses * present).sum(dim=1)
         return loss
 
-    def prompt(self, ask: str, *, soft: bool = True) -> list[int]:
-        """Token ids of a question, with room for the vector or without."""
-        return self.lm.prompt_ids(ask, self.projector.length if soft else 0)
+    def prompt(self, question: str, *, soft: bool = True) -> list[int]:
+        """Token ids of a question, with or without places for the soft tokens."""
+        return self.lm.prompt_ids(question, self.projector.length if soft else 0)
 
     @torch.inference_mode()
-    def prompt_rows(self, parts: PartVectors, ask: str, *, vectors: str = "true") -> tuple[Tensor, Tensor]:
-        """Rows that the language model reads, `[B, L, hidden]`, and which of them there are, `[B, L]`."""
+    def prompt_embeddings(
+        self, parts: PartVectors, question: str, *, vectors: str = "true"
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings of the prompts about parts, `[B, L, hidden]`, and their attention mask `[B, L]`."""
         soft = None
         if vectors != "none":
-            given = tensors(parts) if vectors == "true" else self.projector.nothing(len(parts.whole))
-            whole, places = (None if each is None else each.to(self.lm.device) for each in given)
+            source = parts.tensors() if vectors == "true" else self.projector.mean_parts(len(parts.whole))
+            whole, places = (None if each is None else each.to(self.lm.device) for each in source)
             soft = self.projector(whole, places)
-        prompt = self.prompt(ask, soft=soft is not None)
-        rows, mask = self.lm.embed([prompt] * len(parts.whole), soft)
-        return rows, mask
+        prompt = self.prompt(question, soft=soft is not None)
+        return self.lm.embed([prompt] * len(parts.whole), soft)
 
-    def stream(self, part: PartVectors, ask: str) -> Iterator[str]:
-        """An answer in words about one part, piece by piece as it comes.
-
-        Args:
-            part: one part.
-            ask: the question.
-        """
+    def stream(self, part: PartVectors, question: str) -> Iterator[str]:
+        """An answer in words about one part, in pieces as they are generated."""
         transformers = require("transformers", extra="describe", purpose="describing parts")
-        rows, mask = self.prompt_rows(part, ask)
+        rows, mask = self.prompt_embeddings(part, question)
         streamer = transformers.TextIteratorStreamer(self.lm.tokenizer, skip_special_tokens=True)
-        failed: list[BaseException] = []
+        errors: list[BaseException] = []
 
-        def answer() -> None:
+        def generate() -> None:
             try:
                 self._generate(rows, mask, LONGEST, streamer=streamer)
             except BaseException as error:
-                failed.append(error)
+                errors.append(error)
                 streamer.end()
 
-        thread = threading.Thread(target=answer, name="mekiki-describing", daemon=True)
+        thread = threading.Thread(target=generate, name="mekiki-describing", daemon=True)
         thread.start()
         yield from (piece for piece in streamer if piece)
         thread.join()
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
 
-    def reports(
-        self, parts: PartVectors, language: str, *, ask: str = "", vectors: str = "true"
+    def answer_fields(
+        self, parts: PartVectors, language: str, *, question: str = "", vectors: str = "true"
     ) -> list[dict[str, str]]:
-        """Answers in fields about parts, each valid by the schema: `FIELDS` and what they hold.
+        """An answer in fields about each part, valid by the schema: the names of `FIELDS` and their values.
 
         Args:
-            parts: those asked about.
-            language: of what is asked.
-            ask: another question than the one it learnt.
-            vectors: `true`; `zeros` for parts of which nothing is said; `none` for a prompt without soft tokens.
+            parts: the parts.
+            language: language of the question.
+            question: another question than that of the training.
+            vectors: `true`; `zeros` for the mean vector; `none` for a no-vector prompt.
         """
         schema = self.schema()
-        told: list[dict[str, str]] = []
-        for start in range(0, len(parts.whole), TOGETHER):
-            block = parts.rows(slice(start, start + TOGETHER))
-            rows, mask = self.prompt_rows(block, ask or ASKS[language]["fields"], vectors=vectors)
+        question = question or QUESTIONS[language]["fields"]
+        answers: list[dict[str, str]] = []
+        for start in range(0, len(parts.whole), BATCH):
+            rows, mask = self.prompt_embeddings(
+                parts.rows(slice(start, start + BATCH)), question, vectors=vectors
+            )
             ids = self._generate(rows, mask, schema.longest, schema.processor())
-            told += [dict(zip(FIELDS, schema.read(row), strict=True)) for row in ids.tolist()]
-        return told
+            answers += [dict(zip(FIELDS, schema.read(row), strict=True)) for row in ids.tolist()]
+        return answers
 
     @torch.inference_mode()
     def _generate(
         self, rows: Tensor, mask: Tensor, longest: int, processor: Any = None, streamer: Any = None
     ) -> Tensor:
-        """Token ids of the likeliest answers, step by step; `[B, T]`."""
+        """Token ids of the answers by greedy decoding, `[B, T]`."""
         ids: Tensor = self.lm.model.generate(  # type: ignore[operator]
             inputs_embeds=rows,
             attention_mask=mask,
@@ -205,95 +207,94 @@ class Describer:
         )
         return ids
 
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Write it into a folder that is there: settings as JSON, weights as safetensors."""
-        held = {
+    def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write it into an existing folder: settings as JSON, weights as safetensors."""
+        weights = {
             name: value.detach().cpu().contiguous() for name, value in self.projector.state_dict().items()
         }
-        save_file(held, folder / PROJECTOR)
-        if self.lm.own or self.lm.lora:
+        save_file(weights, folder / PROJECTOR)
+        if self.lm.from_scratch or self.lm.lora:
             (folder / LANGUAGE_MODEL).mkdir()
             self.lm.save(folder / LANGUAGE_MODEL)
-        told = {
+        content = {
             "format": DESCRIBER_FORMAT,
             "lm": {
                 "name": self.lm.name,
-                "own": self.lm.own,
+                "own": self.lm.from_scratch,
                 "adapter": None if self.lm.adapter is None else str(self.lm.adapter),
                 "fingerprint": self.lm.fingerprint,
             },
             "tokens": self.projector.tokens,
             "values": self.values,
         }
-        text = json.dumps(told | dict(facts), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(content | dict(metadata), indent=1, ensure_ascii=False) + "\n"
         (folder / DESCRIBER_SETTINGS).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(
         cls, folder: Path, *, device: str = "cpu", four_bit: bool = False
     ) -> tuple[Describer, dict[str, Any]]:
-        """Read what `save` wrote, and the facts beside it.
+        """Read what `save` wrote: the describer and its metadata.
 
         Raises:
-            InputError: it cannot be read, or its language model is not what it was.
+            InputError: the folder cannot be read, or the language model has changed.
         """
         path = folder / DESCRIBER_SETTINGS
         try:
             manifest = Manifest.of(folder, fix="`mekiki describe-train` again", quiet=True)
-            facts: dict[str, Any] = json.loads(manifest.read(DESCRIBER_SETTINGS))
-            check_format(path, facts["format"], DESCRIBER_FORMAT, fix="`mekiki describe-train` again")
+            metadata: dict[str, Any] = json.loads(manifest.read(DESCRIBER_SETTINGS))
+            check_format(path, metadata["format"], DESCRIBER_FORMAT, fix="`mekiki describe-train` again")
             state = load(manifest.read(PROJECTOR))
-            manifest.verify("lm/")
-            source = str(folder / LANGUAGE_MODEL) if facts["lm"]["own"] else facts["lm"]["name"]
-            adapter = facts["lm"]["adapter"]
+            manifest.verify(f"{LANGUAGE_MODEL}/")
+            source = str(folder / LANGUAGE_MODEL) if metadata["lm"]["own"] else metadata["lm"]["name"]
+            adapter = metadata["lm"]["adapter"]
             lm = LanguageModel.load(
                 source, adapter=None if adapter is None else Path(adapter), four_bit=four_bit, device=device
             )
-            if not lm.own and (folder / LANGUAGE_MODEL).is_dir():
+            if not lm.from_scratch and (folder / LANGUAGE_MODEL).is_dir():
                 lm.add_adapter(folder / LANGUAGE_MODEL)
-            if lm.fingerprint != facts["lm"]["fingerprint"]:
+            if lm.fingerprint != metadata["lm"]["fingerprint"]:
                 raise InputError(
                     f"{folder}: its language model ({lm.name}) has changed since; `mekiki describe-train` again"
                 )
-            projector = Projector(_blank(state), lm.hidden, lm.token_norm, facts["tokens"])
+            projector = Projector(_blank_parts(state), lm.hidden, lm.token_norm, metadata["tokens"])
             projector.load_state_dict(state)
-            values = facts["values"]
+            values = metadata["values"]
         except InputError:
             raise
         except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(
-                f"{folder}: cannot be read ({first_line(error)}); `mekiki describe-train` makes it anew"
+                f"{folder}: cannot be read ({first_line(error)}); `mekiki describe-train` makes it again"
             ) from None
-        return cls(lm, projector.to(lm.device).eval(), values), facts
+        return cls(lm, projector.to(lm.device).eval(), values), metadata
 
 
-def examples_of(describer: Describer, texts: Sequence[Text], parts: NDArray[np.intp]) -> list[Example]:
-    """The answers to learn of these parts: each text as it stands, and in fields where all are known."""
-    meant = set(parts.tolist())
+def answer_tokens(
+    describer: Describer, texts: Sequence[PartText], parts: NDArray[np.intp]
+) -> list[AnswerTokens]:
+    """The training answers of these parts: each text, and the answer in fields where all attributes are known."""
+    chosen = set(parts.tolist())
     schema = describer.schema() if describer.values else None
-    prompts: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
-
-    def example(text: Text, kind: str, answer: list[int]) -> Example:
-        key = (text.language, kind)
-        if key not in prompts:
-            ask = ASKS[text.language][kind]
-            prompts[key] = (describer.prompt(ask), describer.prompt(ask, soft=False))
-        return Example(text.part, *prompts[key], answer)
-
-    found = []
+    prompts = {
+        (language, kind): (describer.prompt(question), describer.prompt(question, soft=False))
+        for language, questions in QUESTIONS.items()
+        for kind, question in questions.items()
+    }
+    answers = []
     for text in texts:
-        if text.part not in meant:
+        if text.part not in chosen:
             continue
-        found.append(example(text, "text", [*describer.lm.encode(text.text), describer.lm.end_id]))
-        if schema is not None and text.whole:
-            words = [text.fields.get(name, "") for name in WORDS]
-            values = [*(text.fields[name] for name in ATTRIBUTES), *words]
-            found.append(example(text, "fields", [*schema.encode(values), describer.lm.end_id]))
-    return found
+        ids = [*describer.lm.encode(text.text), describer.lm.end_id]
+        answers.append(AnswerTokens(text.part, *prompts[text.language, "text"], ids))
+        if schema is not None and text.has_attributes:
+            values = [text.fields.get(name, "") for name in FIELDS]
+            ids = [*schema.encode(values), describer.lm.end_id]
+            answers.append(AnswerTokens(text.part, *prompts[text.language, "fields"], ids))
+    return answers
 
 
-def _blank(state: Mapping[str, Tensor]) -> PartVectors:
-    """Parts of the shapes that a projector with this state takes."""
+def _blank_parts(state: Mapping[str, Tensor]) -> PartVectors:
+    """Vectors of the shapes that a projector with this state takes."""
     whole = np.zeros((1, len(state["mean"])), np.float32)
     if "grid_shape" not in state:
         return PartVectors(whole, None)

@@ -1,14 +1,14 @@
-"""A language model on another machine: vLLM's OpenAI-compatible server takes a prompt as embeddings.
+"""A language model on a vLLM server, whose OpenAI-compatible API takes a prompt as embeddings.
 
-What its documentation says, and what follows from it:
+From its documentation:
 
-- the server must be started with `--enable-prompt-embeds`, and only for users one trusts: embeddings of a wrong shape
-  can crash its engine;
-- `/v1/completions` fills in no chat template, so the whole prompt goes out as embeddings, template and all; the model's
-  own table of embeddings is therefore needed on this side too;
-- the tensor travels as base64 of what `torch.save` writes, `[L, hidden]`, which the server reads as weights only.
+- the server must be started with `--enable-prompt-embeds`, and only for trusted users: embeddings of a wrong shape can
+  crash its engine;
+- `/v1/completions` fills in no chat template, so the whole prompt is sent as embeddings, template included; this side
+  therefore needs the model's embedding table too;
+- the tensor is sent as base64 of what `torch.save` writes, `[L, hidden]`, which the server reads as weights only.
 
-The API key comes from the environment and stands in no message.
+The API key comes from the environment and appears in no message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,14 +27,19 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
+from mekiki.describing.describer import LONGEST, Describer
+from mekiki.describing.projector import PartVectors
+from mekiki.describing.schema import ATTRIBUTES, FIELDS, QUESTIONS
 from mekiki.errors import InputError
 from mekiki.extras import require
 from mekiki.storage.atomic import replace_file
 
 KEY = "MEKIKI_LM_KEY"
-"""Environment variable that holds the API key."""
-AGAIN = (408, 409, 429, 500, 502, 503, 504)
-"""Status codes after which it is worth asking again."""
+"""Environment variable of the API key."""
+RETRY_STATUS = (408, 409, 429, 500, 502, 503, 504)
+"""Status codes after which a request is sent again."""
+LONGEST_FIELDS = 400
+"""Maximum number of tokens of an answer in fields."""
 PATH = "/completions"
 
 
@@ -41,14 +47,14 @@ class Endpoint:
     """A server that answers prompts of embeddings.
 
     Args:
-        url: of its API, such as `http://HOST:8000/v1`.
-        model: the name it has there.
-        timeout: seconds without a sign of life after which it is given up.
-        retries: how often it is asked again, before the first word has come.
-        wait: seconds before it is asked again the first time; each further wait is twice as long.
+        url: address of its API, such as `http://HOST:8000/v1`.
+        model: name of the model on the server.
+        timeout: seconds without data after which a request fails.
+        retries: number of further attempts, before the first piece of an answer.
+        wait: seconds before the second attempt; each further wait is twice as long.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is not valid.
     """
 
     def __init__(
@@ -60,19 +66,20 @@ class Endpoint:
         self._timeout, self._retries, self._wait = timeout, retries, wait
 
     def stream(self, rows: Tensor, *, max_tokens: int, temperature: float = 0.0) -> Iterator[str]:
-        """What the server says to a prompt, piece by piece.
+        """The answer to a prompt, in pieces as they arrive.
 
         Args:
-            rows: the embeddings of the whole prompt, float `[L, hidden]`.
-            max_tokens: at most so many tokens.
-            temperature: 0 for the likeliest.
+            rows: embeddings of the whole prompt, float `[L, hidden]`.
+            max_tokens: maximum number of tokens.
+            temperature: of the sampling; 0 for the most likely tokens.
 
         Raises:
             MissingExtraError: the extra `describe` is not installed.
-            InputError: it cannot be reached, refuses, or breaks off.
+            InputError: the server cannot be reached, refuses, or breaks off.
         """
         httpx = require("httpx", extra="describe", purpose=f"asking {self.url}")
-        body = request_of(rows, self.model, max_tokens=max_tokens, temperature=temperature) | {"stream": True}
+        body = request_body(rows, self.model, max_tokens=max_tokens, temperature=temperature)
+        body["stream"] = True
         headers = {"Accept": "text/event-stream"}
         key = os.environ.get(KEY, "").strip()
         if not key.isascii() or not key.isprintable():
@@ -81,28 +88,27 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {key}"
         with httpx.Client(timeout=httpx.Timeout(self._timeout, connect=min(10.0, self._timeout))) as client:
             for attempt in range(self._retries + 1):
-                said = False
-                last = attempt == self._retries
+                started, last = False, attempt == self._retries
                 try:
-                    with client.stream("POST", self.url + PATH, json=body, headers=headers) as answer:
-                        if answer.status_code in AGAIN and not last:
-                            time.sleep(self._pause(attempt, answer.headers.get("retry-after")))
+                    with client.stream("POST", self.url + PATH, json=body, headers=headers) as response:
+                        if response.status_code in RETRY_STATUS and not last:
+                            time.sleep(self._pause(attempt, response.headers.get("retry-after")))
                             continue
-                        if answer.status_code != 200:
-                            answer.read()
-                            raise InputError(self._refusal(answer.status_code, answer.text))
-                        for piece in self._pieces(answer.iter_lines()):
-                            said = True
+                        if response.status_code != 200:
+                            response.read()
+                            raise InputError(self._refusal(response.status_code, response.text))
+                        for piece in self._pieces(response.iter_lines()):
+                            started = True
                             yield piece
                         return
                 except httpx.HTTPError as error:
-                    if said or last:
-                        silent = isinstance(error, httpx.ReadTimeout)
-                        what = "does not answer" if silent else "cannot be reached"
-                        what = "broke off in the middle" if said else what
-                        told = str(error).strip() or type(error).__name__
+                    if started or last:
+                        timed_out = isinstance(error, httpx.ReadTimeout)
+                        what = "does not answer" if timed_out else "cannot be reached"
+                        what = "broke off in the middle" if started else what
+                        reason = str(error).strip() or type(error).__name__
                         raise InputError(
-                            f"{self.url}: {what} ({told}); see whether the server runs, and try again"
+                            f"{self.url}: {what} ({reason}); check that the server runs, and try again"
                         ) from None
                     time.sleep(self._pause(attempt, None))
 
@@ -113,57 +119,113 @@ class Endpoint:
             content = line.removeprefix("data:").strip()
             if content == "[DONE]":
                 return
-            failed = ""
             try:
-                told = json.loads(content)
-                failed = _message(told) if "error" in told else ""
-                piece = "" if failed else str(told["choices"][0].get("text") or "")
+                event = json.loads(content)
+                failure = _message(event) if "error" in event else ""
+                piece = "" if failure else str(event["choices"][0].get("text") or "")
             except (ValueError, LookupError, TypeError, AttributeError):
                 raise InputError(f"{self.url}: sent what is no completion ({content[:80]!r})") from None
-            if failed:
-                raise InputError(f"{self.url}: failed ({failed}); try again later")
+            if failure:
+                raise InputError(f"{self.url}: failed ({failure}); try again later")
             if piece:
                 yield piece
         raise InputError(f"{self.url}: broke off in the middle (no end was sent); try again")
 
-    def _pause(self, attempt: int, told: str | None) -> float:
-        """Seconds to wait: what the server says, within reason, else twice as long each time."""
-        if told is not None and told.isdecimal():
-            return min(float(told), self._timeout)
+    def _pause(self, attempt: int, retry_after: str | None) -> float:
+        """Seconds to wait: what the server asks for, up to the timeout, else twice as long each time."""
+        if retry_after is not None and retry_after.isdecimal():
+            return min(float(retry_after), self._timeout)
         return self._wait * 2.0**attempt
 
     def _refusal(self, status: int, text: str) -> str:
         try:
-            said = _message(json.loads(text))
+            message = _message(json.loads(text))
         except (ValueError, AttributeError):
-            said = " ".join(text.split())[:200]
+            message = " ".join(text.split())[:200]
         if status in (401, 403):
             return f"{self.url}: refuses the key ({status}); put the right one into {KEY}"
         if status == 404:
-            return f"{self.url}: has no model {self.model}, or no {PATH} ({said or status})"
+            return f"{self.url}: has no model {self.model}, or no {PATH} ({message or status})"
         if status == 400:
-            fits = "hidden" not in said and "length" not in said  # of another model, or too long
-            ask = "; is the server started with --enable-prompt-embeds?" if fits else ""
-            return f"{self.url}: refuses the request ({said}){ask}"
-        return f"{self.url}: answers {status} ({said}); try again later"
+            fits = "hidden" not in message and "length" not in message  # of another model, or too long
+            hint = "; is the server started with --enable-prompt-embeds?" if fits else ""
+            return f"{self.url}: refuses the request ({message}){hint}"
+        return f"{self.url}: answers {status} ({message}); try again later"
 
 
-def request_of(rows: Tensor, model: str, *, max_tokens: int, temperature: float = 0.0) -> dict[str, Any]:
-    """The body of a request to `/v1/completions`.
+class RemoteDescriber:
+    """Describes parts by a server with the describer's language model; answers as a `Describer` does.
 
     Args:
-        rows: the embeddings of the whole prompt, float `[L, hidden]`.
-        model: its name on the server.
-        max_tokens: at most so many tokens.
-        temperature: 0 for the likeliest.
+        describer: makes the prompts.
+        endpoint: the server.
+    """
+
+    def __init__(self, describer: Describer, endpoint: Endpoint) -> None:
+        self._describer, self._endpoint = describer, endpoint
+
+    def stream(self, part: PartVectors, question: str) -> Iterator[str]:
+        """An answer in words about one part, in pieces as they arrive."""
+        rows, _ = self._describer.prompt_embeddings(part, question)
+        yield from self._endpoint.stream(rows[0], max_tokens=LONGEST)
+
+    def answer_fields(self, parts: PartVectors, language: str, *, question: str = "") -> list[dict[str, str]]:
+        """An answer in fields about each part; what the server does not keep to is repaired (`repair_fields`).
+
+        Raises:
+            InputError: an answer contains no JSON.
+        """
+        question = question or QUESTIONS[language]["fields"]
+        rows, _ = self._describer.prompt_embeddings(parts, question)
+        return [
+            repair_fields(
+                "".join(self._endpoint.stream(row, max_tokens=LONGEST_FIELDS)), self._describer.values
+            )
+            for row in rows
+        ]
+
+
+def repair_fields(text: str, values: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The fields in a language model's text, made valid.
+
+    An attribute becomes the nearest of its values, and a missing field "unknown".
+
+    Args:
+        text: JSON, with or without words around it.
+        values: the possible values of each of `mekiki.describing.schema.ATTRIBUTES`.
+
+    Raises:
+        InputError: there is no JSON object in the text.
 
     Example:
-        >>> body = request_of(torch.zeros(3, 8), "m", max_tokens=5)
-        >>> sorted(body), embeddings_in(body).shape
+        >>> repair_fields('Sure! {"defect": "Cracks", "place": "top"}', {"defect": ["crack", "pit"]})["defect"]
+        'crack'
+    """
+    for start in (place for place, letter in enumerate(text) if letter == "{"):
+        try:
+            content, _ = json.JSONDecoder().raw_decode(text[start:])
+        except ValueError:
+            continue
+        fields = {name: str(content.get(name) or "unknown") for name in FIELDS}
+        for name in ATTRIBUTES:
+            known = list(values.get(name, ()))
+            if known and fields[name] not in known:
+                (fields[name],) = get_close_matches(fields[name].lower(), known, 1, cutoff=0.0)
+        return fields
+    raise InputError(f"the server gave no JSON, but {text[:80]!r}; ask again, or leave out --format json")
+
+
+def request_body(rows: Tensor, model: str, *, max_tokens: int, temperature: float = 0.0) -> dict[str, Any]:
+    """The body of a request to `/v1/completions`; for the arguments see `Endpoint.stream`.
+
+    Example:
+        >>> body = request_body(torch.zeros(3, 8), "m", max_tokens=5)
+        >>> content = io.BytesIO(base64.b64decode(body["prompt_embeds"]))
+        >>> sorted(body), torch.load(content, weights_only=True).shape
         (['max_tokens', 'model', 'prompt_embeds', 'temperature'], torch.Size([3, 8]))
     """
     content = io.BytesIO()
-    # A copy, because of a view the whole that it is a part of would be written.
+    # A copy, because `torch.save` writes all of the tensor that a view belongs to.
     torch.save(rows.detach().cpu().clone(memory_format=torch.contiguous_format), content)
     return {
         "model": model,
@@ -173,21 +235,14 @@ def request_of(rows: Tensor, model: str, *, max_tokens: int, temperature: float 
     }
 
 
-def embeddings_in(body: dict[str, Any]) -> Tensor:
-    """The embeddings in a request, read as a server should: as weights only, so that nothing in them can run."""
-    content = io.BytesIO(base64.b64decode(body["prompt_embeds"], validate=True))
-    rows: Tensor = torch.load(content, weights_only=True, map_location="cpu")
-    return rows
-
-
 def write_requests(path: Path, prompts: Iterable[tuple[str, Tensor]], model: str, *, max_tokens: int) -> int:
-    """Requests as OpenAI's batch files have them, one JSON object a line; how many they are.
+    """Write requests in the format of OpenAI's batch files, one JSON object a line; returns their number.
 
     Args:
         path: the file; written in one step.
-        prompts: of each request a name, and the embeddings of the whole prompt, `[L, hidden]`.
-        model: its name on the server.
-        max_tokens: at most so many tokens.
+        prompts: for each request its name and the embeddings of the whole prompt, `[L, hidden]`.
+        model: name of the model on the server.
+        max_tokens: maximum number of tokens of an answer.
     """
     number = 0
     with replace_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
@@ -196,7 +251,7 @@ def write_requests(path: Path, prompts: Iterable[tuple[str, Tensor]], model: str
                 "custom_id": name,
                 "method": "POST",
                 "url": f"/v1{PATH}",
-                "body": request_of(rows, model, max_tokens=max_tokens),
+                "body": request_body(rows, model, max_tokens=max_tokens),
             }
             handle.write(json.dumps(request) + "\n")
             number += 1
@@ -206,12 +261,12 @@ def write_requests(path: Path, prompts: Iterable[tuple[str, Tensor]], model: str
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
 
 
-def _message(told: Any) -> str:
-    error = told.get("error", told)
+def _message(content: Any) -> str:
+    error = content.get("error", content)
     return " ".join(str(error.get("message", error) if isinstance(error, dict) else error).split())[:300]

@@ -1,7 +1,7 @@
-"""Doors to language models: a prompt with a place for soft tokens, and its embeddings.
+"""Language-model wrappers that accept soft tokens in the prompt.
 
-A *soft token* is a vector of the width of a token's embedding that stands for no token: it is made from what a network
-saw of a part, and put where a chat template has its marker.
+A *soft token* is a vector of the width of a token embedding that belongs to no token: a projector makes it from the
+vectors of a part, and it takes the marked place in the prompt.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mekiki.describing.pretrained import EXTRA, adapted, load_pretrained, with_lora
-from mekiki.describing.prompt import SOFT, encoded
+from mekiki.describing.chat_prompt import SOFT, encode_piece
+from mekiki.describing.pretrained import EXTRA, add_adapter, add_lora, load_pretrained
 from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require
 
 SPECIAL = ("<pad>", "<begin>", "<end>", "<answer>")
-"""Tokens of a model made here that no text has; their ids are 0, 1, 2 and 3."""
-OWN = "mekiki_small"
-"""In the configuration of a model made here, set."""
+"""Special tokens of a small model; their ids are 0, 1, 2 and 3."""
+FROM_SCRATCH = "mekiki_small"
+"""Key in `config.json` that marks a small model."""
 
 _HEAD = 32
-_LONGEST_PIECE = 18
-"""Bytes of a token at most (six Japanese characters), so that no token learns a whole sentence by heart."""
-_MEASURED = 4096
+_LONGEST_TOKEN = 18
+"""Bytes of a token at most (six Japanese characters), so that no token holds a whole sentence."""
+_SAMPLED_TOKENS = 4096
 
-Prompt = Callable[[str, int, str], list[int]]
+PromptBuilder = Callable[[str, int, str], list[int]]
 """Question, number of soft tokens and system message → token ids."""
 
 
 class LanguageModel:
-    """A causal language model that can be spoken to in vectors.
+    """A causal language model whose prompts may contain soft tokens.
 
-    Made by `LanguageModel.small` (from scratch, on one's own texts) or `LanguageModel.load`.
+    `LanguageModel.small` makes one from scratch for given texts, `LanguageModel.load` loads one.
 
     Attributes:
-        name: what it was loaded by, or `"small"`.
-        model: the model of `transformers`, in evaluation mode; frozen unless it was made here or has LoRA weights.
+        name: the name or folder it was loaded from, or `"small"`.
+        model: the model of `transformers`, in evaluation mode; frozen unless it is from scratch or has LoRA weights.
         tokenizer: the tokenizer of `transformers`.
-        own: whether it is one that was trained here from scratch.
-        lora: whether a low-rank change of it learnt here.
-        adapter: where an adapter that it was loaded with lies, or `None`.
+        from_scratch: whether it is a small model trained here.
+        lora: whether it has LoRA weights trained here.
+        adapter: folder of the adapter that it was loaded with, or `None`.
         hidden: width of its token embeddings.
-        token_norm: mean L2 norm of its token embeddings when it was made, which soft tokens are scaled to.
+        token_norm: mean L2 norm of its token embeddings before training, to which soft tokens are scaled.
         end_ids: the tokens that end an answer.
-        end_id: the one that an answer is learnt to end with.
-        pad_id: the token that stands where nothing stands.
+        end_id: the one that ends training answers.
+        pad_id: the padding token.
 
     Example:
         >>> lm = LanguageModel.small(["a deep scratch in the upper left"] * 2, vocabulary=300, layers=1, width=32)
@@ -69,12 +69,13 @@ class LanguageModel:
         tokenizer: Any,
         *,
         name: str,
-        prompt: Prompt,
+        prompt: PromptBuilder,
         end_ids: Iterable[int],
-        own: bool = False,
+        from_scratch: bool = False,
         fingerprint: str = "",
     ) -> None:
-        self.model, self.tokenizer, self.name, self.own = model.eval(), tokenizer, name, own
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.from_scratch = from_scratch
         self._prompt, self._fingerprint = prompt, fingerprint
         self.lora = False
         self.adapter: Path | None = None
@@ -82,45 +83,45 @@ class LanguageModel:
         self.end_ids, self.end_id = set(ends), ends[0]
         pad = tokenizer.pad_token_id
         self.pad_id = int(pad) if pad is not None else self.end_id
-        known = torch.arange(0, len(tokenizer), max(1, len(tokenizer) // _MEASURED))
+        sample = torch.arange(0, len(tokenizer), max(1, len(tokenizer) // _SAMPLED_TOKENS))
         with torch.no_grad():
-            seen = self._token_embeddings(known.to(self.device)).float()
-        self.hidden = int(seen.shape[1])
-        self.token_norm = float(seen.norm(dim=1).mean())
+            rows = self.token_embeddings(sample.to(self.device)).float()
+        self.hidden = int(rows.shape[1])
+        self.token_norm = float(rows.norm(dim=1).mean())
 
     @property
     def device(self) -> torch.device:
-        """Where token embeddings are looked up."""
-        weight: Tensor = self._table.weight  # type: ignore[assignment]
+        """Device of the token embeddings."""
+        weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[operator]
         return weight.device
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and weights: equal fingerprints, equal answers.
+        """SHA-256 over configuration and weights, of a small model over its present weights.
 
-        Of a model made here it is that of the weights as they are now.
+        Equal fingerprints mean equal answers.
         """
-        return self._fingerprint or _fingerprint(self.model, self.tokenizer)
+        return self._fingerprint or _weights_digest(self.model, self.tokenizer)
 
     @classmethod
     def small(
         cls, texts: Iterable[str], *, vocabulary: int = 2000, layers: int = 3, width: int = 128, seed: int = 0
     ) -> LanguageModel:
-        """A small language model of one's own: the tokenizer is trained on the texts, the weights are random.
+        """A small language model from scratch: the tokenizer is trained on the texts, the weights are random.
 
-        The tokenizer is byte-level byte-pair encoding, so that any text can be written in it, and digits stand alone;
-        the model is a Llama with tied embeddings. Its prompt is `<begin> soft… question <answer>`.
+        The tokenizer is a byte-level byte-pair encoding, which can write any text, and splits numbers into digits; the
+        model is a Llama with tied embeddings. Its prompt is `<begin> soft… question <answer>`.
 
         Args:
-            texts: what it is to learn to write, questions included.
-            vocabulary: tokens at most, at least 260 (the bytes and four special ones).
-            layers: depth.
+            texts: training texts, questions included.
+            vocabulary: number of tokens at most, at least 260 (the bytes and four special ones).
+            layers: number of layers.
             width: width of the embeddings, a multiple of 32.
-            seed: of the random weights.
+            seed: seed of the random weights.
 
         Raises:
             MissingExtraError: the extra `describe` is not installed.
-            InputError: there is no text, or a size cannot be used.
+            InputError: there is no text, or a size is not possible.
         """
         transformers = require("transformers", extra=EXTRA, purpose="a language model")
         if width < _HEAD or width % _HEAD or layers < 1 or vocabulary < 256 + len(SPECIAL):
@@ -128,7 +129,7 @@ class LanguageModel:
                 f"a language model of {layers} layers, width {width} and {vocabulary} tokens cannot be made; give at "
                 f"least 1 layer, a width that is a multiple of {_HEAD}, and at least {256 + len(SPECIAL)} tokens"
             )
-        tokenizer = _trained_tokenizer(texts, vocabulary)
+        tokenizer = _train_tokenizer(texts, vocabulary)
         config = transformers.LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=width,
@@ -139,16 +140,20 @@ class LanguageModel:
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,
-            **{OWN: True},
+            **{FROM_SCRATCH: True},
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = transformers.LlamaForCausalLM(config)
-        return cls._made_here(model, tokenizer, "small")
+        return cls._from_scratch(model, tokenizer, "small")
 
     @classmethod
-    def _made_here(cls, model: nn.Module, tokenizer: Any, name: str) -> LanguageModel:
-        return cls(model, tokenizer, name=name, prompt=_OwnPrompt(tokenizer), end_ids=(2,), own=True)
+    def _from_scratch(cls, model: nn.Module, tokenizer: Any, name: str) -> LanguageModel:
+        def prompt(question: str, soft: int, system: str) -> list[int]:
+            text = f"{system}\n{question}" if system else question
+            return [1, *[SOFT] * soft, *encode_piece(tokenizer, text), 3]
+
+        return cls(model, tokenizer, name=name, prompt=prompt, end_ids=(2,), from_scratch=True)
 
     @classmethod
     def load(
@@ -159,11 +164,11 @@ class LanguageModel:
         four_bit: bool = False,
         device: str | torch.device = "cpu",
     ) -> LanguageModel:
-        """Load a language model: one that `save` wrote, or any of `transformers`, with or without eyes of its own.
+        """Load a small model that `save` wrote, or any causal or vision-language model of `transformers`.
 
         Args:
             source: a folder, or a name on the hub.
-            adapter: folder of a PEFT adapter to be put on it, such as Unsloth writes.
+            adapter: folder of a PEFT adapter for it, such as Unsloth writes.
             four_bit: keep its weights in four bits; needs CUDA and bitsandbytes.
             device: where to compute.
 
@@ -172,77 +177,84 @@ class LanguageModel:
             InputError: there is no such model or adapter, or it cannot be used.
         """
         transformers = require("transformers", extra=EXTRA, purpose=f"language model {source}")
-        if _made_by_small(Path(source)):
+        if _is_from_scratch(Path(source)):
             if adapter is not None:
-                raise InputError(f"adapter {adapter}: {source} is a small model made here, which takes none")
+                raise InputError(
+                    f"adapter {adapter}: {source} is a small model trained here, which takes none"
+                )
             with quiet_transformers(transformers):
-                # A folder that was made here, never the hub.
+                # A folder that `save` wrote, never the hub.
                 tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(str(source))  # nosec B615
                 model = transformers.LlamaForCausalLM.from_pretrained(  # nosec B615
                     str(source), use_safetensors=True
                 )
-            return cls._made_here(model.to(device), tokenizer, str(source))
+            return cls._from_scratch(model.to(device), tokenizer, str(source))
         model, tokenizer, prompt, ends, fingerprint = load_pretrained(
             str(source), adapter=adapter, four_bit=four_bit, device=device
         )
-        made = cls(model, tokenizer, name=str(source), prompt=prompt, end_ids=ends, fingerprint=fingerprint)
-        made.adapter = None if adapter is None else adapter.resolve()
-        return made
+        lm = cls(model, tokenizer, name=str(source), prompt=prompt, end_ids=ends, fingerprint=fingerprint)
+        lm.adapter = None if adapter is None else adapter.resolve()
+        return lm
 
     def add_lora(self, rank: int) -> None:
-        """Let a low-rank change of it learn, the rest staying as it is."""
-        self.model = with_lora(self.model, rank)
+        """Add trainable low-rank changes; all other weights stay frozen."""
+        self.model = add_lora(self.model, rank)
         self.lora = True
 
     def add_adapter(self, folder: Path) -> None:
-        """Take back the change that `save` wrote.
+        """Add the LoRA weights that `save` wrote.
 
         Raises:
-            InputError: it is not there, or was made for another model.
+            InputError: there are none, or they are of another model.
         """
-        self.model = adapted(self.model, folder, merge=False).eval()
+        self.model = add_adapter(self.model, folder, merge=False).eval()
         self.lora = True
 
     def save(self, folder: Path) -> None:
-        """Write what learnt, as safetensors and JSON: a model made here, or a LoRA; the folder is there."""
+        """Write a small model or LoRA weights into an existing folder, as safetensors and JSON."""
         with quiet_transformers(require("transformers", extra=EXTRA, purpose="saving a language model")):
             self.model.save_pretrained(folder)  # type: ignore[operator]
-        if self.own:
+        if self.from_scratch:
             self.tokenizer.save_pretrained(folder)
-        for weights in folder.glob("*.safetensors"):  # their writer makes files that no one else may read
+        for weights in folder.glob(
+            "*.safetensors"
+        ):  # `transformers` writes files that other users may not read
             weights.chmod(0o644)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a piece of text, with nothing added in front or behind; names of special tokens are text."""
-        return encoded(self.tokenizer, text)
+        """Token ids of a piece of text, nothing added in front or behind; names of special tokens are text."""
+        return encode_piece(self.tokenizer, text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids, special tokens left out; bytes that are no UTF-8 become `\ufffd`."""
+        """The text of token ids without special tokens; bytes that are not UTF-8 become `\ufffd`."""
         text: str = self.tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
-    def prompt_ids(self, ask: str, soft: int, system: str = "") -> list[int]:
-        """The whole prompt up to where the answer begins.
+    def prompt_ids(self, question: str, soft: int, system: str = "") -> list[int]:
+        """Token ids of the whole prompt up to the answer, with `SOFT` once for every soft token, all side by side.
 
         Args:
-            ask: what the user says.
-            soft: how many soft tokens there are, 0 for none.
-            system: what stands above the conversation.
-
-        Returns:
-            Token ids, with `SOFT` once for every soft token, all side by side.
+            question: the user's message.
+            soft: number of soft tokens.
+            system: the system message.
         """
-        return self._prompt(ask, soft, system)
+        return self._prompt(question, soft, system)
+
+    def token_embeddings(self, ids: Tensor) -> Tensor:
+        """Embeddings of token ids, `[…, hidden]`."""
+        # Through the module, not its weights: some models scale the embeddings they look up.
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)  # type: ignore[operator]
+        return embeddings
 
     def embed(self, ids: Sequence[Sequence[int]], soft: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Embeddings of prompts, the soft tokens in their places.
+        """Embeddings of prompts, with the soft tokens in their places.
 
         Args:
-            ids: token ids of `[B]` prompts (and, in training, of their answers), of any lengths.
-            soft: float `[B, k, hidden]`, where every prompt has `k` places; `None` where it has none. What is learnt
-                flows back into it.
+            ids: token ids of `[B]` prompts, of any lengths.
+            soft: float `[B, k, hidden]`, where every prompt has `k` places; `None` where it has none. Gradients flow
+                back into it.
 
         Returns:
             Embeddings `[B, L, hidden]` in the model's precision, shorter prompts padded at the left, and the attention
@@ -256,18 +268,18 @@ class LanguageModel:
         padded = padded.to(self.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids]).to(self.device)
         places = padded == SOFT
-        embeddings = self._token_embeddings(padded.masked_fill(places, self.pad_id))
-        given = 0 if soft is None else soft.shape[1]
+        embeddings = self.token_embeddings(padded.masked_fill(places, self.pad_id))
+        number = 0 if soft is None else soft.shape[1]
         counts = set(places.sum(1).tolist())
-        if counts != {given} or (soft is not None and soft.shape != (len(ids), given, self.hidden)):
+        if counts != {number} or (soft is not None and soft.shape != (len(ids), number, self.hidden)):
             shape = "none" if soft is None else list(soft.shape)
             raise InputError(
                 f"{len(ids)} prompts have {sorted(counts)} places for soft tokens of width {self.hidden}, and the soft "
                 f"tokens given are {shape}"
             )
-        if soft is not None and given:
-            there = soft.to(embeddings.device, embeddings.dtype).reshape(-1, self.hidden)
-            embeddings = embeddings.masked_scatter(places.unsqueeze(2), there)
+        if soft is not None and number:
+            rows = soft.to(embeddings.device, embeddings.dtype).reshape(-1, self.hidden)
+            embeddings = embeddings.masked_scatter(places.unsqueeze(2), rows)
         return embeddings, mask
 
     def logits(self, rows: Tensor, mask: Tensor, *, last: int = 0) -> Tensor:
@@ -275,54 +287,35 @@ class LanguageModel:
 
         Args:
             rows: embeddings, `[B, L, hidden]`.
-            mask: `[B, L]`, 0 where there is padding, which may be at both ends.
-            last: only those behind the last so many rows; 0 for all.
+            mask: `[B, L]`, 0 where there is padding, at either end.
+            last: number of rows at the end whose scores are returned; 0 for all.
         """
         model: Any = self.model
         bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-        known = inspect.signature(bare.forward).parameters
-        options: dict[str, Any] = {"logits_to_keep": last} if last and "logits_to_keep" in known else {}
-        if "position_ids" in known:
-            # Told, because padding counts as a place else, and models with eyes go by the last images they saw.
+        accepted = inspect.signature(bare.forward).parameters
+        options: dict[str, Any] = {"logits_to_keep": last} if last and "logits_to_keep" in accepted else {}
+        if "position_ids" in accepted:
+            # Given, because padding would count as a position, and vision-language models keep those of earlier images.
             options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        found: Tensor = self.model(inputs_embeds=rows, attention_mask=mask, use_cache=False, **options).logits
-        return found[:, -last:]
-
-    @property
-    def _table(self) -> nn.Module:
-        table: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
-        return table
-
-    def _token_embeddings(self, ids: Tensor) -> Tensor:
-        # Through the module, not its weights: some models scale what they look up.
-        embeddings: Tensor = self._table(ids)
-        return embeddings
+        logits: Tensor = self.model(
+            inputs_embeds=rows, attention_mask=mask, use_cache=False, **options
+        ).logits
+        return logits[:, -last:]
 
 
-class _OwnPrompt:
-    """`<begin> soft… question <answer>`, the prompt of a model made here."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-
-    def __call__(self, ask: str, soft: int, system: str) -> list[int]:
-        text = f"{system}\n{ask}" if system else ask
-        return [1, *[SOFT] * soft, *encoded(self.tokenizer, text), 3]
-
-
-def _made_by_small(folder: Path) -> bool:
+def _is_from_scratch(folder: Path) -> bool:
     try:
-        return OWN in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return FROM_SCRATCH in json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
 
 
-def _trained_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """Byte-level byte-pair encoding, as `transformers` holds it."""
+def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level byte-pair encoding, as a tokenizer of `transformers`."""
     transformers = require("transformers", extra=EXTRA, purpose="a tokenizer")
     tokenizers = require("tokenizers", extra=EXTRA, purpose="a tokenizer")
-    known = list(texts)
-    if not any(text.strip() for text in known):
+    corpus = list(texts)
+    if not any(text.strip() for text in corpus):
         raise InputError(
             "a language model cannot be made from no text; give at least one text that is not empty"
         )
@@ -337,10 +330,10 @@ def _trained_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         min_frequency=2,
         special_tokens=list(SPECIAL),
         initial_alphabet=split.ByteLevel.alphabet(),
-        max_token_length=_LONGEST_PIECE,
+        max_token_length=_LONGEST_TOKEN,
         show_progress=False,
     )
-    bare.train_from_iterator(known, trainer=trainer)
+    bare.train_from_iterator(corpus, trainer=trainer)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=bare,
         pad_token=SPECIAL[0],
@@ -351,12 +344,12 @@ def _trained_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
 
 
-def _fingerprint(model: nn.Module, tokenizer: Any) -> str:
-    """SHA-256 over what a model in memory is made of, by name."""
-    whole = hashlib.sha256()
-    whole.update(tokenizer.backend_tokenizer.to_str().encode())
+def _weights_digest(model: nn.Module, tokenizer: Any) -> str:
+    """SHA-256 over the tokenizer and the weights of a model in memory."""
+    digest = hashlib.sha256()
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for name, value in sorted(model.state_dict().items()):
         content = value.detach().cpu().contiguous()
-        whole.update(f"{name} {content.dtype} {list(content.shape)}\n".encode())
-        whole.update(content.numpy().tobytes())
-    return whole.hexdigest()
+        digest.update(f"{name} {content.dtype} {list(content.shape)}\n".encode())
+        digest.update(content.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,122 +1,107 @@
-"""What a run folder looks with, for describing: of each photograph the whole vector, and vectors place by place.
+"""Vectors of parts from photographs, as a describer takes them: the whole vector, and patches on a coarse grid.
 
-The whole vector is the one that cases are remembered by: in the judge's space, or what the trained network gives. It
-was made to tell kinds apart, so where something is may be lost in it. So patches come along: what the eye saw, on a
-grid of at most `GRID` × `GRID`, of each item the largest value in each cell, because a defect is small and a mean
-would drown it. Where the eye was sharpened (`mekiki.describing.localise`), what it reads of place and extent stands
-behind the whole vector, and the patches are those of the sharpened eye.
+The whole vector is the one under which cases are remembered: that of the calibrated judge, or of the trained network.
+It was made to tell defect types apart and may have lost where a defect is, so patches come with it: the feature
+extractor's, pooled to at most `GRID` × `GRID` cells by maximum, because a defect is small and a mean would hide it.
+Where the run has a localiser, its predictions are appended to the whole vector, and the patches are the localiser's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases.encoders import JudgeEncoder, PhotoEncoder, RunEncoder, open_photo_encoder
+from mekiki.cases.encoders import PhotoEncoder, open_photo_encoder
 from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import map_photos
-from mekiki.describing.localiser import GRID, Sharpened, eye_of, sharpened
+from mekiki.data.photo import Photo, map_photos
+from mekiki.describing.localiser import GRID, Localiser
+from mekiki.describing.projector import PartVectors
+from mekiki.errors import InputError
 from mekiki.judging.extractors import ScatteringExtractor
-from mekiki.judging.features import FeatureExtractor
+from mekiki.storage.atomic import recover_folder
+from mekiki.storage.run_folder import LOCALISER
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """One photograph and its vectors.
-
-    Attributes:
-        path: the file.
-        pixels: as the eye saw it; `None` if it could not be read.
-        whole: float32 `[d]`, or `None`.
-        places: float32 `[h, w, c]`, or `None`.
-        problem: why it could not be read.
-    """
-
-    path: Path
-    pixels: Pixels | None
-    whole: Floats | None
-    places: Floats | None
-    problem: str = ""
-
-
-class Look:
-    """Vectors of photographs as a run folder makes them.
+class PartExtractor:
+    """Photographs → vectors of parts, by the encoder of a run folder and its localiser, if there is one.
 
     Args:
-        view: what makes the whole vectors.
-        sharp: what reads place and extent, where the run's eye was sharpened.
+        run: the run folder, calibrated or trained.
+        encoder: its photo encoder, where that is open already.
 
     Attributes:
-        name: whose vectors they are.
-        fingerprint: equal fingerprints, equal vectors.
+        name: name of the encoder.
+        fingerprint: equal fingerprints mean equal vectors.
+
+    Raises:
+        InputError: the run is neither calibrated nor trained, or its localiser is of another network.
     """
 
-    def __init__(self, view: PhotoEncoder, sharp: Sharpened | None = None) -> None:
-        assert isinstance(view, JudgeEncoder | RunEncoder)
-        self._view = view
-        self._eye: FeatureExtractor = eye_of(view)
+    def __init__(self, run: Path, encoder: PhotoEncoder | None = None) -> None:
+        self._encoder = encoder or open_photo_encoder(run)
+        self._extractor = self._encoder.extractor
+        info = self._encoder.info
+        self.name, self.fingerprint = info.name, f"{info.fingerprint} on {GRID}×{GRID}"
         self._filters: ScatteringExtractor | None = None
-        if not self._eye.has_place_features:
-            # A perceptron has no places of its own; filters have, and need no weights.
+        if not self._extractor.has_place_features:
+            # A perceptron sees no places; the filters do, and need no weights.
             self._filters = ScatteringExtractor()
-        self._sharp = sharp
-        self.name = view.info.name + (", places by filters" if self._filters else "")
-        self.fingerprint = f"{view.info.fingerprint} on {GRID}×{GRID}"
-        if sharp is not None:
-            self.name += ", sharpened"
-            self.fingerprint += f", sharpened {sharp.fingerprint}"
+            self.name += ", places by filters"
+        folder = run / LOCALISER
+        recover_folder(folder)
+        self._localiser: Localiser | None = None
+        if folder.is_dir():
+            self._localiser = Localiser.load(folder, self._extractor)
+            self.name += ", with its localiser"
+            # The same words as when the localiser was called so, because describers keep this fingerprint.
+            self.fingerprint += f", sharpened {self._localiser.fingerprint}"
 
-    def extract(self, paths: Sequence[Path], *, progress: Progress = silent) -> Iterator[Looked]:
-        """Look at files, in order; one that cannot be read is told."""
-        frame, channels = self._eye.frame, self._eye.channels
-        for photo, vectors in map_photos(
-            paths, frame, channels, self._seen, progress=progress, label="looking at photographs"
-        ):
-            whole, places = vectors or (None, None)
-            yield Looked(photo.path, photo.pixels, whole, places, photo.problem)
+    def extract(
+        self, paths: Sequence[Path], *, progress: Progress = silent
+    ) -> Iterator[tuple[Photo, PartVectors | None]]:
+        """Each photograph in order, with the vectors of its one part, or `None` if it cannot be read."""
+        frame, channels = self._extractor.frame, self._extractor.channels
+        return map_photos(
+            paths, frame, channels, self._vectors, progress=progress, label="extracting features"
+        )
 
-    def _seen(self, images: Sequence[Pixels]) -> Iterator[tuple[Floats, Floats]]:
-        features = self._eye.extract(images)
-        if isinstance(self._view, RunEncoder):
-            whole = features.groups["embedding"]
-        else:
-            whole = np.concatenate([self._view.vectors(row.groups) for row in features.rows()])
-        if self._sharp is not None:
-            read, maps = self._sharp.extract(images)
-            whole = np.concatenate([whole, read], axis=1)
+    def _vectors(self, images: Sequence[Pixels]) -> Iterator[PartVectors]:
+        features = self._extractor.extract(images)
+        # Row by row, so that a vector does not depend on the others.
+        whole = np.concatenate([self._encoder.vectors(row.groups) for row in features.rows()])
+        if self._localiser is not None:
+            predictions, maps = self._localiser.extract(images)
+            whole = np.concatenate([whole, predictions], axis=1)
         elif self._filters is not None:
             maps = self._filters.place_features(images, self._filters.extract(images))
         else:
-            maps = self._eye.place_features(images, features)
-        yield from zip(whole, (pooled(each) for each in maps), strict=True)
+            maps = self._extractor.place_features(images, features)
+        for row, grid in zip(whole, maps, strict=True):
+            yield PartVectors(row[None], pool_maximum(grid)[None])
 
 
-def look_of(run: Path, view: PhotoEncoder | None = None) -> Look:
-    """What a run folder looks with: its judge if it is calibrated, else its network.
-
-    Args:
-        run: the run folder.
-        view: the same, where it is open already.
+def pixels_of(photo: Photo, texts: Path) -> Pixels:
+    """The pixels of a photograph that a table of texts names.
 
     Raises:
-        InputError: it is neither calibrated nor trained.
+        InputError: it cannot be read.
     """
-    view = view or open_photo_encoder(run)
-    return Look(view, sharpened(run, eye_of(view)))
+    if photo.pixels is None:
+        raise InputError(f"{photo.path}: {photo.problem}; fix it, or leave it out of {texts}")
+    return photo.pixels
 
 
-def pooled(patches: Floats) -> Floats:
-    """Patches on a grid of at most `GRID` × `GRID`, of each item the largest in a cell: `[h, w, c]` → `[H, W, c]`.
+def pool_maximum(patches: Floats) -> Floats:
+    """Patches `[h, w, c]` pooled by maximum to a grid of at most `GRID` × `GRID` cells.
 
     Example:
-        >>> pooled(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
+        >>> pool_maximum(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
         array([ 1.,  3.,  5.,  7.,  9., 11., 13., 15.], dtype=float32)
     """
     for axis in (0, 1):

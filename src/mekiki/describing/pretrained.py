@@ -1,6 +1,6 @@
-"""Language models of `transformers`, with or without eyes of their own, and adapters on them.
+"""Language models and vision-language models of `transformers`, and PEFT adapters on them.
 
-A model comes by name or as a folder, as safetensors alone, and no code of its own is run.
+A model is given by name or as a folder, as safetensors only, and no code that comes with it is run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,32 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mekiki.describing.prompt import ChatPrompt
+from mekiki.describing.chat_prompt import ChatPrompt
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 
 EXTRA = "describe"
-_EYES = ("vision", "visual", "image", "projector", "lm_head")
-"""In the names of modules that the soft tokens never go through, or that a low-rank change leaves alone."""
+_NOT_ADAPTED = ("vision", "visual", "image", "projector", "lm_head")
+"""Parts of names of modules that LoRA does not change: the vision encoder and the output layer."""
 _SAMPLED = 2**20
-"""Bytes of a weight file, at either end, that go into its fingerprint."""
+"""Bytes at either end of a weight file that go into its fingerprint."""
 
 
 def load_pretrained(
     source: str, *, adapter: Path | None, four_bit: bool, device: str | torch.device
 ) -> tuple[nn.Module, Any, ChatPrompt, list[int], str]:
-    """A language model, its tokenizer, its prompt, the tokens that end an answer, and a fingerprint.
-
-    Of the tokens that end an answer, that of a turn comes first.
+    """A language model, its tokenizer, its prompt, the tokens that end an answer (that of a turn first), a fingerprint.
 
     Args:
         source: name on the hub, or a folder.
-        adapter: folder of a PEFT adapter to be put on it; a tokenizer in it takes the place of the model's.
+        adapter: folder of a PEFT adapter for it; a tokenizer in this folder replaces the model's.
         four_bit: keep weights in four bits; needs CUDA.
         device: where to compute.
 
     Raises:
         MissingExtraError: the extra `describe` is not installed.
-        InputError: there is no such model, it is none of language, its weights are no safetensors, or the adapter does
-            not fit it.
+        InputError: there is no such model, it is not a language model, its weights are not safetensors, or the adapter
+            does not fit it.
     """
     transformers = require("transformers", extra=EXTRA, purpose=f"language model {source}")
     device = torch.device(device)
@@ -55,39 +53,40 @@ def load_pretrained(
         "dtype": torch.bfloat16 if device.type == "cuda" else torch.float32,
     }
     if four_bit:
-        options |= _in_four_bits(transformers, device)
+        options |= _four_bit_options(transformers, device)
     home = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else source
     with quiet_transformers(transformers):
         try:
-            # Which model, and which revision of it, is the user's to say; no code comes with it.
+            # The user chooses model and revision; no code of it is run.
             config = transformers.AutoConfig.from_pretrained(  # nosec B615
                 source, trust_remote_code=False
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(  # nosec B615
                 str(home), trust_remote_code=False
             )
-            extractors = hasattr(config, "vision_config")
-            kind = (
-                transformers.AutoModelForImageTextToText if extractors else transformers.AutoModelForCausalLM
+            auto_class = (
+                transformers.AutoModelForImageTextToText
+                if hasattr(config, "vision_config")
+                else transformers.AutoModelForCausalLM
             )
-            model, said = kind.from_pretrained(source, output_loading_info=True, **options)
-        except Exception as error:  # the library lets through whatever its parts raise
+            model, report = auto_class.from_pretrained(source, output_loading_info=True, **options)
+        except Exception as error:  # the library passes on anything that its parts raise
             raise InputError(
                 f"language model {source}: cannot be loaded ({first_line(error)}); give a folder that save_pretrained "
                 "wrote with its tokenizer, as safetensors, or a name that is in the cache or can be downloaded"
             ) from None
-    if said["missing_keys"]:
+    if report["missing_keys"]:
         raise InputError(
-            f"language model {source}: its weights do not fit its configuration ({len(said['missing_keys'])} are "
-            f"missing, such as {sorted(said['missing_keys'])[0]}); get the model again, or give a language model"
+            f"language model {source}: its weights do not fit its configuration ({len(report['missing_keys'])} are "
+            f"missing, such as {sorted(report['missing_keys'])[0]}); get the model again, or give a language model"
         )
     if not four_bit:
         model = model.to(device)
-    digest = _digest(Path(transformers.utils.cached_file(source, "config.json")).parent)
+    digest = _files_digest(Path(transformers.utils.cached_file(source, "config.json")).parent)
     if adapter is not None:
         with quiet_transformers(transformers):
-            model = adapted(model, adapter, merge=not four_bit)
-        digest = hashlib.sha256((digest + _digest(adapter)).encode()).hexdigest()
+            model = add_adapter(model, adapter, merge=not four_bit)
+        digest = hashlib.sha256((digest + _files_digest(adapter)).encode()).hexdigest()
     model.requires_grad_(False)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -96,15 +95,17 @@ def load_pretrained(
             f"{len(tokenizer)} tokens and the model {rows}; give the tokenizer that belongs to it"
         )
     prompt = ChatPrompt(tokenizer, name=source, **_image_tokens(config))
-    # The end of a turn first: it is what an answer is learnt to end with.
-    ends = [prompt.turn_end(), tokenizer.eos_token_id, *_listed(model.generation_config.eos_token_id)]
-    known = [end for end in ends if end is not None]
-    if not known:
+    # The end of a turn first: training answers end with it.
+    ends = [prompt.turn_end(), tokenizer.eos_token_id]
+    others = model.generation_config.eos_token_id
+    ends += others if isinstance(others, list) else [others]
+    end_ids = [end for end in ends if end is not None]
+    if not end_ids:
         raise InputError(f"language model {source}: has no token that ends an answer, so it would never stop")
-    return model, tokenizer, prompt, known, digest
+    return model, tokenizer, prompt, end_ids, digest
 
 
-def _in_four_bits(transformers: Any, device: torch.device) -> dict[str, Any]:
+def _four_bit_options(transformers: Any, device: torch.device) -> dict[str, Any]:
     if device.type != "cuda" or not torch.cuda.is_available():
         raise InputError(
             f"--four-bit needs a CUDA device, and {'there is none here' if not torch.cuda.is_available() else device}"
@@ -119,7 +120,7 @@ def _in_four_bits(transformers: Any, device: torch.device) -> dict[str, Any]:
 
 
 def _image_tokens(config: Any) -> dict[str, Any]:
-    """The tokens that stand for an image, and around it where the template leaves that to a processor (Gemma 3)."""
+    """The token that stands for an image, and those around it if the template leaves them to a processor (Gemma 3)."""
 
     def token(name: str) -> int | None:
         return getattr(config, f"{name}_token_id", getattr(config, f"{name}_token_index", None))
@@ -130,20 +131,20 @@ def _image_tokens(config: Any) -> dict[str, Any]:
     return {"image": token("image"), "around": None if begin is None or end is None else (begin, end)}
 
 
-def adapted(model: Any, folder: Path, *, merge: bool) -> Any:
-    """A language model with a PEFT adapter on it, such as Unsloth writes.
+def add_adapter(model: Any, folder: Path, *, merge: bool) -> Any:
+    """A language model with a PEFT adapter, such as Unsloth writes.
 
-    The adapter's note of what it was trained on (often a quantised copy) does not count; what it is put on must have
-    the same shapes. Settings that this version of peft does not know are left out.
+    The base model that the adapter names (often a quantised copy) is ignored; the given model must have the same
+    shapes. Settings that this version of peft does not know are left out.
 
     Args:
         model: of `transformers`.
         folder: with `adapter_config.json` and `adapter_model.safetensors`.
-        merge: add it into the weights, which is faster; not for weights in four bits.
+        merge: add it to the weights, which is faster; not for weights in four bits.
 
     Raises:
         MissingExtraError: the extra `describe` is not installed.
-        InputError: it is no such folder, or was made for another model.
+        InputError: the folder is not an adapter, or it was made for another model.
     """
     peft = require("peft", extra=EXTRA, purpose=f"adapter {folder}")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -152,39 +153,39 @@ def adapted(model: Any, folder: Path, *, merge: bool) -> Any:
                 f"adapter {folder}: has no {name}; give a folder that save_pretrained of peft wrote, as safetensors"
             )
     try:
-        given = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        kind = type(peft.get_peft_config({"peft_type": given["peft_type"]}))
-        known = {each.name for each in dataclasses.fields(kind)}
-        kept = {name: value for name, value in given.items() if name in known}
-        # What only quantised or patched copies of a model have would be looked for in vain here.
-        kept |= {"base_model_name_or_path": None, "inference_mode": True}
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config_class = type(peft.get_peft_config({"peft_type": config["peft_type"]}))
+        known = {each.name for each in dataclasses.fields(config_class)}
+        settings = {name: value for name, value in config.items() if name in known}
+        # The base may be a quantised or patched copy that is not here.
+        settings |= {"base_model_name_or_path": None, "inference_mode": True}
         state = load_file(folder / "adapter_model.safetensors")
-        _resized(model, state)
+        _resize_embeddings(model, state)
         with warnings.catch_warnings(action="ignore"):
-            made = peft.PeftModel(model, peft.PeftConfig.from_peft_type(**kept))
-            said = peft.set_peft_model_state_dict(made, state)
-    except Exception as error:  # the library lets through whatever its parts raise
+            result = peft.PeftModel(model, peft.PeftConfig.from_peft_type(**settings))
+            report = peft.set_peft_model_state_dict(result, state)
+    except Exception as error:  # the library passes on anything that its parts raise
         raise InputError(
             f"adapter {folder}: does not fit the language model ({first_line(error)}); give the one it was made for"
         ) from None
-    # Weights with nowhere to go would be passed over in silence, and the model would answer as if without them.
-    # Embeddings of added tokens are there twice, by two names, of which one is known.
-    lost = [
+    # peft ignores weights without a counterpart silently, and the model would answer as if without them.
+    # Embeddings of added tokens occur under two names, of which peft knows one.
+    unused = [
         name
-        for name in said.unexpected_keys
+        for name in report.unexpected_keys
         if ".modules_to_save" not in name or name.replace(".modules_to_save", "") not in state
     ]
-    lost += [name for name in said.missing_keys if "lora_" in name]
-    if lost:
+    unused += [name for name in report.missing_keys if "lora_" in name]
+    if unused:
         raise InputError(
-            f"adapter {folder}: does not fit the language model ({len(lost)} weights have no counterpart, such as "
-            f"{sorted(lost)[0]}); give the one it was made for"
+            f"adapter {folder}: does not fit the language model ({len(unused)} weights have no counterpart, such as "
+            f"{sorted(unused)[0]}); give the one it was made for"
         )
-    return made.merge_and_unload() if merge else made
+    return result.merge_and_unload() if merge else result
 
 
-def _resized(model: Any, state: Mapping[str, Tensor]) -> None:
-    """Make room for tokens that an adapter brings with it."""
+def _resize_embeddings(model: Any, state: Mapping[str, Tensor]) -> None:
+    """Add embeddings for the tokens that an adapter adds."""
     table = model.get_input_embeddings()
     name = next(name for name, module in model.named_modules() if module is table)
     rows = next((len(value) for key, value in state.items() if key.endswith(f"{name}.weight")), None)
@@ -192,32 +193,32 @@ def _resized(model: Any, state: Mapping[str, Tensor]) -> None:
         model.resize_token_embeddings(rows, mean_resizing=False)
 
 
-def with_lora(model: Any, rank: int) -> Any:
-    """A frozen language model with a low-rank change that learns (Hu et al., *LoRA*, 2021); its eyes stay as they are.
+def add_lora(model: Any, rank: int) -> Any:
+    """A frozen language model with trainable low-rank changes (Hu et al., *LoRA*, 2021), the vision encoder left out.
 
     Args:
         model: of `transformers`.
-        rank: of the change of each linear layer.
+        rank: rank of the change of each linear layer.
 
     Raises:
         MissingExtraError: the extra `describe` is not installed.
-        InputError: the model has no linear layer that it knows.
+        InputError: the model has no linear layer.
     """
     peft = require("peft", extra=EXTRA, purpose="--lora")
-    # What GPT-2 has for a linear layer.
+    # GPT-2's linear layer.
     conv1d = require("transformers.pytorch_utils", extra=EXTRA, purpose="--lora").Conv1D
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | conv1d) and not any(part in name for part in _EYES)
+        if isinstance(module, nn.Linear | conv1d) and not any(part in name for part in _NOT_ADAPTED)
     ]
     if not names:
         raise InputError(f"--lora: {type(model).__name__} has no linear layers to change; leave it out")
     return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names))
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 over settings, tokenizer, template and weights, of which size and both ends stand for all."""
+def _files_digest(folder: Path) -> str:
+    """SHA-256 over settings, tokenizer, template, and of each weight file its size and both ends."""
     digest = hashlib.sha256()
     for path in sorted(each for kind in ("*.json", "*.jinja", "*.safetensors") for each in folder.glob(kind)):
         size = path.stat().st_size
@@ -227,9 +228,3 @@ def _digest(folder: Path) -> str:
             handle.seek(max(0, size - _SAMPLED))
             digest.update(handle.read())
     return digest.hexdigest()
-
-
-def _listed(ids: int | Iterable[int] | None) -> list[int]:
-    if ids is None:
-        return []
-    return [ids] if isinstance(ids, int) else list(ids)

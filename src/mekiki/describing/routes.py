@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from mekiki.describing.describe import Explainer, Subject
+from mekiki.describing.describe import PartInput, RunDescriber
 from mekiki.errors import InputError
 from mekiki.web.state import AppState
 from mekiki.web.wire import PhotoId, RequestBody, format_event
@@ -60,11 +60,11 @@ def _describe(state: AppState, body: DescribeRequest) -> Iterator[DescriptionEve
             "question: needs a language model (`mekiki describe-train --lm`); without one leave it out"
         )
     with upload.name_in_errors():
-        (subject,) = explainer.look_at([upload.path])
+        (subject,) = explainer.read_photos([upload.path])
     return _events(explainer, subject, body.question)
 
 
-def _events(explainer: Explainer, subject: Subject, question: str | None) -> Iterator[DescriptionEvent]:
+def _events(explainer: RunDescriber, subject: PartInput, question: str | None) -> Iterator[DescriptionEvent]:
     yield DescriptionEvent("speaker", {"method": explainer.method, "language": explainer.language})
     if explainer.warning:
         yield DescriptionEvent("guess", {"message": explainer.warning})
@@ -73,7 +73,7 @@ def _events(explainer: Explainer, subject: Subject, question: str | None) -> Ite
         for text in explainer.stream(subject, question):
             description += text
             yield DescriptionEvent("text", {"text": text})
-        cases = explainer.rests_on(subject, description)
+        cases = explainer.cited_cases(subject, description)
     except InputError as error:  # too late for an HTTP status
         yield DescriptionEvent("problem", {"error": str(error)})
         return

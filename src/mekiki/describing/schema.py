@@ -1,17 +1,20 @@
-"""Answers of a fixed form: what a language model may say next is narrowed to what the form allows.
+"""Answers of a fixed form: the fields of a report, and decoding that cannot leave the form.
 
-A form is a row of pieces: text that stands as it is, a choice among a few values, and free text up to the next piece.
-Each piece is a run of tokens of its own, so that training sees exactly the tokens that decoding later forces, and a
-form of JSON around these pieces is valid whatever the model would have liked to say (after Willard and Louf, *Efficient
-Guided Generation for Large Language Models*, 2023, for the simplest of grammars).
+A schema is a sequence of pieces: fixed text, a choice among a few values, and free text up to the next piece. Each
+piece is tokenised by itself, so training sees exactly the tokens that decoding later forces, and the JSON around the
+pieces is valid whatever the model prefers.
+
+References:
+    Willard and Louf, *Efficient Guided Generation for Large Language Models*, 2023, arXiv 2307.09702; here for the
+    simplest of grammars.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,250 +25,255 @@ from torch.nn import functional
 from mekiki.describing.language_model import LanguageModel
 from mekiki.errors import InputError
 
-_UNQUOTED = re.compile(r'["\\\x00-\x1f\x7f\u2028\u2029\ufffd]')
-"""What free text never holds, because JSON, or a line, would end there."""
+ATTRIBUTES = ("defect", "place", "severity")
+"""Fields with a few possible values, so that an answer is right or wrong."""
+WORDS = ("cause", "repair")
+"""Fields in free words."""
+FIELDS = (*ATTRIBUTES, *WORDS)
+LANGUAGES = ("en", "ja")
+
+QUESTIONS: Mapping[str, Mapping[str, str]] = {
+    "en": {"text": "Describe this part.", "fields": "Report on this part as JSON."},
+    "ja": {"text": "この部品の状態を説明してください。", "fields": "この部品をJSONで報告してください。"},
+}
+"""The questions that a describer is trained on, by language and by kind of answer."""
+
+_NOT_IN_FREE_TEXT = re.compile(r'["\\\x00-\x1f\x7f\u2028\u2029\ufffd]')
+"""Characters that would end the JSON string or the line."""
+
+
+def json_schema(values: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of every answer in fields.
+
+    Args:
+        values: the possible values of each of `ATTRIBUTES`; empty allows any text.
+
+    Example:
+        >>> json_schema({"defect": ["crack"]})["properties"]["defect"]
+        {'type': 'string', 'enum': ['crack']}
+    """
+    properties: dict[str, Any] = {
+        name: {"type": "string"} | ({"enum": list(values[name])} if values.get(name) else {})
+        for name in FIELDS
+    }
+    properties["cases"] = {"type": "array", "items": {"type": "string"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
 
 
 @dataclass(frozen=True)
-class Literal:
-    """Text that stands as it is."""
+class FixedText:
+    """A piece that is always the same text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values, each written as in a string of JSON."""
+    """A piece that is one of a few values, each written as in a JSON string."""
 
     options: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Free:
-    """Any text without quotes, backslashes and control characters, of at most so many tokens."""
+class FreeText:
+    """A piece of at most `limit` tokens without quotes, backslashes and control characters."""
 
     limit: int
 
 
-Piece = Literal | Choice | Free
-
-
-@dataclass
-class _Node:
-    """A place in the tree of a choice's tokens."""
-
-    children: dict[int, _Node] = field(default_factory=dict)
-    whole: bool = False
+Piece = FixedText | Choice | FreeText
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where an answer is: in which piece, and how far.
-
-    Attributes:
-        piece: its number; that of the pieces is the end.
-        done: tokens of it.
-        node: of a choice.
-    """
+    """Position in an answer: the number of the piece (that of pieces at the end) and the tokens of it so far."""
 
     piece: int = 0
-    done: int = 0
-    node: _Node | None = None
+    ids: tuple[int, ...] = ()
 
 
 class Schema:
-    """A form of answers, in the tokens of a language model.
+    """A form of answers in the tokens of a language model.
 
     Args:
-        pieces: in order; the last one, and the one behind each choice and each free text, is literal.
-        lm: whose tokens.
+        pieces: in order; fixed text must follow each choice and each free text.
+        lm: the language model whose tokens are used.
 
     Attributes:
-        longest: tokens that an answer has at most.
+        longest: number of tokens of the longest answer, its end included.
 
     Raises:
-        InputError: a choice is empty, or no literal piece follows it.
+        InputError: a choice is empty, or no fixed text follows it.
 
     Example:
         >>> lm = LanguageModel.small(["crack pit oil"], vocabulary=270, layers=1, width=32)
-        >>> schema = Schema([Literal('{"defect": "'), Choice(["crack", "pit"]), Literal('"}')], lm)
+        >>> schema = Schema([FixedText('{"defect": "'), Choice(["crack", "pit"]), FixedText('"}')], lm)
         >>> lm.decode(schema.encode(["pit"])), schema.read(schema.encode(["pit"]))
         ('{"defect": "pit"}', ['pit'])
     """
 
     def __init__(self, pieces: Sequence[Piece], lm: LanguageModel) -> None:
-        self.pieces, self._lm = list(pieces), lm
-        for piece, behind in zip(self.pieces, [*self.pieces[1:], None], strict=True):
-            if not isinstance(piece, Literal) and not isinstance(behind, Literal):
-                raise InputError("a form must have literal text behind each choice and each free text")
+        self.pieces, self.lm = list(pieces), lm
+        for piece, following in zip(self.pieces, [*self.pieces[1:], None], strict=True):
+            if not isinstance(piece, FixedText) and not isinstance(following, FixedText):
+                raise InputError("a schema must have fixed text behind each choice and each free text")
             if isinstance(piece, Choice) and not (piece.options and all(piece.options)):
-                raise InputError("a form has a choice among nothing, or among empty values")
-        self._tokens = [lm.encode(piece.text) if isinstance(piece, Literal) else [] for piece in self.pieces]
-        self._trees = [self._tree(piece) if isinstance(piece, Choice) else _Node() for piece in self.pieces]
+                raise InputError("a schema has a choice without options, or with an empty one")
+        self._options = [[tuple(lm.encode(text)) for text in _texts(piece)] for piece in self.pieces]
         self.longest = 1 + sum(
-            piece.limit
-            if isinstance(piece, Free)
-            else max(len(lm.encode(_written(option))) for option in piece.options)
-            if isinstance(piece, Choice)
-            else len(tokens)
-            for piece, tokens in zip(self.pieces, self._tokens, strict=True)
+            piece.limit if isinstance(piece, FreeText) else max(map(len, options))
+            for piece, options in zip(self.pieces, self._options, strict=True)
         )
 
     def encode(self, values: Sequence[str]) -> list[int]:
-        """The tokens of an answer, without its end.
+        """Token ids of an answer, without the end token.
 
         Args:
-            values: of the choices and the free texts, in order. What free text cannot hold is replaced, and what is too
-                long is cut.
+            values: of the choices and the free texts, in order. Characters that free text cannot hold are replaced, and
+                free text that is too long is cut.
 
         Raises:
-            InputError: a value is none of its choice's.
+            InputError: a value is not an option of its choice.
         """
-        left = iter(values)
+        remaining = iter(values)
         ids: list[int] = []
-        for piece, tokens in zip(self.pieces, self._tokens, strict=True):
-            if isinstance(piece, Literal):
-                ids += tokens
+        for piece, options in zip(self.pieces, self._options, strict=True):
+            if isinstance(piece, FixedText):
+                ids += options[0]
                 continue
-            value = next(left)
-            if isinstance(piece, Free):
-                ids += self._lm.encode(_UNQUOTED.sub("'", value))[: piece.limit]
+            value = next(remaining)
+            if isinstance(piece, FreeText):
+                ids += self.lm.encode(_NOT_IN_FREE_TEXT.sub("'", value))[: piece.limit]
             elif value in piece.options:
-                ids += self._lm.encode(_written(value))
+                ids += options[list(piece.options).index(value)]
             else:
                 raise InputError(f"{value!r} is none of {', '.join(piece.options)}")
         return ids
 
     def read(self, ids: Sequence[int]) -> list[str]:
-        """The values of an answer that keeps to the form; a character that was cut in two is left out."""
-        found: dict[int, list[int]] = {
-            number: [] for number, piece in enumerate(self.pieces) if not isinstance(piece, Literal)
+        """The values in an answer that keeps to the schema; a character that was cut in two is left out."""
+        tokens: dict[int, list[int]] = {
+            number: [] for number, piece in enumerate(self.pieces) if not isinstance(piece, FixedText)
         }
         state = self.start()
         for token in ids:
             if state.piece == len(self.pieces):
                 break
             before, state = state.piece, self.after(state, token)
-            if before in found and state.piece == before:
-                found[before].append(token)
-        # Behind a line break, because some tokenizers take away a space that a text begins with.
-        front = self._lm.encode("\n")
-        return [
-            self._value(number, self._lm.decode([*front, *tokens])[1:]) for number, tokens in found.items()
-        ]
+            if before in tokens and state.piece == before:
+                tokens[before].append(token)
+        # Behind a line break, because some tokenizers remove a space at the beginning of a text.
+        front = self.lm.encode("\n")
+        return [self._value(number, self.lm.decode([*front, *own])[1:]) for number, own in tokens.items()]
 
     def _value(self, number: int, text: str) -> str:
         piece = self.pieces[number]
         if isinstance(piece, Choice):
-            return next((option for option in piece.options if _written(option) == text), text)
-        return _UNQUOTED.sub("", text)
+            return next((option for option in piece.options if _quote(option) == text), text)
+        return _NOT_IN_FREE_TEXT.sub("", text)
 
     def processor(self) -> SchemaProcessor:
-        """What `generate` of `transformers` takes to keep to the form; good for one call."""
-        return SchemaProcessor(self, self._lm)
+        """A logits processor for one call of `generate` of `transformers`."""
+        return SchemaProcessor(self)
 
     def start(self) -> _State:
-        """Where every answer begins."""
-        return self._entered(0)
+        """The state before the first token."""
+        return _State()
 
     def allowed(self, state: _State) -> tuple[list[int], bool]:
-        """Tokens that may come next, and whether any token of free text may too."""
+        """Ids of the tokens that may come next, and whether every token of free text may come too."""
         if state.piece == len(self.pieces):
-            return sorted(self._lm.end_ids), False
-        piece = self.pieces[state.piece]
-        if isinstance(piece, Literal):
-            return [self._tokens[state.piece][state.done]], False
-        behind = self._tokens[state.piece + 1][0]
-        if isinstance(piece, Free):
-            return [behind], state.done < piece.limit
-        assert state.node is not None
-        return [*state.node.children, *([behind] if state.node.whole else [])], False
+            return sorted(self.lm.end_ids), False
+        piece, done = self.pieces[state.piece], len(state.ids)
+        if isinstance(piece, FreeText):
+            return [self._following(state)], done < piece.limit
+        options = self._options[state.piece]
+        ids = {each[done] for each in options if len(each) > done and each[:done] == state.ids}
+        if isinstance(piece, Choice) and state.ids in options:
+            ids.add(self._following(state))
+        return sorted(ids), False
 
     def after(self, state: _State, token: int) -> _State:
-        """Where an answer is after one more token."""
+        """The state after one more token."""
         if state.piece == len(self.pieces):
             return state
-        piece = self.pieces[state.piece]
-        if isinstance(piece, Literal):
-            done = state.done + 1
-            ended = done == len(self._tokens[state.piece])
-            return self._entered(state.piece + 1) if ended else _State(state.piece, done)
-        if state.node is not None and token in state.node.children:
-            return _State(state.piece, state.done + 1, state.node.children[token])
-        if token == self._tokens[state.piece + 1][0]:
+        piece, options, ids = self.pieces[state.piece], self._options[state.piece], (*state.ids, token)
+        if isinstance(piece, FixedText):
+            return _State(state.piece + 1) if len(ids) == len(options[0]) else _State(state.piece, ids)
+        goes_on = any(option[: len(ids)] == ids for option in options)
+        if not goes_on and token == self._following(state):
             return self.after(_State(state.piece + 1), token)
-        return _State(state.piece, state.done + 1, state.node)
+        return _State(state.piece, ids)
 
-    def _entered(self, number: int) -> _State:
-        return _State(number, 0, self._trees[number] if number < len(self.pieces) else None)
-
-    def _tree(self, choice: Choice) -> _Node:
-        root = _Node()
-        for option in choice.options:
-            node = root
-            for token in self._lm.encode(_written(option)):
-                node = node.children.setdefault(token, _Node())
-            node.whole = True
-        return root
+    def _following(self, state: _State) -> int:
+        """The token that ends a choice or a free text: the first of the fixed text behind it."""
+        return self._options[state.piece + 1][0][0]
 
 
 class SchemaProcessor:
-    """Narrows the scores of the next token to what a form allows; a `LogitsProcessor` of `transformers`.
+    """A `LogitsProcessor` of `transformers` that allows only tokens that keep to a schema."""
 
-    Args:
-        schema: the form.
-        lm: whose tokens.
-    """
-
-    def __init__(self, schema: Schema, lm: LanguageModel) -> None:
-        self._schema, self._lm = schema, lm
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
         self._states: list[_State] = []
-        self._seen = 0
+        self._length = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores `[B, V]` with minus infinity for what may not come next."""
+        """Scores `[B, V]` with minus infinity for tokens that may not come next."""
         if not self._states:
-            # With a prompt of embeddings there is none of ids; with one of ids, the answer begins behind it.
-            self._states, self._seen = [self._schema.start()] * len(input_ids), input_ids.shape[1]
-        for token_row in input_ids[:, self._seen :].T.tolist():
+            # A prompt of embeddings has no ids; with a prompt of ids, the answer begins behind it.
+            self._states, self._length = [self._schema.start()] * len(input_ids), input_ids.shape[1]
+        for token_row in input_ids[:, self._length :].T.tolist():
             self._states = [
                 self._schema.after(state, token) for state, token in zip(self._states, token_row, strict=True)
             ]
-        self._seen = input_ids.shape[1]
-        narrowed = torch.full_like(scores, -torch.inf)
+        self._length = input_ids.shape[1]
+        masked = torch.full_like(scores, -torch.inf)
         for row, state in enumerate(self._states):
             tokens, free = self._schema.allowed(state)
-            narrowed[row, tokens] = scores[row, tokens]
+            masked[row, tokens] = scores[row, tokens]
             if free:
-                mask = _free_tokens(self._lm, scores.shape[1]).to(scores.device)
-                narrowed[row] = torch.where(mask, scores[row], narrowed[row])
-        return narrowed
+                mask = _free_text_mask(self._schema.lm, scores.shape[1]).to(scores.device)
+                masked[row] = torch.where(mask, scores[row], masked[row])
+        return masked
 
 
-def _written(option: str) -> str:
-    """A value as it stands between the quotes of a string of JSON."""
+def _texts(piece: Piece) -> list[str]:
+    """The texts that a piece can be; none for free text."""
+    if isinstance(piece, FixedText):
+        return [piece.text]
+    return [_quote(option) for option in piece.options] if isinstance(piece, Choice) else []
+
+
+def _quote(option: str) -> str:
+    """A value as it is written between the quotes of a JSON string."""
     return json.dumps(option, ensure_ascii=False)[1:-1]
 
 
-_free: WeakKeyDictionary[LanguageModel, Tensor] = WeakKeyDictionary()
+_free_text_masks: WeakKeyDictionary[LanguageModel, Tensor] = WeakKeyDictionary()
 
 
-def _free_tokens(lm: LanguageModel, width: int) -> Tensor:
-    """Which tokens may stand in free text: bool `[width]`; looked at once for a language model."""
-    if lm not in _free:
-        _free[lm] = torch.tensor(list(_may_stand(lm)))
-    known = _free[lm][:width]
-    # Scores often have room for more tokens than there are.
-    return functional.pad(known, (0, width - len(known)))
+def _free_text_mask(lm: LanguageModel, width: int) -> Tensor:
+    """Which tokens may be part of free text: bool `[width]`; made once for each language model."""
+    if lm not in _free_text_masks:
+        _free_text_masks[lm] = torch.tensor(list(_may_be_free_text(lm)))
+    mask = _free_text_masks[lm][:width]
+    # Scores often have columns for more tokens than the tokenizer knows.
+    return functional.pad(mask, (0, width - len(mask)))
 
 
-def _may_stand(lm: LanguageModel) -> Iterator[bool]:
+def _may_be_free_text(lm: LanguageModel) -> Iterator[bool]:
     special = {*lm.tokenizer.all_special_ids, *lm.end_ids}
-    front = lm.encode("\n")  # as in `read`
+    front = lm.encode("\n")  # as in `Schema.read`
     texts: list[Any] = lm.tokenizer.batch_decode(
         [[*front, token] for token in range(len(lm.tokenizer))], clean_up_tokenization_spaces=False
     )
-    for token, behind in enumerate(texts):
-        text = behind[1:]
-        # A part of a character shows as U+FFFD here and may stand: with its other parts it is one.
-        yield token not in special and text != "" and not _UNQUOTED.search(text.replace("\ufffd", ""))
+    for token, decoded in enumerate(texts):
+        text = decoded[1:]
+        # A part of a character decodes to U+FFFD and is allowed: with its other parts it becomes one character.
+        yield token not in special and text != "" and not _NOT_IN_FREE_TEXT.search(text.replace("\ufffd", ""))

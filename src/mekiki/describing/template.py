@@ -1,4 +1,4 @@
-"""What is said where no describer has learnt: the nearest past cases, and that it is no more than that."""
+"""Answers without a describer: a template filled in with the nearest past cases, which says that it is one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mekiki.describing.answer import FIELDS
+from mekiki.describing.schema import FIELDS
 
 SHOWN = 3
-"""Cases whose notes are told."""
+"""Cases whose notes are quoted."""
 
 
 def template_text(cases: Sequence[Mapping[str, Any]], language: str) -> str:
-    """The nearest past cases in words; says that it is a template.
+    """The nearest past cases in words.
 
     Args:
-        cases: rows as `mekiki.cases.search` finds them, the nearest first.
+        cases: as `mekiki.cases.search` gives them, the nearest first.
         language: `en` or `ja`.
 
     Example:
@@ -24,20 +24,19 @@ def template_text(cases: Sequence[Mapping[str, Any]], language: str) -> str:
         The nearest past case is [3fa9c1d2], crack: new die.
     """
     if language == "ja":
-        said = "定型文による回答です（まだ学習した説明器がありません）。"
+        notice = "定型文による回答です（まだ学習した説明器がありません）。"
         if not cases:
-            return said + "参考になる過去の事例もありません。"
-        told = "、".join(_named(case, "：") for case in cases[:SHOWN])
-        return f"{said}最も近い過去の事例は{told}です。"
-    said = "Template answer: no describer has learnt from this run yet. "
+            return notice + "参考になる過去の事例もありません。"
+        return f"{notice}最も近い過去の事例は{'、'.join(_name(case, '：') for case in cases[:SHOWN])}です。"
+    notice = "Template answer: no describer has been trained for this run yet. "
     if not cases:
-        return said + "Nor is there a past case to go by."
-    told = "; ".join(_named(case, ": ") for case in cases[:SHOWN])
-    return f"{said}The nearest past case{' is' if len(cases[:SHOWN]) == 1 else 's are'} {told}."
+        return notice + "There is no past case either."
+    names = [_name(case, ": ") for case in cases[:SHOWN]]
+    return f"{notice}The nearest past case{' is' if len(names) == 1 else 's are'} {'; '.join(names)}."
 
 
 def template_fields(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The same in fields: the label of most of the nearest cases; what a case does not hold is "unknown".
+    """The same in fields: the most frequent label as the defect, and "unknown" for the other fields.
 
     Example:
         >>> template_fields([{"label": "crack"}, {"label": "pit"}, {"label": "crack"}])["defect"]
@@ -50,7 +49,7 @@ def template_fields(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return fields
 
 
-def _named(case: Mapping[str, Any], colon: str) -> str:
+def _name(case: Mapping[str, Any], colon: str) -> str:
     label, note = str(case.get("label") or "").strip(), str(case.get("note") or "").strip().rstrip(".。")
-    said = label + (colon + note if label and note else note)
-    return f"[{case['id']}]" + (f", {said}" if said and colon == ": " else said)
+    text = label + (colon + note if label and note else note)
+    return f"[{case['id']}]" + (f", {text}" if text and colon == ": " else text)

@@ -1,4 +1,4 @@
-"""What people wrote of parts, from a .csv file: `texts.csv`."""
+"""What people wrote about parts: the record, and its table `texts.csv`."""
 
 from __future__ import annotations
 
@@ -6,58 +6,86 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mekiki.data.text_files import read_text
-from mekiki.describing.answer import FIELDS, LANGUAGES, Text
-from mekiki.errors import InputError, nearest
+from mekiki.describing.schema import ATTRIBUTES, FIELDS, LANGUAGES
+from mekiki.errors import InputError, nearest, not_known
 
 COLUMNS = ("file", "text", "language", *FIELDS, "part")
 _JAPANESE = re.compile(r"[぀-ヿ㐀-鿿]")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the file.
+class PartText:
+    """What a person wrote about one part.
 
     Attributes:
-        file: the photograph, or the name of a vector, that it is about.
-        text: what was written.
+        part: row of the part among the vectors; as read from a table, the number of its file.
+        text: the full text.
         language: `en` or `ja`.
-        fields: those of `mekiki.describing.answer.FIELDS` that are filled in.
-        part: which part is seen, where a part has several photographs; `None` is one a photograph.
+        fields: the known ones of `FIELDS`.
+        group: what is kept on one side of a split, such as all photographs of one part; `None` is the part alone.
+        file: the photograph, or the name of a vector, that the text is about.
+
+    Raises:
+        InputError: the language is not known.
     """
 
-    file: str
+    part: int
     text: str
     language: str
     fields: Mapping[str, str]
-    part: str | None = None
+    group: str | None = None
+    file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.language not in LANGUAGES:
+            raise not_known("language", self.language, LANGUAGES)
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether all of `ATTRIBUTES` are known, so that an answer in fields can be trained from it."""
+        return all(self.fields.get(name) for name in ATTRIBUTES)
 
 
-def read_texts(path: Path) -> list[Row]:
-    r"""Read a .csv file with the columns `file` and `text`, and any of those that `COLUMNS` names beside.
+def values_of(texts: Sequence[PartText]) -> dict[str, list[str]]:
+    """The values of each of `ATTRIBUTES`, sorted; empty where no text has all of them.
 
-    A language that is not said is seen from the writing. Lines without a text are left out.
+    Example:
+        >>> crack = PartText(0, "a crack", "en", {"defect": "crack", "place": "top", "severity": "minor"})
+        >>> values_of([crack, PartText(1, "fine", "en", {})])
+        {'defect': ['crack'], 'place': ['top'], 'severity': ['minor']}
+    """
+    known = [text.fields for text in texts if text.has_attributes]
+    return {name: sorted({fields[name] for fields in known}) for name in ATTRIBUTES} if known else {}
+
+
+def read_texts(path: Path) -> list[PartText]:
+    r"""Read a .csv file with the columns `file` and `text`, and any others of `COLUMNS`.
+
+    A language that is not given is detected from the characters. Lines without a text are left out. Parts are numbered
+    by file, in order of first appearance.
 
     Raises:
-        InputError: it cannot be read, lacks a column, or holds no text.
+        InputError: the file cannot be read, lacks a column, or holds no text.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "texts.csv"
         >>> _ = path.write_text("file,text,defect\na.png,左上に傷,scratch\n", encoding="utf-8")
         >>> read_texts(path)
-        [Row(file='a.png', text='左上に傷', language='ja', fields={'defect': 'scratch'}, part=None)]
+        [PartText(part=0, text='左上に傷', language='ja', fields={'defect': 'scratch'}, group=None, file='a.png')]
     """
-    reader = csv.DictReader(
+    reader = csv.reader(
         io.StringIO(read_text(path, "the columns file and text"), newline=""), skipinitialspace=True
     )
     try:
-        names = [name.strip() for name in reader.fieldnames or []]
+        lines = [line for line in reader if line]
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    names = [name.strip() for name in lines[0]] if lines else []
     if len(set(names)) < len(names):
         raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
     for needed in ("file", "text"):
@@ -66,58 +94,48 @@ def read_texts(path: Path) -> list[Row]:
                 f"{path}: has no column {needed}, but {', '.join(names) or 'nothing'}"
                 f"{nearest(needed, names)}; give file, text and, if known, {', '.join(COLUMNS[2:])}"
             )
-    rows = []
-    try:
-        for number, values in enumerate(reader, start=2):
-            cells = dict(zip(names, ((value or "").strip() for value in values.values()), strict=False))
-            if not cells.get("text"):
-                continue
-            language = cells.get("language") or ("ja" if _JAPANESE.search(cells["text"]) else "en")
-            if language not in LANGUAGES:
-                raise InputError(
-                    f"{path}, line {number}: language {language!r} is not known; give {' or '.join(LANGUAGES)}, "
-                    "or nothing"
-                )
-            fields = {name: cells[name] for name in FIELDS if cells.get(name)}
-            rows.append(
-                Row(cells.get("file", ""), cells["text"], language, fields, cells.get("part") or None)
+    texts: list[PartText] = []
+    files: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        cells = dict(zip(names, (value.strip() for value in line), strict=False))
+        text, file = cells.get("text"), cells.get("file", "")
+        if not text:
+            continue
+        language = cells.get("language") or ("ja" if _JAPANESE.search(text) else "en")
+        if language not in LANGUAGES:
+            raise InputError(
+                f"{path}, line {number}: language {language!r} is not known; give {' or '.join(LANGUAGES)}, "
+                "or nothing"
             )
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    if not rows:
+        fields = {name: cells[name] for name in FIELDS if cells.get(name)}
+        part = files.setdefault(file, len(files))
+        texts.append(PartText(part, text, language, fields, cells.get("part") or None, file))
+    if not texts:
         raise InputError(f"{path}: holds no text; give a line for each part")
-    return rows
+    return texts
 
 
-def located(rows: Sequence[Row], path: Path) -> tuple[list[Path], list[int]]:
-    """The photographs that rows are about, each once, and which of them each row means.
+def find_photos(texts: Sequence[PartText], path: Path) -> tuple[list[Path], list[PartText]]:
+    """The photographs that texts are about, each once, and the texts with `part` numbering these photographs.
 
-    A file is named by its whole path, or relative to the .csv file, or to where the command runs.
+    A file is named by its whole path, relative to the .csv file, or relative to the current folder.
 
     Args:
-        rows: of the file.
+        texts: as `read_texts` gives them.
         path: the .csv file.
 
     Raises:
-        InputError: a photograph is not there.
+        InputError: a photograph does not exist.
     """
-    files: dict[Path, int] = {}
-    which = []
-    for row in rows:
-        tried = [base / row.file for base in (path.parent, Path())]
-        found = next((one for one in tried if row.file and one.is_file()), None)
-        if found is None:
+    photos: dict[Path, int] = {}
+    numbered = []
+    for text in texts:
+        candidates = [base / text.file for base in (path.parent, Path())]
+        photo = next((each for each in candidates if text.file and each.is_file()), None)
+        if photo is None:
             raise InputError(
-                f"{path}: {row.file or 'a line without a file'} is not there; name photographs relative to "
+                f"{path}: {text.file or 'a line without a file'} is not there; name photographs relative to "
                 f"{path.parent}"
             )
-        which.append(files.setdefault(found, len(files)))
-    return list(files), which
-
-
-def texts_of_parts(rows: Sequence[Row], which: Sequence[int]) -> list[Text]:
-    """The rows as a describer learns from them, each of the part that `which` means."""
-    return [
-        Text(part, row.text, row.language, row.fields, row.part)
-        for part, row in zip(which, rows, strict=True)
-    ]
+        numbered.append(replace(text, part=photos.setdefault(photo, len(photos))))
+    return list(photos), numbered

@@ -1,11 +1,11 @@
-"""`mekiki describe-train`: a run folder learns to describe what it looks at, and proves that it reads the vectors."""
+"""`mekiki describe-train`: train a describer for a run, test its grounding, and keep it in the run folder."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
-from mekiki.describing.answer import ASKS, ATTRIBUTES, Text
+from mekiki.data.image_set import Pixels
 from mekiki.describing.describer import Describer
-from mekiki.describing.fit_describer import Schooling, learn
-from mekiki.describing.grounding import prove
+from mekiki.describing.fit_describer import fit_describer
+from mekiki.describing.grounding import evaluate_grounding, linear_probes
 from mekiki.describing.language_model import LanguageModel
-from mekiki.describing.linear_probe import readable
-from mekiki.describing.part_features import Look, look_of
-from mekiki.describing.part_vectors import PartVectors
-from mekiki.describing.texts import Row, located, read_texts, texts_of_parts
+from mekiki.describing.part_features import PartExtractor, pixels_of
+from mekiki.describing.projector import PartVectors
+from mekiki.describing.schema import ATTRIBUTES, QUESTIONS
+from mekiki.describing.texts import PartText, find_photos, read_texts
+from mekiki.describing.train_config import TrainConfig
 from mekiki.errors import InputError
 from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
 from mekiki.storage.json_files import finite, write_json
@@ -32,17 +33,17 @@ from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_CHECKPOINT, GROUNDING
 from mekiki.storage.vector_table import read_vectors
 
 EXAMPLES = 12
-"""Parts on the page of a learning, which it had not seen."""
+"""Test parts on the report's page."""
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """Which language model speaks.
+    """Choice of the language model.
 
     Attributes:
         lm: name or folder; `None` makes a small one from the texts.
-        adapter: folder of a PEFT adapter, such as Unsloth writes, put on it.
-        lora: rank of a low-rank change that is learnt too.
+        adapter: folder of a PEFT adapter for it, such as Unsloth writes.
+        lora: rank of trainable low-rank changes.
         four_bit: keep its weights in four bits (CUDA).
     """
 
@@ -56,185 +57,190 @@ class LanguageModelConfig:
             raise InputError("--adapter, --lora and --four-bit go with --lm, the language model they change")
 
     def load(self) -> LanguageModel | None:
-        """The language model, or `None` for one of its own."""
+        """The language model, or `None` for a small one from scratch."""
         if self.lm is None:
             return None
         return LanguageModel.load(self.lm, adapter=self.adapter, four_bit=self.four_bit)
 
 
-def describe_train(
+def train_describer(
     run: Path,
     texts: Path,
     *,
     lm_config: LanguageModelConfig | None = None,
     vectors: Path | None = None,
-    schooling: Schooling | None = None,
+    config: TrainConfig | None = None,
     resume: bool = False,
     command: str = "",
     progress: Progress = silent,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
-    """Learn to describe parts from texts, prove it on parts kept apart, and keep it in the run folder.
+    """Train a describer on texts, test its grounding on held-out parts, and keep it in the run folder.
 
-    What was there before stays in force until the new one is whole. After an interruption `resume` goes on from the
-    last whole epoch.
+    An earlier describer stays until the new one is complete. After an interruption `resume` continues from the last
+    whole epoch.
 
     Args:
-        run: what photographs are looked at with; with `vectors`, any folder.
-        texts: .csv file of what people wrote; see `mekiki.describing.texts`.
+        run: run folder whose encoder is used; with `vectors`, any folder.
+        texts: .csv file of texts; see `mekiki.describing.texts`.
         lm_config: the language model.
         vectors: .npz, .parquet or .csv of vectors by name, in place of photographs.
-        schooling: how it learns.
-        resume: go on with a learning that was interrupted.
+        config: settings of the training.
+        resume: continue an interrupted training.
         command: the command line, for the record.
-        progress: told of each step.
-        on_epoch: told after each epoch.
+        progress: called after each step.
+        on_epoch: called with the history's row after each epoch.
 
     Returns:
-        The `proof`, the number of `parts` and `texts`, the `lm`, `epochs`, and where the `report` is.
+        The grounding test as `proof`, the number of `parts` and `texts`, the `lm`, the number of `epochs`, and the path
+        of the `report`.
 
     Raises:
         InputError: the run, the texts or the language model cannot be used, or there are too few texts.
     """
     lm_config = lm_config or LanguageModelConfig()
-    schooling = schooling or Schooling()
-    rows = read_texts(texts)
-    look = look_of(run) if vectors is None else None
-    parts, which, names, extractor = _parts(look, rows, texts, vectors, progress)
-    said = texts_of_parts(rows, which)
+    config = config or TrainConfig()
+    part_texts = read_texts(texts)
+    extractor = None
+    if vectors is None:
+        extractor = PartExtractor(run)
+        photos, part_texts = find_photos(part_texts, texts)
+        parts = _extract(extractor, photos, texts, progress)
+        names = [_relative(photo, texts) for photo in photos]
+        encoder = {"name": extractor.name, "fingerprint": extractor.fingerprint}
+    else:
+        photos = []
+        parts, names, part_texts = _read_parts(vectors, part_texts, texts)
+        encoder = {"name": "vectors given", "fingerprint": ""}
     lm = lm_config.load()
     run.mkdir(parents=True, exist_ok=True)
-    with hold_lock(run / DESCRIBER, "learning to describe", timeout=0, role="training"):
-        checkpoint = run / DESCRIBER_CHECKPOINT
-        describer, deal, history = learn(
+    with hold_lock(run / DESCRIBER, "training a describer", timeout=0, role="training"):
+        describer, split, history = fit_describer(
             parts,
-            said,
+            part_texts,
             lm,
-            schooling=schooling,
+            config=config,
             lora=lm_config.lora,
-            checkpoint=checkpoint,
+            checkpoint=run / DESCRIBER_CHECKPOINT,
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,
         )
-        proof = prove(
+        grounding = evaluate_grounding(
             describer,
             parts,
-            said,
-            deal.prove,
-            readable=readable(parts, said, deal.teach, deal.prove),
-            seed=schooling.seed,
+            part_texts,
+            split.test,
+            probes=linear_probes(parts, part_texts, split.train, split.test),
+            seed=config.seed,
             progress=progress,
         ).to_dict()
-        facts = {
-            "eye": extractor,
-            "proof": proof,
-            "parts": {name: len(getattr(deal, name)) for name in ("teach", "stop", "prove")},
-            "texts": len(said),
-            "languages": [each for each, _ in Counter(text.language for text in said).most_common()],
-            "held_out": [str(names[row]) if vectors else _relative(names[row], texts) for row in deal.prove],
+        languages = Counter(text.language for text in part_texts)
+        metadata = {
+            "eye": encoder | {"dimension": int(parts.whole.shape[1])},
+            "proof": grounding,
+            "parts": {"teach": len(split.train), "stop": len(split.validation), "prove": len(split.test)},
+            "texts": len(part_texts),
+            "languages": [language for language, _ in languages.most_common()],
+            "held_out": [names[row] for row in split.test],
             "texts_file": {"path": str(texts), "sha256": hashlib.sha256(texts.read_bytes()).hexdigest()},
-            "schooling": asdict(schooling),
+            "schooling": config.to_dict(),
             "history": history,
             "command": command,
             "versions": versions(),
         }
+        examples = split.test[:EXAMPLES]
+        shown = [str(photos[row]) if photos else names[row] for row in examples]
         with replace_folder_with_manifest(run / DESCRIBER, run, "writing its describer") as new:
-            describer.save(new, finite(facts))
-            write_json(new / GROUNDING, proof)
-            shown = _examples(describer, parts, said, names, deal.prove, look)
+            describer.save(new, finite(metadata))
+            write_json(new / GROUNDING, grounding)
             page = DescriptionPage(
-                "Descriptions of parts that were not used in training", shown, proof, schooling_facts(facts)
+                "Descriptions of parts that were not used in training",
+                _describe_examples(describer, parts, part_texts, examples, shown, extractor),
+                grounding,
+                page_metadata(metadata),
             )
             write_description_page(new / REPORT, page)
-        for left in run.glob(f"*{DESCRIBER_CHECKPOINT}"):
-            left.unlink()
+        for path in run.glob(f"*{DESCRIBER_CHECKPOINT}"):
+            path.unlink()
         return {
-            "proof": proof,
+            "proof": grounding,
             "parts": len(parts.whole),
-            "texts": len(said),
+            "texts": len(part_texts),
             "lm": describer.lm.name,
             "epochs": len(history["epoch"]),
             "report": str(run / DESCRIBER / REPORT),
         }
 
 
-def schooling_facts(facts: dict[str, Any]) -> dict[str, str]:
-    """How it learnt, for the foot of a page."""
-    dealt = facts["parts"]
+def page_metadata(metadata: dict[str, Any]) -> dict[str, str]:
+    """How a describer was trained, for the end of a page."""
+    parts = metadata["parts"]
     return {
-        "texts": f"{facts['texts']:,} on {sum(dealt.values()):,} parts; {dealt['teach']:,} parts taught, "
-        f"{dealt['stop']:,} said when to stop, {dealt['prove']:,} were kept for the proof",
-        "looks with": str(facts["eye"]["name"]),
-        "epochs": str(len(facts["history"]["epoch"])),
-        "command": facts["command"],
+        "texts": f"{metadata['texts']:,} on {sum(parts.values()):,} parts: {parts['teach']:,} for training, "
+        f"{parts['stop']:,} for validation, {parts['prove']:,} for the grounding test",
+        "vectors": str(metadata["eye"]["name"]),
+        "epochs": str(len(metadata["history"]["epoch"])),
+        "command": metadata["command"],
     }
 
 
-def _parts(
-    look: Look | None, rows: Sequence[Row], texts: Path, vectors: Path | None, progress: Progress
-) -> tuple[PartVectors, list[int], list[Path | str], dict[str, Any]]:
-    """Vectors of what the rows are about, which of them each row means, their names, and whose they are."""
-    if look is None:
-        assert vectors is not None
-        table = read_vectors(vectors)
-        place = {name: row for row, name in enumerate(table.names)}
-        lost = next((row.file for row in rows if row.file not in place), None)
-        if lost is not None:
-            raise InputError(f"{texts}: {lost or 'a line without a file'} is no name in {vectors}")
-        extractor = {"name": "vectors given", "fingerprint": "", "dimension": int(table.vectors.shape[1])}
-        return (
-            PartVectors(table.vectors, None),
-            [place[row.file] for row in rows],
-            list(table.names),
-            extractor,
-        )
-    files, which = located(rows, texts)
-    seen = list(look.extract(files, progress=progress))
-    bad = next((one for one in seen if one.whole is None), None)
-    if bad is not None:
-        raise InputError(f"{bad.path}: {bad.problem}; mend it, or leave it out of {texts}")
-    whole = np.stack([one.whole for one in seen if one.whole is not None])
-    places = (
-        None if seen[0].places is None else np.stack([one.places for one in seen if one.places is not None])
+def _extract(
+    extractor: PartExtractor, photos: Sequence[Path], texts: Path, progress: Progress
+) -> PartVectors:
+    vectors = []
+    for photo, part in extractor.extract(photos, progress=progress):
+        pixels_of(photo, texts)
+        assert part is not None
+        vectors.append(part)
+    places = [part.places for part in vectors if part.places is not None]
+    return PartVectors(
+        np.concatenate([part.whole for part in vectors]), np.concatenate(places) if places else None
     )
-    extractor = {"name": look.name, "fingerprint": look.fingerprint, "dimension": int(whole.shape[1])}
-    return PartVectors(whole, places), which, list(files), extractor
 
 
-def _examples(
+def _read_parts(
+    vectors: Path, part_texts: Sequence[PartText], texts: Path
+) -> tuple[PartVectors, list[str], list[PartText]]:
+    """Vectors of parts from a table, their names, and the texts with `part` numbering them."""
+    table = read_vectors(vectors)
+    rows = {name: row for row, name in enumerate(table.names)}
+    for text in part_texts:
+        if text.file not in rows:
+            raise InputError(f"{texts}: {text.file or 'a line without a file'} is no name in {vectors}")
+    numbered = [replace(text, part=rows[text.file]) for text in part_texts]
+    return PartVectors(table.vectors, None), list(table.names), numbered
+
+
+def _describe_examples(
     describer: Describer,
     parts: PartVectors,
-    texts: Sequence[Text],
-    names: Sequence[Path | str],
-    held: NDArray[np.intp],
-    look: Look | None,
+    texts: Sequence[PartText],
+    rows: NDArray[np.intp],
+    names: Sequence[str],
+    extractor: PartExtractor | None,
 ) -> list[DescribedPart]:
-    """Some of the parts that it has not seen, with what was written and what it says."""
+    """Some test parts with the description and what was written about them."""
     first = {text.part: text for text in reversed(texts)}
-    rows = [int(row) for row in held[:EXAMPLES]]
-    pixels = dict.fromkeys(rows)
-    if look is not None:
-        seen = look.extract([Path(names[row]) for row in rows])
-        pixels = {row: one.pixels for row, one in zip(rows, seen, strict=True)}
-    shown = []
-    for row in rows:
+    pixels: list[Pixels | None] = [None] * len(rows)
+    if extractor is not None:
+        pixels = [photo.pixels for photo, _ in extractor.extract([Path(name) for name in names])]
+    examples = []
+    for row, name, image in zip(rows.tolist(), names, pixels, strict=True):
         text, part = first[row], parts.rows(slice(row, row + 1))
-        fields = describer.reports(part, text.language)[0] if describer.values else {}
-        shown.append(
+        examples.append(
             DescribedPart(
-                str(names[row]),
-                "".join(describer.stream(part, ASKS[text.language]["text"])),
-                fields,
-                pixels[row],
+                name,
+                "".join(describer.stream(part, QUESTIONS[text.language]["text"])),
+                describer.answer_fields(part, text.language)[0] if describer.values else {},
+                image,
                 reference=text.text,
-                truth={name: text.fields[name] for name in ATTRIBUTES if name in text.fields},
+                truth={each: text.fields[each] for each in ATTRIBUTES if each in text.fields},
             )
         )
-    return shown
+    return examples
 
 
-def _relative(file: Path | str, texts: Path) -> str:
-    """A photograph as the table of texts names it, where it lies below it."""
-    path = Path(file)
-    return path.relative_to(texts.parent).as_posix() if path.is_relative_to(texts.parent) else str(path)
+def _relative(photo: Path, texts: Path) -> str:
+    """A photograph as the table of texts names it, where it lies below the table's folder."""
+    return photo.relative_to(texts.parent).as_posix() if photo.is_relative_to(texts.parent) else str(photo)

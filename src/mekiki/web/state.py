@@ -13,7 +13,7 @@ from pydantic import Field
 from mekiki.cases.encoders import JudgeEncoder
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.store_address import open_store
-from mekiki.describing.describe import Explainer, speaker_of
+from mekiki.describing.describe import RunDescriber, method_of
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
 from mekiki.judging.corrections import read_corrections
@@ -164,7 +164,7 @@ class AppState:
 
         return self._open("memory", self._files(f"{JUDGE}/{JUDGE_SETTINGS}", MEMORY, METRICS), open_memory)
 
-    def explainer(self) -> Explainer:
+    def explainer(self) -> RunDescriber:
         """Return the describer, which shares the case memory.
 
         Raises:
@@ -172,7 +172,9 @@ class AppState:
         """
         memory = self.run_memory()
         files = self._files(f"{DESCRIBER}/{DESCRIBER_SETTINGS}", f"{LOCALISER}/{LOCALISER_SETTINGS}")
-        return self._open("describer", (id(memory), files), lambda: Explainer(self.folder, run_memory=memory))
+        return self._open(
+            "describer", (id(memory), files), lambda: RunDescriber(self.folder, run_memory=memory)
+        )
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -186,7 +188,7 @@ class AppState:
 
     def summarise(self) -> RunSummary:
         """Return the run in numbers."""
-        describer = speaker_of(self.folder)
+        describer = method_of(self.folder)
         memory = RunMemory(self.folder)
         cases = self._count_cases(memory)
         summary = RunSummary(
