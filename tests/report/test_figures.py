@@ -13,8 +13,8 @@ from PIL import Image
 from mekiki.errors import InputError, MissingExtraError
 from mekiki.report import figures
 from mekiki.report.figures import fonts, palette
-from mekiki.report.figures.history import rate_steps
 from mekiki.report.figures.scatter_plot import separate_boxes
+from mekiki.report.figures.training_curves import rate_steps
 
 JAPANESE = ["良品", "傷", "打痕", "汚れ"]
 HISTORY = {

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mekiki import report
 from mekiki.console import Progress, silent
 from mekiki.data.splits import ImageSplit
 from mekiki.embedder import Embedder
@@ -19,7 +18,7 @@ from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import OnEpoch, Result, train_run
 from mekiki.report import figures
 from mekiki.report.comparison_page import write_comparison
-from mekiki.report.content import ComparisonContent, ComparisonEntry
+from mekiki.report.content import COMPARISON_COLUMNS, ComparisonContent, ComparisonEntry
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.run import folder_name, versions
 from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
@@ -233,7 +232,7 @@ def _write_comparison(
                 np.array([column.factor * _number(summary[loss][column.key][0]) for loss in shown]),
                 np.array([column.factor * _number(summary[loss][column.key][1]) for loss in shown]),
             )
-            for column in report.COLUMNS
+            for column in COMPARISON_COLUMNS
         },
     )
     figures.save(figure, folder / "comparison.png")

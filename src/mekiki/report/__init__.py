@@ -3,29 +3,6 @@
 from __future__ import annotations
 
 from mekiki.report.comparison_page import write_comparison
-from mekiki.report.content import (
-    COLUMNS,
-    Column,
-    ComparisonContent,
-    ComparisonEntry,
-    ConfusedPairs,
-    Headline,
-    PairDistances,
-    ReportContent,
-    ScatterContent,
-)
 from mekiki.report.run_page import write_report
 
-__all__ = [
-    "COLUMNS",
-    "Column",
-    "ComparisonContent",
-    "ComparisonEntry",
-    "ConfusedPairs",
-    "Headline",
-    "PairDistances",
-    "ReportContent",
-    "ScatterContent",
-    "write_comparison",
-    "write_report",
-]
+__all__ = ["write_comparison", "write_report"]

@@ -39,7 +39,7 @@ def write_comparison(path: Path, content: ComparisonContent) -> None:
     names = [entry.name for entry in content.entries]
     columns: list[dict[str, Any]] = []
     for column in content.columns:
-        values = [(_scaled(entry, column, 0), _scaled(entry, column, 1)) for entry in content.entries]
+        values = [(_scale(entry, column, 0), _scale(entry, column, 1)) for entry in content.entries]
         means = [mean for mean, _ in values]
         if any(mean is not None for mean in means):
             plots.add_dots(f"dots-{len(columns)}", column.label, names, values)
@@ -68,7 +68,7 @@ def write_comparison(path: Path, content: ComparisonContent) -> None:
     )
 
 
-def _scaled(entry: ComparisonEntry, column: Column, side: int) -> float | None:
+def _scale(entry: ComparisonEntry, column: Column, side: int) -> float | None:
     """Mean (side 0) or standard deviation (side 1) in the column's unit; `None` where it is missing."""
     value = entry.metrics.get(column.key, (None, None))[side]
     return None if value is None or not math.isfinite(value) else column.factor * float(value)

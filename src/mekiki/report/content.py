@@ -144,7 +144,7 @@ _AUC = "chance that a pair of one class lies closer than a pair of two"
 _OVERLAP = "of the two classes that overlap most; 50 is one cloud"
 _SILHOUETTE = "how compact the classes are against their distances"
 _SECONDS = "for all epochs, on the machine named below"
-COLUMNS = (
+COMPARISON_COLUMNS = (
     Column("knn", "kNN accuracy (%)", "high", 100.0, _NEAREST),
     Column("eer", "equal error rate (%)", "low", 100.0, _EER),
     Column("auc", "AUC (%)", "high", 100.0, _AUC),
@@ -197,5 +197,5 @@ class ComparisonContent:
     subtitle: str = ""
     claim: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    columns: Sequence[Column] = COLUMNS
+    columns: Sequence[Column] = COMPARISON_COLUMNS
     files: Sequence[tuple[str, str]] = ()

@@ -18,8 +18,6 @@ def format_number(value: object, digits: int = 4) -> str:
         >>> [format_number(value) for value in (0.96671, 12345, 1.2e-5, float("nan"), None, True, 12.0)]
         ['0.9667', '12,345', '1.2e-05', '–', '–', 'yes', '12']
     """
-    if isinstance(value, np.generic):
-        value = value.item()
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -50,7 +48,7 @@ def format_mean(mean: float | None, deviation: float | None) -> str:
 
 def format_value(value: Any) -> str:
     """Like `format_number`, for lists too; a matrix is given by its number of rows."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, str):
         if any(isinstance(item, Sequence) and not isinstance(item, str) for item in value):

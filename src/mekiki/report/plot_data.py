@@ -13,10 +13,10 @@ from mekiki.errors import InputError
 from mekiki.report.content import History, PairDistances, ScatterContent
 from mekiki.report.figures.charts import overlap_values
 from mekiki.report.figures.distance_histogram import densities, histogram_end
-from mekiki.report.figures.history import Panel, history_columns, history_panels, rate_steps
 from mekiki.report.figures.palette import ACCENT, DIFFERENT, SAME, class_style, overlap_colours
 from mekiki.report.figures.projection import frame
 from mekiki.report.figures.scatter_plot import check_points
+from mekiki.report.figures.training_curves import Panel, history_columns, history_panels, rate_steps
 from mekiki.report.thumbnails import thumbnail_sheet
 
 MOST_POINTS = 4_000

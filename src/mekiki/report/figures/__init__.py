@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from mekiki.report.figures.charts import comparison, confused_pairs, overlap_matrix, save
 from mekiki.report.figures.distance_histogram import pair_distances
-from mekiki.report.figures.history import loss_curve
 from mekiki.report.figures.judge_figures import factor_effects, score_histogram, trade_off_curve
 from mekiki.report.figures.palette import COLOURS, class_style
 from mekiki.report.figures.projection import Frame, Projection, check_method, frame, project
 from mekiki.report.figures.scatter_plot import scatter
+from mekiki.report.figures.training_curves import loss_curve
 
 __all__ = [
     "COLOURS",

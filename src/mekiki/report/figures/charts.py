@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,12 +155,7 @@ def confused_pairs(
     if not count:
         figure.text(0.5, 0.4, "no such pair", ha="center", **text_style())
         return figure
-    figure.get_layout_engine().set(wspace=0.09, hspace=0.04)  # type: ignore[union-attr, call-arg]
-    panels: Any = figure.subplots(rows, columns, squeeze=False)
-    for place, axes in enumerate(panels.flat):
-        if place >= count:
-            axes.remove()
-            continue
+    for place, axes in enumerate(_panels(figure, count, columns, wspace=0.09, hspace=0.04)):
         left, right = _as_rgb(pixels_a[place]), _as_rgb(pixels_b[place])
         gap = np.full((left.shape[0], max(1, left.shape[1] // 12), 3), 255, np.uint8)
         small = max(left.shape[:2]) < 64
@@ -219,15 +214,10 @@ def comparison(
     columns = min(max(len(metrics), 1), 4)
     rows = math.ceil(max(len(metrics), 1) / columns)
     figure = new_figure(1.4 + 2.6 * columns, 0.6 + rows * (0.75 + 0.42 * len(names)), title)
-    figure.get_layout_engine().set(wspace=0.05, hspace=0.09)  # type: ignore[union-attr, call-arg]
-    panels: Any = figure.subplots(rows, columns, squeeze=False, sharey=True)
     labels = class_labels(names, longest=22)
-    for place, axes in enumerate(panels.flat):
-        if place >= len(metrics):
-            axes.remove()
-            continue
-        metric = list(metrics)[place]
-        mean, deviation = (np.asarray(values, dtype=np.float64) for values in metrics[metric])
+    panels = _panels(figure, len(metrics), columns, wspace=0.05, hspace=0.09)
+    for axes, (metric, values) in zip(panels, metrics.items(), strict=True):
+        mean, deviation = (np.asarray(side, dtype=np.float64) for side in values)
         _draw_dots(axes, mean, deviation)
         style_axes(axes)
         axes.set_title(drawable_text(metric), **text_style(9.5), loc="left")
@@ -237,6 +227,16 @@ def comparison(
         axes.set_yticks(range(len(names)), labels, **text_style(9))
         axes.set_ylim(len(names) - 0.4, -0.75)
     return figure
+
+
+def _panels(figure: Figure, count: int, columns: int, **space: float) -> list[Axes]:
+    """`count` panels in rows of `columns`, which share the vertical axis."""
+    figure.get_layout_engine().set(**space)  # type: ignore[union-attr]
+    rows = math.ceil(max(count, 1) / columns)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for spare in panels[count:]:
+        spare.remove()
+    return panels[:count]
 
 
 def _draw_dots(axes: Axes, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
