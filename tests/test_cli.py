@@ -509,7 +509,7 @@ def test_a_device_that_is_not_here_is_one_line(mekiki):
     )
     said = mekiki("train", "digits", "--device", missing)
     assert said.code == 2
-    assert said.err.startswith(f"error: device '{missing}' is not to be had here")
+    assert said.err.startswith(f"error: device '{missing}' is not available here")
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def two_threads(monkeypatch):
 def looks(monkeypatch, two_threads):
     """Looks as a test wants them: (seconds, busy, own), one after the other, two processors."""
     given = []
-    monkeypatch.setattr(threads, "_read_look", lambda: given.pop(0) if len(given) > 1 else given[0])
+    monkeypatch.setattr(threads, "_measure", lambda: given.pop(0) if len(given) > 1 else given[0])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     monkeypatch.setattr(time, "perf_counter", lambda: 1e9)
     return given

@@ -1,4 +1,4 @@
-"""The commands: parse, call, print."""
+"""The command `mekiki`: registers each package's commands and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mekiki import console
 from mekiki.cases import commands as cases
 from mekiki.data import commands as data
 from mekiki.describing import commands as describing
@@ -20,9 +21,10 @@ from mekiki.storage import commands as storage
 from mekiki.storage.atomic import disk_error
 from mekiki.web import commands as web
 
+HELP = "Train image embeddings with Siamese and triplet losses, and inspect, search and describe images with them."
+
 app = typer.Typer(
     name="mekiki",
-    help="Teach an eye from labelled examples, and see what it learnt.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -31,25 +33,25 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version
 
         typer.echo(f"mekiki {version('mekiki')}")
         raise typer.Exit
 
 
-@app.callback()
-def _every_command(
+@app.callback(help=HELP)
+def _main_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="say which version this is")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
-    """Teach an eye from labelled examples, and see what it learnt."""
+    """Options of `mekiki` itself."""
 
 
-for _package in (experiments, judging, cases, describing, export, web, storage, data):
-    _package.register(app)
+for package in (experiments, judging, cases, describing, export, web, storage, data):
+    package.register(app)
 
 
 def main() -> None:
@@ -63,17 +65,15 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run a command, say what went wrong, and give the exit code."""
-    from mekiki import console
-
+    """Run a command, print what went wrong, and return the exit code."""
     console.write_any_character()
-    console.show_warnings(DataWarning)  # the doctor's findings are printed as such
+    console.show_warnings(DataWarning)  # the findings of the collapse check are printed by the command itself
     try:
         code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # some versions of typer answer Ctrl-C so, others raise
+        if code == INTERRUPTED:  # so some versions of typer answer Ctrl-C, others raise
             raise KeyboardInterrupt
     except MekikiError as error:
-        return _failed(str(error))
+        return _print_error(str(error))
     except (KeyboardInterrupt, typer.Abort):
         console.line(
             "interrupted",
@@ -84,31 +84,31 @@ def _run() -> int:
     except BrokenPipeError:
         return 0  # the reader, such as `head`, had enough
     except OSError as error:
-        return _failed(disk_error(error))
+        return _print_error(disk_error(error))
     except Exception as error:
-        if "LOCAL_RANK" in os.environ:
-            from mekiki.training.processes import LEFT_ALONE, left_alone
-
-            if left_alone(error):
-                console.line("error", "another process of this training has ended", "bold red")
-                return LEFT_ALONE
-        # torch tells it in words, in an error of no kind of its own.
-        if (
-            isinstance(error, MemoryError)
-            or "not enough memory" in str(error)
-            or "out of memory" in str(error)
-        ):
-            return _failed("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
-        # What the command-line parser raises; its classes are private to typer and move between versions.
-        said = getattr(error, "format_message", None)
-        if said is None:
-            raise
-        return _failed(f"{said()} (mekiki --help lists the commands)")
+        return _exit_code_of(error)
     return code if isinstance(code, int) else 0
 
 
-def _failed(message: str) -> int:
-    from mekiki import console
+def _exit_code_of(error: Exception) -> int:
+    """Print an error of a library in our words, and return the exit code; raise one that is not known."""
+    if "LOCAL_RANK" in os.environ:
+        from mekiki.training.processes import LEFT_ALONE, left_alone
 
+        if left_alone(error):
+            console.line("error", "another process of this training has ended", "bold red")
+            return LEFT_ALONE
+    # torch has no error class for a lack of memory.
+    text = str(error)
+    if isinstance(error, MemoryError) or "not enough memory" in text or "out of memory" in text:
+        return _print_error("not enough memory; use smaller images (--size), a smaller --batch-size or --dim")
+    # The error classes of the command-line parser are private to typer and move between versions.
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        raise error
+    return _print_error(f"{format_message()} (mekiki --help lists the commands)")
+
+
+def _print_error(message: str) -> int:
     console.line("error", message, "bold red")
     return 2

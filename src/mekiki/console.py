@@ -1,4 +1,4 @@
-"""What the command line shows: results on standard output, everything else on standard error."""
+"""Output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-"""Progress callback: what is being done, how many are done, and how many there are (bytes, files, images, batches)."""
+"""Progress callback: what is being done, how many are done, how many there are (bytes, files, images, batches)."""
 
 
 def silent(what: str, done: int, total: int) -> None:
     """Show no progress: the default wherever a `Progress` is taken."""
 
 
-DRAW_AFTER = 0.5
-"""Seconds that work may take before it gets a progress bar."""
+BAR_DELAY_S = 0.5
+"""Work that takes less has no progress bar."""
 
 
 def out() -> Console:
-    """Where results go."""
+    """The console for results."""
     from rich.console import Console
 
-    # Into a file or a pipe nothing needs to be cut to the width of a screen.
+    # In a file or a pipe nothing is cut to the width of a screen.
     width = None if sys.stdout.isatty() else 160
     # No markup: a folder may be called [bold], and a class :tada:.
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
 
 
 def err() -> Console:
-    """Where progress, warnings and errors go."""
+    """The console for progress, warnings and errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def styled(*pieces: tuple[str, str] | str) -> Text:
-    """Text of pieces, each plain or with a style."""
+    """Text put together from pieces, each plain or with a style."""
     from rich.text import Text
 
     return Text.assemble(*pieces)
@@ -82,24 +82,24 @@ def new_table(
 
 
 def line(word: str, text: str, style: str) -> None:
-    """One line on standard error: `word: text`; line breaks inside the text become spaces."""
+    """Print `word: text` as one line on standard error; line breaks inside the text become spaces."""
     err().print(styled((f"{word}: ", style), " ".join(text.split())))
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, in ASCII, so that it passes through a pipe of any encoding."""
+    """Print a JSON object on standard output, in ASCII, so that it passes through a pipe of any encoding."""
     sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
 
 
 def write_any_character() -> None:
-    """Print a question mark, rather than fail, for a character that the terminal's encoding has not."""
+    """Have a character that the terminal cannot show printed as a question mark."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def show_warnings(*categories: type[Warning]) -> None:
-    """Show warnings of these kinds as one line each, and none of any other library's."""
+    """Show warnings of these categories as one line each, and no others."""
     warnings.simplefilter("ignore")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a Japanese font often has no bold
     for category in categories:
@@ -113,26 +113,26 @@ def show_warnings(*categories: type[Warning]) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Give a `Progress` that draws one bar; quick work draws none, and nothing stays on the screen."""
+    """Give a `Progress` that draws one bar; short work draws none, and nothing stays on the screen."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
     console = err()
-    # A few redraws a second, and none where nobody looks: the drawing thread competes with the training for a core.
+    # Few redraws, and none without a terminal: the drawing thread competes with the training for a core.
     with Bar(
         *columns, console=console, transient=True, refresh_per_second=4, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("", total=None, visible=False)
-        current, since = "", time.monotonic()
+        current, start = "", time.monotonic()
 
         def show(what: str, done: int, total: int) -> None:
-            nonlocal current, since
-            kind = what.split("  ")[0]
-            if kind != current:
-                current, since = kind, time.monotonic()
+            nonlocal current, start
+            step = what.split("  ")[0]
+            if step != current:
+                current, start = step, time.monotonic()
                 bar.reset(task, total=total, visible=False)
-            visible = done < total and time.monotonic() - since > DRAW_AFTER
+            visible = done < total and time.monotonic() - start > BAR_DELAY_S
             bar.update(task, description=what, completed=done, total=total, visible=visible)
 
         yield show

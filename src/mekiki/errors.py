@@ -13,7 +13,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class MekikiError(Exception):
     r"""Base of every error meant for a person to read; the command line prints it as one line and exits with 2.
 
-    What it quotes may come from a hostile file, so line breaks in it become spaces, and other controls their escapes.
+    It may quote a hostile file, so line breaks become spaces, and other control characters their escapes.
 
     Example:
         >>> str(InputError("a.csv: has no column note, but \x1b[2J and\nmore"))
@@ -26,7 +26,7 @@ class MekikiError(Exception):
 
 
 class InputError(MekikiError, ValueError):
-    """What was given (a file, a label, a setting) cannot be used. Also a `ValueError`, as scikit-learn expects."""
+    """An input (a file, a label, a setting) cannot be used. Also a `ValueError`, as scikit-learn expects."""
 
 
 class MissingExtraError(MekikiError, ImportError):
@@ -50,11 +50,11 @@ class DataWarning(UserWarning):
 
 
 class CollapseWarning(UserWarning):
-    """The collapse doctor found that training is going wrong; the message says what to try."""
+    """The collapse check found that training goes wrong; the message says what to try."""
 
 
 def not_known(what: str, given: object, known: Iterable[str], *, also: str = "") -> InputError:
-    """The error for a name that is not one of those known, with the nearest of them.
+    """The error for an unknown name, with the nearest of those that are known.
 
     Args:
         what: what is named.
@@ -84,7 +84,7 @@ def nearest(given: object, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""What an error of a library says, in one line for a message of our own.
+    r"""The first line of a library's error, for a message of our own.
 
     Example:
         >>> first_line(ValueError("bad shape.\nmore")), first_line(KeyError())
@@ -95,7 +95,7 @@ def first_line(error: BaseException) -> str:
 
 
 def name_some(names: Sequence[str], most: int = 3) -> str:
-    """Name the first of many.
+    """The first of many names, and how many more there are.
 
     Example:
         >>> name_some(["a.png", "b.png", "c.png", "d.png", "e.png"])

@@ -1,4 +1,4 @@
-"""Libraries behind extras: imported when used, and one clear error when they are not there."""
+"""Optional libraries and public names, imported when they are first used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mekiki.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import a library that belongs to an extra.
+    """Import a module that an extra installs.
 
     Args:
-        module: the module to import, such as `"openTSNE"`.
-        extra: the extra of this package that installs it.
-        purpose: what it is needed for, as it stands in the error message.
+        module: such as `"openTSNE"`.
+        extra: the extra of mekiki that installs it.
+        purpose: what it is needed for, for the error message.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -33,13 +33,13 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         if error.name is not None and error.name != module.partition(".")[0] and error.name != module:
-            raise  # the library is there, something it needs is not: its own message is the better one
+            raise  # something that the library needs is missing: its own message says more
         raise MissingExtraError(f"{purpose} needs {module}: pip install 'mekiki[{extra}]'") from None
 
 
 @contextmanager
 def quiet_transformers(transformers: Any) -> Iterator[None]:
-    """Without the library's bars and reports: a command has one line for each thing it says."""
+    """Within the block transformers shows no progress bars and logs nothing."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -53,9 +53,9 @@ def quiet_transformers(transformers: Any) -> Iterator[None]:
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__` that imports a public name from its module when it is first used.
+    """A `__getattr__` for a package that imports a public name from its module when it is first used.
 
-    Importing a package of commands must stay cheap, so its `__init__` imports nothing.
+    `mekiki --help` imports every package with commands, so their `__init__` must import nothing else.
 
     Args:
         package: `__name__` of the package.

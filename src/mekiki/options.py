@@ -12,34 +12,22 @@ import typer
 from mekiki.errors import InputError
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
-
+"""Exit code after Ctrl-C, as in shells."""
 DATA_HELP = (
     "mnist, fashion-mnist, kmnist, digits, surfaces, a folder with a sub-folder a class, or an .npz file"
 )
-
-
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
-
-
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote")]
-
-
 JudgeFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `mekiki calibrate` wrote")]
-
-
 MemoryFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` or `mekiki calibrate` wrote")
 ]
-
-
 Json = Annotated[
-    bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")
+    bool, typer.Option("--json", help="print one JSON object and nothing else on standard output")
 ]
-
-
-Root = Annotated[Path | None, typer.Option(help="folder that holds the idx files of mnist and its like")]
+Root = Annotated[
+    Path | None, typer.Option(help="folder with the idx files of mnist, fashion-mnist or kmnist")
+]
 
 
 def read_size(size: str | None) -> tuple[int, int] | None:

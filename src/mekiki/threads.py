@@ -1,9 +1,8 @@
-"""As many computing threads as there are processors to spare, looked at again and again while work goes on.
+"""Number of computing threads, adapted to the processors that other programs leave free.
 
-OpenMP's threads wait for each other by spinning. With more of them than processors, one of two trainings side by side
-spins through its time slice waiting for a thread that is not running: on two cores each becomes four times slower.
-Sleeping instead of spinning (`OMP_WAIT_POLICY=PASSIVE`) costs a training that is alone more than its second thread
-brings. So the number of threads follows what other programs leave: alone all of them, side by side fewer.
+OpenMP's threads wait for each other by spinning. With more of them than processors, a training spins through its time
+slice waiting for a thread that is not running: on two cores, two trainings become four times slower each. Sleeping
+instead (`OMP_WAIT_POLICY=PASSIVE`) costs a training that is alone more than its second thread brings.
 """
 
 from __future__ import annotations
@@ -19,82 +18,82 @@ from typing import TypeVar
 
 import torch
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks; the kernel counts in hundredths."""
-STALE = 5.0
-"""Seconds after which an earlier look says nothing about now."""
+MEASURE_INTERVAL_S = 0.5
+"""The kernel counts time in hundredths of a second."""
+MAX_AGE_S = 5.0
+"""Age from which an earlier measurement is not used."""
 USER_TIMES = slice(1, 4)
-"""Of a line of /proc/stat: user, nice, system."""
+"""Fields of a line of /proc/stat: user, nice, system."""
 
 _STAT = Path("/proc/stat")
 
 Result = TypeVar("Result")
-_Look = tuple[float, float, float]
-_last: _Look | None = None
+_Times = tuple[float, float, float]
+_last: _Times | None = None
 
 
 @contextmanager
 def adaptive_threads() -> Iterator[Callable[[], None]]:
-    """Gives a function to call every now and then: it sets torch's threads to the processors that others leave free.
+    """Give a function that sets torch's threads to the number of free processors; call it every now and then.
 
-    At most as many as torch had on entry, and that number is put back on leaving. Where the number is set by
-    `OMP_NUM_THREADS`, or the system does not tell what its processors do (it is not Linux), nothing is changed.
+    The number is at most what it was before the block, and is reset after it. It does not change if
+    `OMP_NUM_THREADS` is set, or on systems other than Linux.
 
     Example:
-        >>> with adaptive_threads() as consider:
-        ...     consider()
+        >>> with adaptive_threads() as adapt_threads:
+        ...     adapt_threads()
         >>> free_processors(2, busy=1.9, own=1.0)
         1
     """
     most = torch.get_num_threads()
-    if most == 1 or "OMP_NUM_THREADS" in os.environ or _read_look() is None:
+    if most == 1 or "OMP_NUM_THREADS" in os.environ or _measure() is None:
         yield lambda: None
         return
     processors = len(os.sched_getaffinity(0))
 
-    def consider() -> None:
+    def adapt_threads() -> None:
         global _last
-        if _last is not None and time.perf_counter() - _last[0] < LOOK_EVERY:
+        if _last is not None and time.perf_counter() - _last[0] < MEASURE_INTERVAL_S:
             return
-        then, now = _last, _read_look()
+        before, now = _last, _measure()
         _last = now
-        if then is None or now is None or now[0] - then[0] > STALE:
+        if before is None or now is None or now[0] - before[0] > MAX_AGE_S:
             return
-        passed = now[0] - then[0]
-        free = free_processors(processors, busy=(now[1] - then[1]) / passed, own=(now[2] - then[2]) / passed)
-        wanted = min(most, free)
-        if wanted != torch.get_num_threads():
-            torch.set_num_threads(wanted)
+        clock, busy, own = (after - earlier for earlier, after in zip(before, now, strict=True))
+        _set_threads(min(most, free_processors(processors, busy=busy / clock, own=own / clock)))
 
     try:
-        consider()
-        yield consider
+        adapt_threads()
+        yield adapt_threads
     finally:
-        if (
-            torch.get_num_threads() != most
-        ):  # setting it, even to what it is, makes oneDNN prepare layers anew
-            torch.set_num_threads(most)
+        _set_threads(most)
+
+
+def _set_threads(number: int) -> None:
+    if (
+        number != torch.get_num_threads()
+    ):  # any call, even with the same number, makes oneDNN prepare layers again
+        torch.set_num_threads(number)
 
 
 def run_parallel(work: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Do pieces of work at once, each with a single computing thread; their results in order.
+    """Call functions in parallel, each with a single computing thread; their results in order.
 
-    For small pieces, such as one photograph through a small network: there OpenMP's threads wait for each other longer
-    than they compute. Results do not depend on how many threads there are, for every piece has one. As many pieces run
-    at once as torch has threads (`OMP_NUM_THREADS`).
+    For small work, such as one photo through a small network: there OpenMP's threads wait for each other longer than
+    they compute. As many functions run at once as torch has threads; the results do not depend on that number.
 
     Example:
         >>> run_parallel([lambda: torch.get_num_threads(), lambda: 7])
         [1, 7]
     """
-    # Never by setting the number here and back: each change throws away what oneDNN has prepared for the layers.
-    return list(_workers(torch.get_num_threads()).map(lambda each: each(), work))
+    # Not by setting the number of threads here and back, because of what `_set_threads` says.
+    return list(_workers(torch.get_num_threads()).map(lambda function: function(), work))
 
 
 @cache
 def _workers(number: int) -> ThreadPoolExecutor:
-    """Threads that are kept: a new one has to prepare the layers for itself, which takes as long as they do."""
-    # Told in each thread, for libraries below torch ask OpenMP, whose number is a thread's own.
+    """A pool that is kept: preparing the layers takes a new thread as long as the work itself."""
+    # Set in each thread, because libraries below torch ask OpenMP, which has a number for each thread.
     return ThreadPoolExecutor(number, "mekiki-work", initializer=torch.set_num_threads, initargs=(1,))
 
 
@@ -103,18 +102,18 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
 
 
 def free_processors(processors: int, *, busy: float, own: float) -> int:
-    """How many processors other programs leave, at least one.
+    """Number of processors that other programs leave free, at least one.
 
     Args:
-        processors: those this process may use.
-        busy: seconds of work a second on them, by all.
-        own: seconds of work a second of this process.
+        processors: those that this process may use.
+        busy: seconds of work in a second on them, by all processes.
+        own: seconds of work in a second of this process.
     """
     return max(1, round(processors - max(0.0, busy - own)))
 
 
-def _read_look() -> _Look | None:
-    """Clock, seconds that the processors of this process have worked, seconds that this process has."""
+def _measure() -> _Times | None:
+    """The clock, and seconds of work so far: of the processors, and of this process; `None` if unknown."""
     try:
         lines = _STAT.read_text(encoding="ascii").splitlines()
         ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
