@@ -40,16 +40,15 @@ TIMED = 30
 
 def learnt_eye(folder: Path) -> dict[str, float]:
     """A network that tells the surfaces of seed 0 apart, as a run folder; how long it took."""
-    from mekiki import experiments
     from mekiki.embedder import Embedder
+    from mekiki.experiments.request import DataRequest
+    from mekiki.experiments.train import train_run
     from mekiki.recipes import recipe
 
-    request = experiments.DataRequest("surfaces", per_class=PER_CLASS)
-    settings = recipe(
-        "best", subject=request.subject, loss="softmax", encoder="vgg", dim=32, epochs=EYE_EPOCHS
-    )
+    request = DataRequest("surfaces", per_class=PER_CLASS)
+    settings = recipe("best", domain=request.domain, loss="softmax", encoder="vgg", dim=32, epochs=EYE_EPOCHS)
     started = time.perf_counter()
-    result = experiments.train_run(request, request.load(), Embedder(**settings, random_state=0), folder)
+    result = train_run(request, request.load(), Embedder(**settings, random_state=0), folder)
     return {"seconds": time.perf_counter() - started, "knn5": result.metrics["knn5_accuracy"]}
 
 

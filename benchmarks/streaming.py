@@ -100,7 +100,7 @@ def measure(folder: Path, encoder: str, rounds: int) -> dict[str, list[float]]:
 
     from mekiki.data.decoding import decode
     from mekiki.data.streaming import iter_images, read_images
-    from mekiki.experiments import use
+    from mekiki.experiments import embed as run_embedding
     from mekiki.models.networks import embed
 
     photographs = folder / "photographs"
@@ -113,8 +113,8 @@ def measure(folder: Path, encoder: str, rounds: int) -> dict[str, list[float]]:
         def stream(*args: Any, **more: Any) -> _Waited:
             return _Waited(iter_images(*args, **more), waits)
 
-        with patch.object(use, "iter_images", stream):
-            use.embed_images(run, str(photographs), folder / "vectors.npz")
+        with patch.object(run_embedding, "iter_images", stream):
+            run_embedding.embed_images(run, str(photographs), folder / "vectors.npz")
 
     def decoding_alone() -> None:
         for _ in iter_images(photographs, size=SIZE, channels=1):

@@ -343,7 +343,7 @@ def bad_inputs(tmp_path, run_folder):
         "unknown encoder": (["train", "digits", "--encoder", "resnet"], "mlp, conv, vgg"),
         "unknown schedule": (["train", "digits", "--schedule", "cosine"], "one-cycle"),
         "unknown recipe": (["train", "digits", "--recipe", "fats"], "did you mean fast"),
-        "unknown recipe to compare": (["compare", "digits", "--recipe", "slow"], "post, fast, best"),
+        "unknown recipe to compare": (["compare", "digits", "--recipe", "slow"], "reference, fast, best"),
         "unknown augmentation": (["train", "digits", "--augment", "digit"], "did you mean digits"),
         "option of soft neighbours": (
             ["train", "digits", "--loss", "soft-neighbours", "--loss-option", "pull=-1"],

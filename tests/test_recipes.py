@@ -15,15 +15,15 @@ def test_every_recipe_can_be_used_with_every_encoder(name, encoder):
     Embedder(**recipe(name, encoder=encoder)).check_settings()
 
 
-def test_the_post_is_what_an_embedder_is_without_any_setting():
-    assert recipe("post") == {}
-    assert Embedder(**recipe("post")).get_params() == Embedder().get_params()
+def test_the_reference_is_an_embedder_without_any_setting():
+    assert recipe("reference") == {}
+    assert Embedder(**recipe("reference")).get_params() == Embedder().get_params()
 
 
 def test_what_is_given_goes_first():
     assert recipe("fast", epochs=7)["epochs"] == 7
     assert recipe("fast", loss="triplet", loss_options={"squared": True})["loss_options"] == {"squared": True}
-    assert recipe("best", subject="surfaces")["augment"] == "surfaces"
+    assert recipe("best", domain="surfaces")["augment"] == "surfaces"
     assert recipe("best", augment="none")["augment"] == "none"
 
 
@@ -35,11 +35,11 @@ def test_recipes_cannot_be_changed_through_what_they_give():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(InputError, match="post, fast, best; did you mean best"):
+    with pytest.raises(InputError, match="reference, fast, best; did you mean best"):
         recipe("bset")
     with pytest.raises(InputError, match="digits, surfaces"):
-        recipe("best", subject="faces")
-    with pytest.raises(InputError, match="post, fast, best"):
+        recipe("best", domain="faces")
+    with pytest.raises(InputError, match="reference, fast, best"):
         nets("none")
 
 
@@ -50,11 +50,11 @@ def test_nets_are_settings_that_a_recipe_takes():
             Embedder(**recipe(name, **own)).check_settings()
 
 
-def test_the_subject_follows_from_the_data():
-    subjects = {
-        spec: DataRequest(spec).subject for spec in ("mnist", "kmnist", "digits", "surfaces", "photos/")
+def test_the_domain_follows_from_the_data():
+    domains = {
+        spec: DataRequest(spec).domain for spec in ("mnist", "kmnist", "digits", "surfaces", "photos/")
     }
-    assert subjects == {
+    assert domains == {
         "mnist": "digits",
         "kmnist": "digits",
         "digits": "digits",
@@ -69,6 +69,6 @@ def test_fast_learns_digits_in_three_epochs_and_more_than_the_post_in_as_many():
         name: Embedder(**recipe(name, epochs=3, batch_size=50))
         .fit(pixels[:1200], labels[:1200])
         .score(pixels[1200:], labels[1200:])
-        for name in ("post", "fast")
+        for name in ("reference", "fast")
     }
-    assert accuracies["fast"] > accuracies["post"]
+    assert accuracies["fast"] > accuracies["reference"]

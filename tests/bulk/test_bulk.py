@@ -19,7 +19,7 @@ from mekiki.bulk.engine import embed_in_bulk, judge_in_bulk
 from mekiki.bulk.plan import Plan
 from mekiki.bulk.shard import do_part
 from mekiki.errors import InputError
-from mekiki.experiments.use import embed_images
+from mekiki.experiments.embed import embed_images
 from mekiki.storage.run_folder import METRICS
 from mekiki.storage.vector_table import read_vectors
 from parts import ng_folder, ok_folder, save, wait_until

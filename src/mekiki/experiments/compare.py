@@ -15,7 +15,7 @@ from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.experiments.draw import scatter_content
 from mekiki.experiments.request import DataRequest
-from mekiki.experiments.train import OnEpoch, Result, train_run
+from mekiki.experiments.train import OnEpoch, TrainedRun, train_run
 from mekiki.report import figures
 from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import COMPARISON_COLUMNS, ComparisonContent, ComparisonEntry
@@ -36,15 +36,6 @@ COMPARED = {
     "seconds": "seconds_training",
 }
 """Columns of a comparison, and the number of `metrics.json` that each shows."""
-
-COLUMNS = (
-    ("knn", "5-NN %", 100.0),
-    ("eer", "EER %", 100.0),
-    ("pair_accuracy", "pairs %", 100.0),
-    ("overlap_max", "overlap %", 100.0),
-    ("seconds", "seconds", 1.0),
-)
-"""Those that fit a terminal: key, heading, factor."""
 
 
 def compare(
@@ -83,7 +74,7 @@ def compare(
         Embedder(**settings).check_settings()
         request = request.for_encoder(settings.get("encoder", ""))
     split = request.load(progress)
-    shown: dict[str, Result] = {}
+    shown: dict[str, TrainedRun] = {}
     table: dict[str, list[dict[str, Any]]] = {}
     for name, settings in variants.items():
         for seed in seeds:
@@ -156,7 +147,7 @@ def _mean_and_sd(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | N
 
 def _claim(
     summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
-    shown: Mapping[str, Result],
+    shown: Mapping[str, TrainedRun],
     class_names: Sequence[str],
 ) -> list[str]:
     """What the numbers say of the post's claim that the classes of a Siamese embedding do not overlap."""
@@ -204,7 +195,7 @@ def _write_comparison(
     folder: Path,
     request: DataRequest,
     split: ImageSplit,
-    shown: Mapping[str, Result],
+    shown: Mapping[str, TrainedRun],
     summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
     claim: Sequence[str],
     seeds: Sequence[int],

@@ -1,4 +1,4 @@
-"""The demo: the post's experiment, and the same on surfaces with defects."""
+"""The demo: the experiment of the post, and a network for surfaces with defects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mekiki.errors import InputError
 from mekiki.experiments.compare import compare
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import OnEpoch, train_run
-from mekiki.storage.run_folder import REPORT
 
 
 def demo(
@@ -23,15 +22,14 @@ def demo(
     on_epoch: OnEpoch | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run the post's experiment beside a plain classifier, then a convolutional net on surfaces with defects.
+    """Compare the Siamese network of the post with a plain classifier, then train one on surfaces with defects.
 
-    The images are MNIST where it is to be had, else scikit-learn's digits. What an earlier demo left in the folder
-    is gone on with.
+    The images are MNIST where it is available, else scikit-learn's digits. An earlier demo in the folder is continued.
 
     Args:
-        folder: holds `compare/` and `surfaces/`.
-        command: the command line, to be kept.
-        say: told what is being done, and which images are used.
+        folder: holds `compare-…/` and `surfaces/`.
+        command: the command line, for the record.
+        say: called with a line for each step.
         on_epoch: as in `train_run`.
         progress: called during long steps.
 
@@ -39,12 +37,12 @@ def demo(
         `comparison`, `surfaces` (its metrics) and `reports` (their paths).
     """
     request = DataRequest("mnist")
+    settings: dict[str, Any] = {"epochs": 10}
     try:
         split = request.load(progress)
-        say(f"MNIST it is: {len(split.train):,} training and {len(split.test):,} test images")
-        settings: dict[str, Any] = {"epochs": 10}
+        say(f"MNIST: {len(split.train):,} training and {len(split.test):,} test images")
     except InputError as error:
-        say(f"MNIST is not to be had here ({str(error).partition(';')[0]}); scikit-learn's digits instead")
+        say(f"MNIST is not available here ({str(error).partition(';')[0]}); scikit-learn's digits instead")
         request = DataRequest("digits")
         settings = {"epochs": 20, "batch_size": 32}
     comparison = compare(
@@ -58,7 +56,7 @@ def demo(
         progress=progress,
     )
     say(
-        "surfaces made here, clean and with defects, and a convolutional net that chooses its pairs inside the batch"
+        "generated surfaces, clean and with defects, and a convolutional network that selects pairs in the batch"
     )
     surfaces = DataRequest("surfaces", size=(32, 32), per_class=1500)
     result = train_run(
@@ -71,5 +69,5 @@ def demo(
         on_epoch=on_epoch,
         progress=progress,
     )
-    reports = [comparison["report"], str(result.run.folder / REPORT)]
+    reports = [comparison["report"], str(result.run.folder / "report.html")]
     return {"comparison": comparison, "surfaces": result.metrics, "reports": reports}

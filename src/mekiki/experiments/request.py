@@ -1,4 +1,4 @@
-"""Which images an experiment uses, written down so that it can be repeated."""
+"""The images of an experiment, as a record from which they can be loaded again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mekiki.models.pretrained_folder import PREFIX, backbone_input_size
 
 @dataclass(frozen=True)
 class DataRequest:
-    """Which images an experiment uses: the arguments of `load_images`, kept with the run so that it can be repeated.
+    """The arguments of `mekiki.data.load_images`, which a run records.
 
     Attributes: see `mekiki.data.load_images`.
     """
@@ -31,31 +31,31 @@ class DataRequest:
     resplit: bool = False
 
     @classmethod
-    def of_run(cls, kept: Mapping[str, Any]) -> Self:
-        """The request that a run was made from, at the place where its images were, if they are still there.
+    def of_run(cls, saved: Mapping[str, Any]) -> Self:
+        """The request of a run, at the absolute path of its images where they are still there.
 
         Args:
-            kept: `about["data"]` of the run's configuration.
+            saved: `about["data"]` of the run's configuration.
 
         Example:
-            >>> kept = {**vars(DataRequest("digits", size=(8, 8))), "size": [8, 8], "place": None}
-            >>> DataRequest.of_run(kept) == DataRequest("digits", size=(8, 8))
+            >>> saved = {**vars(DataRequest("digits", size=(8, 8))), "size": [8, 8], "place": None}
+            >>> DataRequest.of_run(saved) == DataRequest("digits", size=(8, 8))
             True
         """
-        request = cls(**{each.name: kept[each.name] for each in fields(cls)})
-        if request.size is not None:  # JSON has lists alone
+        request = cls(**{each.name: saved[each.name] for each in fields(cls)})
+        if request.size is not None:  # JSON has lists only
             request = replace(request, size=(request.size[0], request.size[1]))
-        if kept["place"] and Path(kept["place"]).exists():
-            request = replace(request, spec=kept["place"])
+        if saved["place"] and Path(saved["place"]).exists():
+            request = replace(request, spec=saved["place"])
         return request
 
     @property
-    def subject(self) -> str:
-        """What the images show, for a recipe to choose its augmentation by: `"digits"` or `"surfaces"`."""
+    def domain(self) -> str:
+        """What the images show, from which a recipe chooses its augmentation: `"digits"` or `"surfaces"`."""
         return "digits" if self.spec in NAMES and self.spec != "surfaces" else "surfaces"
 
     def for_encoder(self, encoder: str) -> DataRequest:
-        """The same for an encoder: files come at the size a pretrained one was trained at, where none is asked for.
+        """The same at the image size of a pretrained encoder, unless a size is requested or the set has its own.
 
         Raises:
             InputError: there is no such pretrained encoder.
@@ -65,7 +65,7 @@ class DataRequest:
         return replace(self, size=backbone_input_size(encoder))
 
     def place(self) -> str | None:
-        """Where the images are, wherever one looks from; `None` for a set that is known by its name."""
+        """The absolute path of the images; `None` for a data set with a name."""
         return None if self.spec in NAMES else str(Path(self.spec).absolute())
 
     def load(self, progress: Progress = silent) -> ImageSplit:

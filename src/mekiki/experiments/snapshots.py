@@ -1,13 +1,13 @@
-"""Where the same images lie after each epoch: how clusters form, to be looked at during training and afterwards.
+"""Positions of the same images after each epoch, which show how clusters form.
 
-`epochs.f32` in the run folder grows by one block an epoch: little-endian float32 `[count, 2]`. `epochs.json` says
-what the rows are.
+`epochs.f32` in the run folder grows by one block an epoch: little-endian float32 `[count, 2]`. `epochs.json` has the
+labels of the rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mekiki.report.figures.projection import project
 from mekiki.storage.atomic import write_text
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS
+from mekiki.training.fit import Callback, TrainingState
 
 NOTE = (
     "Vectors of more than two dimensions are drawn by the PCA of their epoch, turned and mirrored to lie as in the "
@@ -26,12 +27,12 @@ NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Snapshots:
-    """What a run kept.
+    """The positions that a run has.
 
     Attributes:
         labels: int64 `[count]`, positions in `class_names`.
         class_names: of the run.
-        points: float32 `[epochs, count, 2]`; NaN for an epoch at which nothing was kept.
+        points: float32 `[epochs, count, 2]`; NaN for an epoch without positions.
     """
 
     labels: NDArray[np.int64]
@@ -39,14 +40,35 @@ class Snapshots:
     points: NDArray[np.float32]
 
 
-def keep_snapshot(
+class SaveSnapshots(Callback):
+    """Writes the positions of the sample after each epoch.
+
+    Args:
+        folder: the run folder.
+        class_names: of the run.
+        classes: the class of each code that the training uses; asked for after the first epoch.
+    """
+
+    def __init__(
+        self, folder: Path, class_names: Sequence[str], classes: Callable[[], NDArray[np.int64]]
+    ) -> None:
+        self.folder, self.class_names, self.classes = folder, class_names, classes
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Write the positions."""
+        assert state.sample is not None
+        codes, vectors = (part.numpy() for part in state.sample)
+        save_snapshot(self.folder, state.epoch + 1, vectors, self.classes()[codes], self.class_names)
+
+
+def save_snapshot(
     folder: Path,
     epoch: int,
     vectors: NDArray[np.float32],
     labels: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Keep where images lie after an epoch; later epochs than this, from a training that was cut off, are forgotten.
+    """Write the positions after an epoch; those of later epochs, of a training that was cut off, are dropped.
 
     Args:
         folder: the run folder.
@@ -58,22 +80,19 @@ def keep_snapshot(
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> keep_snapshot(folder, 1, np.array([[0, 1], [2, 3]], np.float32), np.array([0, 1]), ["ok", "ng"])
+        >>> save_snapshot(folder, 1, np.array([[0, 1], [2, 3]], np.float32), np.array([0, 1]), ["ok", "ng"])
         >>> read_snapshots(folder).points.tolist()
         [[[0.0, 1.0], [2.0, 3.0]]]
     """
     before = read_snapshots(folder)
-    same = before is not None and np.array_equal(before.labels, labels)
-    last = (
-        before.points[epoch - 2]
-        if before is not None and same and 2 <= epoch <= len(before.points) + 1
-        else None
-    )
-    points = vectors.astype(np.float32) if vectors.shape[1] == 2 else _placed(vectors, last)
-    if not same:
+    last = None
+    if before is None or not np.array_equal(before.labels, labels):
         (folder / EPOCH_POINTS).unlink(missing_ok=True)
         about = {"labels": labels.tolist(), "class_names": list(class_names)}
         write_text(folder / EPOCHS, json.dumps(about, ensure_ascii=False) + "\n")
+    elif 2 <= epoch <= len(before.points) + 1:
+        last = before.points[epoch - 2]
+    points = vectors if vectors.shape[1] == 2 else _project_like(vectors, last)
     size = 8 * len(labels)
     with (folder / EPOCH_POINTS).open("ab") as handle:
         end = handle.seek(0, 2) // size
@@ -84,7 +103,7 @@ def keep_snapshot(
 
 
 def read_snapshots(folder: Path, since: int = 0) -> Snapshots | None:
-    """What a run kept, from the epoch after `since` on; `None` if it kept nothing that can be read."""
+    """The positions of a run after epoch `since`; `None` if it has none that can be read."""
     try:
         about = json.loads((folder / EPOCHS).read_text(encoding="utf-8"))
         labels = np.array(about["labels"], np.int64)
@@ -92,18 +111,17 @@ def read_snapshots(folder: Path, since: int = 0) -> Snapshots | None:
         with (folder / EPOCH_POINTS).open("rb") as handle:
             handle.seek(since * size)
             content = handle.read()
-        whole = content[: len(content) // size * size]  # a last block may be half written
+        whole = content[: len(content) // size * size]  # the last block may be half written
         points = np.frombuffer(whole, "<f4").astype(np.float32).reshape(-1, len(labels), 2)
         return Snapshots(labels, [str(name) for name in about["class_names"]], points)
     except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
         return None
 
 
-def _placed(vectors: NDArray[np.float32], last: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """On a plane by PCA, turned and mirrored onto the last points (orthogonal Procrustes; Schönemann 1966)."""
-    points = project(vectors).points.astype(np.float64)
+def _project_like(vectors: NDArray[np.float32], last: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """Points by PCA, turned and mirrored onto the last ones (orthogonal Procrustes; Schönemann 1966)."""
+    points = project(vectors).points
     if last is not None and np.isfinite(last).all():
         left, _, right = np.linalg.svd((points - points.mean(axis=0)).T @ (last - last.mean(axis=0)))
         points = points @ (left @ right)
-    placed: NDArray[np.float32] = points.astype(np.float32)
-    return placed
+    return points

@@ -17,18 +17,17 @@ from mekiki.data.splits import ImageSplit
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.evaluation.summary import Evaluation, evaluate
-from mekiki.experiments.draw import FILES, Vectors, draw_run
+from mekiki.experiments.draw import FILES, draw_run
 from mekiki.experiments.request import DataRequest
-from mekiki.experiments.snapshots import keep_snapshot
-from mekiki.report import figures
+from mekiki.experiments.snapshots import SaveSnapshots
+from mekiki.report.figures.projection import check_method
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.run import Run, versions
 from mekiki.storage.run_folder import HISTORY, METRICS
-from mekiki.training.callbacks import AfterEpoch
 from mekiki.training.collapse import is_collapsed
 from mekiki.training.distributed import ALONE, Ranks
-from mekiki.training.fit import History, TrainingState
+from mekiki.training.fit import Callback, History
 from mekiki.training.history import write_history
 
 if TYPE_CHECKING:
@@ -40,14 +39,14 @@ OnEpoch = Callable[[Mapping[str, float], Sequence[Any]], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What a finished run has to show.
+class TrainedRun:
+    """A finished run.
 
     Attributes:
         run: its folder.
         embedder: the trained embedder.
-        metrics: what `metrics.json` holds.
-        overlap: `[C, C]`, NaN for a class the test side has not.
+        metrics: the content of `metrics.json`.
+        overlap: `[C, C]`, NaN for a class that the test side has not.
         test_vectors: float32 `[N, d]`.
     """
 
@@ -55,7 +54,7 @@ class Result:
     embedder: Embedder
     metrics: dict[str, Any]
     overlap: NDArray[np.float64] = field(repr=False)
-    test_vectors: Vectors = field(repr=False)
+    test_vectors: NDArray[np.float32] = field(repr=False)
 
 
 def train_run(
@@ -71,7 +70,7 @@ def train_run(
     fabric: Fabric | None = None,
     snapshots: bool = False,
     progress: Progress = silent,
-) -> Result:
+) -> TrainedRun:
     """Train, measure on the test side, and write the run folder.
 
     Args:
@@ -79,119 +78,61 @@ def train_run(
         split: the images themselves.
         embedder: not yet fitted; its settings are the experiment.
         folder: the run folder.
-        resume: go on from the folder's checkpoint.
+        resume: continue from the folder's checkpoint; a complete run of the same settings is returned as it is.
         projection: `"pca"` or `"tsne"`, for vectors of more than two dimensions.
-        command: the command line, to be kept with the run.
-        on_epoch: called after each epoch with its row and the doctor's findings.
+        command: the command line, for the record.
+        on_epoch: called after each epoch with its row and the findings of the collapse check.
         fabric: where several processes train together: all joined, this one the first; the others `take_part`.
-        snapshots: keep where the same images, up to 2,000, lie after each epoch; see `mekiki.experiments.snapshots`.
+        snapshots: write the positions of up to 2,000 images after each epoch; see `mekiki.experiments.snapshots`.
         progress: called during long steps.
 
     Raises:
         InputError: the folder holds another run, or the images cannot be used.
     """
-    figures.check_method(projection)
-    train = split.train
+    check_method(projection)
+    train, test = split
     if len(train) == 0:
         raise InputError(f"{train.source}: no image to learn from; choose a --test-fraction below 1")
-    with hold_lock(folder, "training", timeout=0, role="training"):
-        return _trained(
-            request,
-            split,
-            embedder,
-            Run(folder),
-            resume,
-            projection,
-            command,
-            on_epoch,
-            fabric,
-            snapshots,
-            progress,
-        )
-
-
-def _trained(
-    request: DataRequest,
-    split: ImageSplit,
-    embedder: Embedder,
-    run: Run,
-    resume: bool,
-    projection: str,
-    command: str,
-    on_epoch: OnEpoch | None,
-    fabric: Fabric | None,
-    snapshots: bool,
-    progress: Progress,
-) -> Result:
-    train, test = split
+    run = Run(folder)
     ranks = ALONE if fabric is None else Ranks.of(fabric)
-    started = ranks.broadcast(lambda: run.begin(resume=resume))
-    fingerprint = _fingerprint(split)
-    done = None
-    if run.complete:
-        done = _as_it_is(run, embedder, fingerprint, projection, split, progress)
-    if ranks.broadcast(lambda: done is not None):
-        assert done is not None
-        return done
-
-    def keep(state: TrainingState) -> None:
-        assert state.sample is not None
-        codes, vectors = (part.numpy() for part in state.sample)
-        labels = embedder.classes_[codes].astype(np.int64)
-        keep_snapshot(run.folder, state.epoch + 1, vectors, labels, train.class_names)
 
     def after_epoch(history: History, findings: Sequence[Any]) -> None:
-        if not run.complete:  # what is there is whole, and stays so until the new one is
+        if not run.complete:  # the files of a complete run stay together until they are replaced
             write_history(run.folder / HISTORY, history)
         if on_epoch is not None:
             on_epoch({name: column[-1] for name, column in history.items()}, findings)
 
-    try:
-        embedder.fit(
-            train.pixels,
-            train.labels,
-            validation=(test.pixels, test.labels),
-            checkpoint=run.checkpoint,
-            resume=started,
-            identity={"data": fingerprint},
-            on_epoch=after_epoch,
-            fabric=fabric,
-            callbacks=[AfterEpoch(keep)] if snapshots and not run.complete else [],
-            progress=progress,
-        )
-    except BaseException:
-        run.remove_if_empty()
-        raise
-    vectors = embedder.transform(test.pixels, progress)
-    progress("measuring", 0, 1)
-    start = time.perf_counter()
-    evaluation = evaluate(vectors, test.labels, (embedder.reference_vectors_, train.labels))
-    seconds = time.perf_counter() - start
-    progress("measuring", 1, 1)
-    overlap = _whole_overlap(evaluation, len(train.class_names))
-    metrics = _metrics(embedder, evaluation, overlap, split, fingerprint) | {"seconds_evaluation": seconds}
-    about = {
-        "data": asdict(request)
-        | {
-            "place": request.place(),
-            "source": train.source,
-            "fingerprint": fingerprint,
-            "notes": list(split.notes),
-        },
-        "projection": projection,
-        "class_names": list(train.class_names),
-        "command": command,
-        "versions": versions(),
-    }
-    with run.replace_results([name for name, _ in FILES]) as new:
-        embedder.write_into(new, about)
-        write_json(new / METRICS, metrics)
-        draw_run(new, embedder, split, vectors, evaluation, overlap, metrics, about, projection, progress)
-    return Result(run, embedder, finite(metrics), overlap, vectors)
+    with hold_lock(folder, "training", timeout=0, role="training"):
+        started = ranks.broadcast(lambda: run.begin(resume=resume))
+        about = _about(request, split, projection, command)
+        same = _load_if_same(run, embedder, about, split, progress) if run.complete else None
+        if ranks.broadcast(lambda: same is not None):
+            assert same is not None
+            return same
+        callbacks: list[Callback] = []
+        if snapshots and not run.complete:
+            callbacks.append(SaveSnapshots(run.folder, train.class_names, lambda: embedder.classes_))
+        try:
+            embedder.fit(
+                train.pixels,
+                train.labels,
+                validation=(test.pixels, test.labels),
+                checkpoint=run.checkpoint,
+                resume=started,
+                identity={"data": about["data"]["fingerprint"]},
+                on_epoch=after_epoch,
+                fabric=fabric,
+                callbacks=callbacks,
+                progress=progress,
+            )
+        except BaseException:
+            run.remove_if_empty()
+            raise
+        return _write_results(run, embedder, split, about, progress)
 
 
 def take_part(split: ImageSplit, embedder: Embedder, folder: Path, fabric: Fabric) -> None:
-    """What every process but the first does while that is in `train_run`: its share of the work, and no writing.
+    """Do the work of a process that is not the first, while the first is in `train_run`; writes nothing.
 
     Args:
         split: the same images.
@@ -200,11 +141,11 @@ def take_part(split: ImageSplit, embedder: Embedder, folder: Path, fabric: Fabri
         fabric: all processes, joined.
 
     Raises:
-        InputError: the first process cannot go on, or has other images.
+        InputError: the first process cannot continue, or has other images.
     """
     ranks = Ranks.of(fabric)
     started = ranks.broadcast(lambda: False)
-    if ranks.broadcast(lambda: False):  # the run is complete as it is
+    if ranks.broadcast(lambda: False):  # the run is complete
         return
     embedder.fit(
         split.train.pixels,
@@ -217,30 +158,64 @@ def take_part(split: ImageSplit, embedder: Embedder, folder: Path, fabric: Fabri
     )
 
 
+def _about(request: DataRequest, split: ImageSplit, projection: str, command: str) -> dict[str, Any]:
+    data = {
+        "place": request.place(),
+        "source": split.train.source,
+        "fingerprint": _fingerprint(split),
+        "notes": list(split.notes),
+    }
+    return {
+        "data": asdict(request) | data,
+        "projection": projection,
+        "class_names": list(split.train.class_names),
+        "command": command,
+        "versions": versions(),
+    }
+
+
 def _fingerprint(split: ImageSplit) -> dict[str, str]:
     return {"train": split.train.fingerprint(), "test": split.test.fingerprint()}
 
 
-def _as_it_is(
-    run: Run,
-    asked: Embedder,
-    fingerprint: Mapping[str, str],
-    projection: str,
-    split: ImageSplit,
-    progress: Progress,
-) -> Result | None:
-    """A complete run, if it is just what is asked for: nothing is trained, measured or written again."""
+def _load_if_same(
+    run: Run, requested: Embedder, wanted: Mapping[str, Any], split: ImageSplit, progress: Progress
+) -> TrainedRun | None:
+    """A complete run, if it has the settings and the images that are requested."""
     about, embedder = run.config()["about"], Embedder.load(run.folder)
     same = (
-        embedder.get_params() == asked.get_params() | {"device": embedder.device}
-        and about["data"]["fingerprint"] == fingerprint
-        and about["projection"] == projection
+        embedder.get_params() == requested.get_params() | {"device": embedder.device}
+        and about["data"]["fingerprint"] == wanted["data"]["fingerprint"]
+        and about["projection"] == wanted["projection"]
     )
     if not same:
         return None
     metrics = run.metrics()
     overlap = np.array(metrics["overlap"], dtype=np.float64)  # null becomes NaN
-    return Result(run, embedder, metrics, overlap, embedder.transform(split.test.pixels, progress))
+    return TrainedRun(run, embedder, metrics, overlap, embedder.transform(split.test.pixels, progress))
+
+
+def _write_results(
+    run: Run, embedder: Embedder, split: ImageSplit, about: Mapping[str, Any], progress: Progress
+) -> TrainedRun:
+    train, test = split
+    vectors = embedder.transform(test.pixels, progress)
+    progress("measuring", 0, 1)
+    start = time.perf_counter()
+    evaluation = evaluate(vectors, test.labels, (embedder.reference_vectors_, train.labels))
+    seconds = time.perf_counter() - start
+    progress("measuring", 1, 1)
+    overlap = np.full(
+        (len(train.class_names),) * 2, math.nan
+    )  # over all classes, also those without test images
+    rows = np.array([int(label) for label in evaluation.overlap_classes])
+    overlap[np.ix_(rows, rows)] = evaluation.overlap
+    metrics = _metrics(embedder, evaluation, overlap, split, about) | {"seconds_evaluation": seconds}
+    with run.replace_results([name for name, _ in FILES]) as new:
+        embedder.write_into(new, about)
+        write_json(new / METRICS, metrics)
+        draw_run(new, embedder, split, vectors, evaluation, metrics, about, progress)
+    return TrainedRun(run, embedder, finite(metrics), overlap, vectors)
 
 
 def _metrics(
@@ -248,7 +223,7 @@ def _metrics(
     evaluation: Evaluation,
     overlap: NDArray[np.float64],
     split: ImageSplit,
-    fingerprint: Mapping[str, str],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     history = embedder.history_
     seconds = float(sum(history["seconds"]))
@@ -256,7 +231,7 @@ def _metrics(
     last = {
         name: column[-1] for name, column in history.items() if name not in ("seconds", "images_per_second")
     }
-    # `pair_accuracy` is that of the evaluation; what the history calls so was seen while training.
+    # `pair_accuracy` is a number of the evaluation too, so that of the history gets another name.
     last = {f"train_{name}" if name in ACCURACIES else name: value for name, value in last.items()}
     return (
         evaluation.to_dict()
@@ -274,18 +249,10 @@ def _metrics(
             "seed": embedder.seed_,
             "n_train": len(split.train),
             "n_test": len(split.test),
-            "class_names": list(split.train.class_names),
-            "data": split.train.source,
-            "data_fingerprint": dict(fingerprint),
-            "data_notes": list(split.notes),
-            "versions": versions(),
+            "class_names": about["class_names"],
+            "data": about["data"]["source"],
+            "data_fingerprint": about["data"]["fingerprint"],
+            "data_notes": about["data"]["notes"],
+            "versions": about["versions"],
         }
     )
-
-
-def _whole_overlap(evaluation: Evaluation, classes: int) -> NDArray[np.float64]:
-    """The overlap matrix over all classes; NaN where the test side has none of a class."""
-    whole = np.full((classes, classes), math.nan)
-    places = np.array([int(label) for label in evaluation.overlap_classes])
-    whole[np.ix_(places, places)] = evaluation.overlap
-    return whole

@@ -18,8 +18,8 @@ from typing import Any
 from mekiki.data.catalogue import NAMES
 from mekiki.embedder import Embedder
 from mekiki.errors import BusyError, InputError, MekikiError, NotFoundError
+from mekiki.experiments.evaluate import examine
 from mekiki.experiments.request import DataRequest
-from mekiki.experiments.use import examine
 from mekiki.models.pretrained_folder import PREFIX
 from mekiki.recipes import recipe
 from mekiki.storage.json_files import write_json
@@ -292,7 +292,7 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
 def _make_embedder(data: str, options: dict[str, Any]) -> Embedder:
     """Return the embedder of the settings, which are refused as by `mekiki train`."""
     chosen = {name: options[name] for name in _EMBEDDER_OPTIONS if name in options}
-    settings = recipe(options["recipe"], subject=DataRequest(data).subject, **chosen)
+    settings = recipe(options["recipe"], domain=DataRequest(data).domain, **chosen)
     embedder = Embedder(**settings, random_state=options["seed"])
     embedder.check_settings()
     return embedder
