@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,15 +132,13 @@ def remember(
     run_memory = RunMemory(run, MemoryConfig(store, text_model, text_dim))
     with console.progress_bar() as progress:
         result = remember(run_memory, data, notes, progress=progress)
-    if json:
-        console.print_json(result)
-        return
-    for note in result["notes"]:
-        console.line("note", note, "yellow")
     text = f"{result['cases']:,} cases, {result['new']:,} of them new"
     if result["embedded_notes"]:
         text += f"; {result['embedded_notes']:,} notes can be found by their text"
-    console.out().print(f"{text}: {result['store']}")
+    if not json:
+        for note in result["notes"]:
+            console.line("note", note, "yellow")
+    _answer(json, result, f"{text}: {result['store']}")
 
 
 def search(
@@ -158,10 +156,7 @@ def search(
     from mekiki.cases.search import search
 
     result = search(_open(run, store), image, text, k=k, where=where, like=like or (), unlike=unlike or ())
-    if json:
-        console.print_json(result)
-        return
-    _print_cases(result["found"])
+    _answer(json, result, _print_cases)
 
 
 def feedback_add(
@@ -181,12 +176,13 @@ def feedback_add(
     if (query is None and text is None) or not (good or bad):
         raise InputError("feedback: give QUERY or --text, with --good ID or --bad ID")
     added = give_feedback(_open(run, store), query, text, good=good or (), bad=bad or ())
-    if json:
-        console.print_json({"feedback": [each.to_dict() for each in added]})
-        return
     entry = added[0].entry
-    console.out().print(f"feedback {entry}: {len(added)} judgement(s), active from now on")
-    console.out().print(f"undo it with: mekiki feedback undo {run} --entry {entry}")
+    _answer(
+        json,
+        {"feedback": [each.to_dict() for each in added]},
+        f"feedback {entry}: {len(added)} judgement(s), active from now on\n"
+        f"undo it with: mekiki feedback undo {run} --entry {entry}",
+    )
 
 
 def feedback_undo(
@@ -201,30 +197,15 @@ def feedback_undo(
     from mekiki.cases.search import undo_feedback
 
     undone = undo_feedback(run, entry)
-    if json:
-        console.print_json({"undone": [each.to_dict() for each in undone]})
-        return
-    console.out().print(f"feedback {undone[0].entry} is undone: {len(undone)} judgement(s)")
+    result = {"undone": [each.to_dict() for each in undone]}
+    _answer(json, result, f"feedback {undone[0].entry} is undone: {len(undone)} judgement(s)")
 
 
 def feedback_list(run: MemoryFolder, json: Json = False) -> None:
     """Show all feedback: who, when, what."""
     from mekiki.cases.search import read_feedback
 
-    judgements = [each.to_dict() for each in read_feedback(run)]
-    if json:
-        console.print_json({"feedback": judgements})
-        return
-    rows = [
-        (
-            str(each["go"]),
-            *(each[name] for name in ("when", "who", "asked", "case")),
-            "good" if each["good"] else "bad",
-            "undone" if each["undone"] else "",
-        )
-        for each in judgements
-    ]
-    _print_table(("feedback", "when", "who", "query", "case", "is", ""), rows, right=("feedback",))
+    _answer(json, {"feedback": [each.to_dict() for each in read_feedback(run)]}, _print_feedback)
 
 
 def feedback_train(
@@ -273,12 +254,7 @@ def feedback_train(
                 config=AdapterConfig(adapter),
                 progress=progress,
             )
-    if json:
-        console.print_json(result)
-    elif tune_text:
-        _print_tuning(result)
-    else:
-        _print_training(result)
+    _answer(json, result, _print_tuning if tune_text else _print_training)
 
 
 def feedback_untrain(
@@ -297,10 +273,7 @@ def feedback_untrain(
         result = untune_text_model(run_memory)
     else:
         result = untrain(run_memory, space=space or judged_space(run_memory))
-    if json:
-        console.print_json(result)
-        return
-    console.out().print(f"no longer in use: {result['taken_back']}")
+    _answer(json, result, f"no longer in use: {result['taken_back']}")
 
 
 def cases_stats(run: MemoryFolder, store: StorePlace = None, json: Json = False) -> None:
@@ -308,10 +281,7 @@ def cases_stats(run: MemoryFolder, store: StorePlace = None, json: Json = False)
     from mekiki.cases.maintenance import case_stats
 
     result = case_stats(_open(run, store))
-    if json:
-        console.print_json(result)
-        return
-    _print_stats(result)
+    _answer(json, result, _print_stats)
 
 
 def cases_export(
@@ -326,10 +296,7 @@ def cases_export(
     from mekiki.cases.maintenance import export_memory
 
     result = export_memory(_open(run, store), output, space=space, where=where)
-    if json:
-        console.print_json(result)
-        return
-    console.out().print(f"{result['cases']:,} cases: {output}")
+    _answer(json, result, f"{result['cases']:,} cases: {output}")
 
 
 def cases_import(
@@ -343,10 +310,7 @@ def cases_import(
     from mekiki.cases.maintenance import import_memory
 
     result = import_memory(_open(run, store), path, space=space)
-    if json:
-        console.print_json(result)
-        return
-    console.out().print(f"{result['cases']:,} cases, {result['new']:,} of them new: {result['store']}")
+    _answer(json, result, f"{result['cases']:,} cases, {result['new']:,} of them new: {result['store']}")
 
 
 def cases_forget(
@@ -363,10 +327,7 @@ def cases_forget(
     from mekiki.cases.maintenance import forget
 
     result = forget(_open(run, store), ids or (), space=space, where=where)
-    if json:
-        console.print_json(result)
-        return
-    console.out().print(f"{result['forgotten']:,} cases are forgotten")
+    _answer(json, result, f"{result['forgotten']:,} cases are forgotten")
 
 
 def _open(run: Path, store: str | None) -> Any:
@@ -378,26 +339,35 @@ def _open(run: Path, store: str | None) -> Any:
 
 def _read_sizes(nested: str | None) -> tuple[int, ...]:
     """The dimensions of `--nested`."""
-    sizes = (nested or "").replace(" ", "").split(",") if nested else []
+    sizes = nested.replace(" ", "").split(",") if nested else []
     if not all(size.isdecimal() for size in sizes):
         raise InputError(f"--nested {nested}: give dimensions with commas between them, such as 384,128,64")
     return tuple(map(int, sizes))
 
 
-def _print_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
-) -> None:
-    """A table; columns of these headings are aligned on the right."""
+def _answer(json: bool, result: Mapping[str, Any], text: str | Callable[[Mapping[str, Any]], None]) -> None:
+    """Print a result as JSON, or else a text or what a function prints."""
+    if json:
+        console.print_json(result)
+    elif callable(text):
+        text(result)
+    else:
+        console.out().print(text)
+
+
+def _print_columns(columns: Mapping[str, Sequence[str]], right: Sequence[str]) -> None:
+    """A table; columns of the headings `right` are aligned on the right."""
     table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
+    for heading in columns:
         table.add_column(heading, justify="right" if heading in right else "left")
-    for row in rows:
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     console.out().print(table)
 
 
-def _print_cases(found: Sequence[Mapping[str, Any]]) -> None:
+def _print_cases(result: Mapping[str, Any]) -> None:
     """Past cases, the best first; empty columns are left out."""
+    found = result["found"]
     columns: dict[str, list[str]] = {
         "": [str(each["rank"]) for each in found],
         "case": [each["id"] for each in found],
@@ -409,9 +379,23 @@ def _print_cases(found: Sequence[Mapping[str, Any]]) -> None:
         "who": [each["who"] for each in found],
         "when": [each["time"][:10] for each in found],
     }
-    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
-    rows = list(zip(*columns.values(), strict=True))
-    _print_table(list(columns), rows, right=("", "distance", "feedback"))
+    filled = {heading: cells for heading, cells in columns.items() if any(cells)}
+    _print_columns(filled, right=("", "distance", "feedback"))
+
+
+def _print_feedback(result: Mapping[str, Any]) -> None:
+    """All judgements, in order."""
+    judgements = result["feedback"]
+    columns = {
+        "feedback": [str(each["go"]) for each in judgements],
+        "when": [each["when"] for each in judgements],
+        "who": [each["who"] for each in judgements],
+        "query": [each["asked"] for each in judgements],
+        "case": [each["case"] for each in judgements],
+        "is": ["good" if each["good"] else "bad" for each in judgements],
+        "": ["undone" if each["undone"] else "" for each in judgements],
+    }
+    _print_columns(columns, right=("feedback",))
 
 
 def _print_training(result: Mapping[str, Any]) -> None:

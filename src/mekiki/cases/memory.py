@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,43 @@ class _Snapshot:
     centred: Floats
     squares: Floats
     index: CellIndex | None
+
+    @classmethod
+    def of(cls, version: object, cases: Cases, adapted: Floats) -> _Snapshot:
+        """Prepare cases for comparison."""
+        centre = adapted.mean(axis=0) if len(adapted) else np.zeros(adapted.shape[1], np.float32)
+        centred = adapted - centre
+        squares = np.einsum("nd,nd->n", centred, centred)
+        index = CellIndex.of(adapted) if len(adapted) > INDEXED else None
+        return cls(version, cases, adapted, centre, centred, squares, index)
+
+    def nearest(self, query: Floats, allowed: NDArray[np.bool_] | None) -> Callable[[int], SearchResult]:
+        """A function that gives the n nearest cases: by the index if there is one and all are allowed, else exactly."""
+        if self.index is None or allowed is not None:
+            centred = query - self.centre
+            rough = self.centred @ centred
+            rough *= -2
+            rough += self.squares
+            if allowed is not None:
+                rough[~allowed] = np.inf
+            # Single precision selects candidates; double precision orders them.
+            tolerance = _ROUNDING * max(float(self.squares.max(initial=0)), float(centred @ centred))
+
+        def fetch(n: int) -> SearchResult:
+            if self.index is not None and allowed is None:
+                rows = self.index.nearest(query, n)
+            elif n < len(rough):
+                rows = np.flatnonzero(rough <= np.partition(rough, n - 1)[n - 1] + tolerance)
+            else:
+                rows = np.arange(len(rough))
+            if allowed is not None:
+                rows = rows[allowed[rows]]
+            distances = distances_to(self.adapted[rows], query)
+            cases = self.cases.rows(rows)
+            order = order_by_distance(distances, cases.ids)[:n]
+            return SearchResult(cases.rows(order), distances[order], np.zeros(len(order)))
+
+        return fetch
 
 
 class Memory:
@@ -108,71 +146,28 @@ class Memory:
         """
         query = check_query(self.store.encoder, vector, k, self.store.place)
         snapshot = self._snapshot()
-        if snapshot is not None and (snapshot.index is None or where is not None):
-            return self._search_all(snapshot, query, k, where, set(without))
-        return self._search_near(snapshot, query, k, where, set(without))
-
-    def _search_near(
-        self, snapshot: _Snapshot | None, query: Floats, k: int, where: Condition | None, without: set[str]
-    ) -> SearchResult:
-        """By an index or the store's own search: fetches more until no case beyond can be among the k best."""
+        if snapshot is None:
+            fetch: Callable[[int], SearchResult] = partial(self.store.search, query, where=where)
+        else:
+            allowed = None
+            if where is not None:
+                matching = set(matching_ids(self.store, where))
+                allowed = np.array([id_ in matching for id_ in snapshot.cases.ids], np.bool_)
+            fetch = snapshot.nearest(self._adapt(query[None])[0], allowed)
         weighted = relevant(self.judgements, query)
         largest_gain = sum(each.step * weight for each, weight in weighted if each.good)
-        fetched = k + len(without) + 8 + len(weighted) * 10
-        while True:
-            if snapshot is None:
-                near = self.store.search(query, fetched, where)
-            else:
-                near = self._search_index(snapshot, query, fetched)
+        wanted = k + len(without) + 8 + len(weighted) * 10
+        while True:  # until no case beyond those fetched can be among the k best
+            near = fetch(wanted)
             added = shifts(self.judgements, query, near.cases.vectors)
-            rows = np.array([row for row, id_ in enumerate(near.cases.ids) if id_ not in without], np.intp)
             values = near.distances + added
-            best = rows[order_by_distance(values[rows], [near.cases.ids[row] for row in rows])[:k]]
-            if len(near.cases) < fetched or (
-                len(best) == k and near.distances[-1] - largest_gain >= values[best[-1]]
-            ):
+            ids = near.cases.ids
+            rows = np.array([row for row, id_ in enumerate(ids) if id_ not in without], np.intp)
+            best = rows[order_by_distance(values[rows], [ids[row] for row in rows])[:k]]
+            complete = len(ids) < wanted
+            if complete or (len(best) == k and near.distances[-1] - largest_gain > values[best[-1]]):
                 return SearchResult(near.cases.rows(best), near.distances[best], added[best])
-            fetched *= 4
-
-    def _search_index(self, snapshot: _Snapshot, query: Floats, k: int) -> SearchResult:
-        """About the k nearest, by the index."""
-        assert snapshot.index is not None
-        adapted = self._adapt(query[None])[0]
-        rows = snapshot.index.nearest(adapted, k)
-        distances = distances_to(snapshot.adapted[rows], adapted)
-        return SearchResult(snapshot.cases.rows(rows), distances, np.zeros(len(rows)))
-
-    def _search_all(
-        self, snapshot: _Snapshot, query: Floats, k: int, where: Condition | None, without: set[str]
-    ) -> SearchResult:
-        """By comparing with every case."""
-        adapted = self._adapt(query[None])[0]
-        centred = adapted - snapshot.centre
-        length = float(centred @ centred)
-        rough = snapshot.centred @ centred
-        rough *= -2
-        rough += snapshot.squares
-        # Single precision selects candidates; double precision orders them.
-        tolerance = _ROUNDING * max(float(snapshot.squares.max(initial=0)), length)
-        added = None
-        if relevant(self.judgements, query):
-            added = shifts(self.judgements, query, snapshot.cases.vectors)
-            distances = np.sqrt(np.maximum(rough.astype(np.float64) + length, 0))
-            rough, tolerance = (distances + added).astype(np.float32), tolerance**0.5
-        if where is not None or without:
-            allowed = set(snapshot.cases.ids if where is None else matching_ids(self.store, where)) - without
-            rough[[id_ not in allowed for id_ in snapshot.cases.ids]] = np.inf
-            k = min(k, int(np.isfinite(rough).sum()))
-        k = min(k, len(rough))
-        if k == 0:
-            return SearchResult(snapshot.cases.rows([]), np.zeros(0), np.zeros(0))
-        last = np.partition(rough, k - 1)[k - 1]
-        rows = np.flatnonzero(rough <= last + tolerance)
-        distances = distances_to(snapshot.adapted[rows], adapted)
-        shifted = np.zeros(len(rows)) if added is None else added[rows]
-        cases = snapshot.cases.rows(rows)
-        best = order_by_distance(distances + shifted, cases.ids)[:k]
-        return SearchResult(cases.rows(best), distances[best], shifted[best])
+            wanted *= 4
 
     def _adapt(self, vectors: Floats) -> Floats:
         return vectors if self.adapter is None or not len(vectors) else self.adapter(vectors)
@@ -185,12 +180,7 @@ class Memory:
         if self.adapter is None and version is None:
             return None
         cases = Cases(read_all(self.store).table.combine_chunks())
-        adapted = self._adapt(cases.vectors)
-        centre = adapted.mean(axis=0) if len(adapted) else np.zeros(adapted.shape[1], np.float32)
-        centred = adapted - centre
-        squares = np.einsum("nd,nd->n", centred, centred)
-        index = CellIndex.of(adapted) if len(adapted) > INDEXED else None
-        self._last = _Snapshot(version, cases, adapted, centre, centred, squares, index)
+        self._last = _Snapshot.of(version, cases, self._adapt(cases.vectors))
         return self._last
 
 
