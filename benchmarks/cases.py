@@ -488,7 +488,7 @@ def tile_vectors() -> tuple[np.ndarray, np.ndarray] | None:
         inspector, _ = calibrate_run(folder / "run", good, bad, encoder=f"hf:{weights}", settings=settings)
         seen = [one for one in JudgeEncoder(inspector).extract(list_photos(bad)) if one.vector is not None]
     vectors = np.stack([one.vector for one in seen if one.vector is not None])
-    return vectors, np.array([one.path.parent.name for one in seen])
+    return vectors, np.array([one.photo.path.parent.name for one in seen])
 
 
 def main() -> dict[str, Any]:

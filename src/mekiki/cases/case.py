@@ -72,8 +72,8 @@ class Case:
         encoder: fingerprint of the encoder.
 
     Example:
-        >>> Case("part 7", np.zeros(2, np.float32), label="crack").dimension
-        2
+        >>> Case("part 7", np.zeros(2, np.float32), label="crack").to_dict()["label"]
+        'crack'
     """
 
     id: str
@@ -86,11 +86,6 @@ class Case:
     who: str = ""
     run: str = ""
     encoder: str = ""
-
-    @property
-    def dimension(self) -> int:
-        """Length of the vector."""
-        return len(self.vector)
 
     def to_dict(self) -> dict[str, Any]:
         """All but vector and thumbnail, for JSON."""
@@ -125,7 +120,7 @@ class Cases(Sequence[Case]):
         rows = list(cases)
         if not rows:
             raise InputError("no cases given; give at least one")
-        lengths = sorted({case.dimension for case in rows})
+        lengths = sorted({len(case.vector) for case in rows})
         if len(lengths) > 1:
             raise InputError(
                 f"cases of {' and '.join(map(str, lengths))} dimensions; give vectors of one length"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mekiki.cases.case import EncoderInfo
 from mekiki.data.image_set import Pixels
-from mekiki.data.photo import map_photos
+from mekiki.data.photo import Photo, map_photos
 from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 from mekiki.judging.extractors import make_extractor
@@ -30,18 +30,14 @@ class EncodedPhoto:
     """One photograph and its vector.
 
     Attributes:
-        path: the file.
-        pixels: as the feature extractor got them; `None` if the file could not be read.
-        vector: float32 `[d]`, or `None`.
+        photo: the photograph.
+        vector: float32 `[d]`; `None` if it could not be read.
         label: the judge's verdict or defect type; empty without a judge.
-        problem: why it could not be read.
     """
 
-    path: Path
-    pixels: Pixels | None
+    photo: Photo
     vector: Floats | None
     label: str = ""
-    problem: str = ""
 
 
 class PhotoEncoder(Protocol):
@@ -59,7 +55,7 @@ class PhotoEncoder(Protocol):
         """Vectors of extracted features: float32 `[N, d]`."""
 
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
-        """Encode files, in order; one that cannot be read has a problem instead of a vector."""
+        """Encode files, in order; one that cannot be read has no vector."""
 
 
 class JudgeEncoder:
@@ -84,12 +80,11 @@ class JudgeEncoder:
     def extract(self, paths: Sequence[Path]) -> Iterator[EncodedPhoto]:
         """See `PhotoEncoder.extract`."""
         for verdict in self.inspector.judge_files(paths):
-            photo = verdict.photo
-            if photo.pixels is None:
-                yield EncodedPhoto(photo.path, None, None, "", photo.problem)
-                continue
-            label = verdict.verdict if verdict.verdict == "OK" else verdict.defect_type or "NG"
-            yield EncodedPhoto(photo.path, photo.pixels, self.vector(verdict), label)
+            if verdict.photo.pixels is None:
+                yield EncodedPhoto(verdict.photo, None)
+            else:
+                label = "OK" if verdict.verdict == "OK" else verdict.defect_type or "NG"
+                yield EncodedPhoto(verdict.photo, self.vector(verdict), label)
 
     def vector(self, verdict: Verdict) -> Floats:
         """The vector of a photograph that was judged, float32 `[d]`."""
@@ -127,7 +122,7 @@ class RunEncoder:
             return self.vectors(self.extractor.extract(images).groups)
 
         for photo, vector in map_photos(paths, self.extractor.frame, self.extractor.channels, embed):
-            yield EncodedPhoto(photo.path, photo.pixels, vector, "", photo.problem)
+            yield EncodedPhoto(photo, vector)
 
 
 def open_photo_encoder(folder: Path) -> PhotoEncoder:

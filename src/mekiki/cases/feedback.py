@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.cases.store import Store
+from mekiki.cases.store import Store, complete_ids
 from mekiki.errors import InputError
 from mekiki.storage.events import Event, EventLog
 from mekiki.storage.run_folder import FEEDBACK
@@ -137,23 +137,17 @@ class FeedbackLog:
         asked: str = "",
         who: str | None = None,
     ) -> list[Judgement]:
-        """Write one entry: which cases are what the query wanted and which are not.
+        """Write one entry: which cases, by their ids or beginnings, are what the query wanted and which are not.
 
         Raises:
             InputError: there is no such case, none is named, or one is named as both.
         """
-        named = [*good, *bad]
-        if not named:
+        good, bad = (complete_ids(store, ids) for ids in (good, bad))
+        if not good and not bad:
             raise InputError("no case is judged; name some as good or bad")
         both = sorted(set(good) & set(bad))
         if both:
             raise InputError(f"case {both[0]} is named as good and bad; name it once")
-        cases = store.get(named)
-        missing = [id_ for id_ in named if id_ not in set(cases.ids)]
-        if missing:
-            raise InputError(
-                f"case {missing[0]}: there is none in {store.place}; `mekiki search` shows their ids"
-            )
         query = np.asarray(query, np.float32)
         step, similar = query_lengths(store, query)
         content = {
@@ -167,10 +161,10 @@ class FeedbackLog:
                 {
                     "case": case.id,
                     "vector": case.vector.tolist(),
-                    "good": case.id in set(good),
+                    "good": case.id in good,
                     "reach": case_lengths(store, case.vector),
                 }
-                for case in cases
+                for case in store.get([*good, *bad])
             ],
         }
         return self._of_entry(self._log.append(content, who=who))

@@ -13,12 +13,11 @@ import numpy as np
 from PIL import Image
 
 from mekiki.cases.case import Case, Cases, case_id
-from mekiki.cases.encoders import EncodedPhoto, TextEncoder
+from mekiki.cases.encoders import TextEncoder
 from mekiki.cases.note_files import Note, match_notes, read_notes
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases.store import Store
 from mekiki.console import Progress, silent
-from mekiki.data.image_set import Pixels
 from mekiki.data.photo import list_photos_with_notes
 from mekiki.errors import InputError
 from mekiki.report.thumbnails import shrink
@@ -152,10 +151,24 @@ def _add_photos(
     block: dict[str, Case] = {}
     judged: dict[str, str] = {}
     for number, encoded in enumerate(encoder.extract(list(by_path)), start=1):
-        if encoded.pixels is None or encoded.vector is None:
-            added.unreadable.append(f"{encoded.path} ({encoded.problem})")
+        photo = encoded.photo
+        if photo.pixels is None or encoded.vector is None:
+            added.unreadable.append(f"{photo.path} ({photo.problem})")
         else:
-            case = _photo_case(run_memory, by_path[encoded.path], encoded, encoded.pixels, encoded.vector)
+            thumbnail = io.BytesIO()
+            Image.fromarray(shrink(photo.pixels, THUMBNAIL)).save(thumbnail, "PNG")
+            selected = by_path[photo.path]
+            case = Case(
+                case_id(photo.pixels),
+                encoded.vector,
+                selected.label,
+                selected.note,
+                selected.name,
+                thumbnail.getvalue(),
+                who=user(),
+                run=str(run_memory.folder),
+                encoder=encoder.info.fingerprint,
+            )
             block[case.id], judged[case.id] = case, encoded.label
         if block and (len(block) == BLOCK or number == len(by_path)):
             with hold_lock(run_memory.folder, "remembering"):
@@ -166,24 +179,6 @@ def _add_photos(
             progress("remembering", added.cases + len(added.unreadable), len(by_path))
             block.clear()
     return added
-
-
-def _photo_case(
-    run_memory: RunMemory, photo: SelectedPhoto, encoded: EncodedPhoto, pixels: Pixels, vector: np.ndarray
-) -> Case:
-    thumbnail = io.BytesIO()
-    Image.fromarray(shrink(pixels, THUMBNAIL)).save(thumbnail, "PNG")
-    return Case(
-        case_id(pixels),
-        vector,
-        photo.label,
-        photo.note,
-        photo.name,
-        thumbnail.getvalue(),
-        who=user(),
-        run=str(run_memory.folder),
-        encoder=run_memory.photo_encoder.info.fingerprint,
-    )
 
 
 def _complete(store: Store, cases: Sequence[Case], judged: dict[str, str]) -> list[Case]:

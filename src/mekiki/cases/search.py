@@ -94,8 +94,7 @@ def give_feedback(
     space = "images" if text is None else "notes"
     store = run_memory.memory(space).store
     query, _ = _encode_query(run_memory, image, text)
-    judged = [complete_ids(store, ids) for ids in (good, bad)]
-    return run_memory.log.add(store, space, query, *judged, asked=asked or _query_name(image, text))
+    return run_memory.log.add(store, space, query, good, bad, asked=asked or _query_name(image, text))
 
 
 def read_feedback(folder: Path) -> list[Judgement]:
@@ -166,7 +165,7 @@ def _encode_query(run_memory: RunMemory, image: Path | None, text: str | None) -
         return run_memory.text_encoder.embed([text])[0], []
     if image is None or not image.is_file():
         raise InputError(f"{image}: no such photograph; for words give --text")
-    photo = next(run_memory.photo_encoder.extract([image]))
-    if photo.pixels is None or photo.vector is None:
-        raise InputError(f"{image}: {photo.problem}")
-    return photo.vector, [case_id(photo.pixels)]
+    encoded = next(run_memory.photo_encoder.extract([image]))
+    if encoded.photo.pixels is None or encoded.vector is None:
+        raise InputError(f"{image}: {encoded.photo.problem}")
+    return encoded.vector, [case_id(encoded.photo.pixels)]

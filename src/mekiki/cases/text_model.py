@@ -24,7 +24,7 @@ from mekiki.cases.feedback import Judgement
 from mekiki.cases.remember import BLOCK, add_encoded_notes
 from mekiki.cases.run_memory import MemoryConfig, RunMemory
 from mekiki.cases.store import Store
-from mekiki.cases.triplets import SIDES, CaseTriplets, read_triplet_rows
+from mekiki.cases.triplets import SIDES, CaseTriplets, pair_judgements, read_triplet_rows
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require
@@ -271,24 +271,10 @@ def _copy_feedback(run_memory: RunMemory, old: Store, new: Store, encoder: TextE
 
 
 def _judged_texts(judgements: Sequence[Judgement], store: Store) -> list[Texts]:
-    """For each query in words, every note judged good with every note judged bad."""
-    judged = [each for each in judgements if each.asked]
-    notes = {case.id: case.note for case in store.get(sorted({each.case for each in judged}))}
-    sides: dict[str, tuple[list[str], list[str]]] = {}
-    for each in judged:
-        if each.case in notes:
-            sides.setdefault(each.asked, ([], []))[0 if each.good else 1].append(notes[each.case])
-    texts = [
-        (asked, wanted, unwanted)
-        for asked, (good, bad) in sides.items()
-        for wanted in good
-        for unwanted in bad
-    ]
-    if not texts:
-        raise InputError(
-            "no query in words has both a good and a bad note, so there is nothing to learn; judge some of each"
-        )
-    return texts
+    """The texts of `pair_judgements`, for queries in words."""
+    notes = {case.id: case.note for case in store.get(sorted({each.case for each in judgements}))}
+    judged = [each for each in judgements if each.asked and each.case in notes]
+    return pair_judgements(judged, lambda each: each.asked, lambda each: notes[each.case])
 
 
 def _read_texts(store: Store, path: Path) -> list[Texts]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases.feedback import Judgement
+from mekiki.data.text_files import read_text
 from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.extras import require
 from mekiki.storage.npz import read_npz
 
 Floats = NDArray[np.float32]
 SIDES = ("anchor", "positive", "negative")
+Query = TypeVar("Query", bound=Hashable)
+Judged = TypeVar("Judged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,21 +62,25 @@ class CaseTriplets:
         return CaseTriplets(self.anchors[which], self.positives[which], self.negatives[which])
 
 
-def judged_triplets(judgements: Sequence[Judgement]) -> CaseTriplets:
+def pair_judgements(
+    judgements: Sequence[Judgement], query: Callable[[Judgement], Query], case: Callable[[Judgement], Judged]
+) -> list[tuple[Query, Judged, Judged]]:
     """For each query, every case judged good with every case judged bad.
 
     Args:
         judgements: the active ones.
+        query: what stands for the query of a judgement; equal for the same query.
+        case: what stands for its case.
 
     Raises:
         InputError: no query has both.
     """
-    judged: dict[bytes, tuple[list[Judgement], list[Judgement]]] = {}
+    judged: dict[Query, tuple[list[Judged], list[Judged]]] = {}
     for each in judgements:
-        judged.setdefault(each.query.tobytes(), ([], []))[0 if each.good else 1].append(each)
+        judged.setdefault(query(each), ([], []))[0 if each.good else 1].append(case(each))
     triplets = [
-        (positive.query, positive.vector, negative.vector)
-        for good, bad in judged.values()
+        (anchor, positive, negative)
+        for anchor, (good, bad) in judged.items()
         for positive in good
         for negative in bad
     ]
@@ -80,7 +88,16 @@ def judged_triplets(judgements: Sequence[Judgement]) -> CaseTriplets:
         raise InputError(
             "no query has both a good and a bad case, so there is nothing to learn; judge some of each"
         )
-    return CaseTriplets(*(np.stack(side) for side in zip(*triplets, strict=True)))
+    return triplets
+
+
+def judged_triplets(judgements: Sequence[Judgement]) -> CaseTriplets:
+    """The vectors of `pair_judgements`."""
+    triplets = pair_judgements(judgements, lambda each: each.query.tobytes(), lambda each: each.vector)
+    queries, good, bad = zip(*triplets, strict=True)
+    return CaseTriplets(
+        np.stack([np.frombuffer(query, np.float32) for query in queries]), np.stack(good), np.stack(bad)
+    )
 
 
 def read_triplets(path: Path) -> CaseTriplets:
@@ -120,12 +137,10 @@ def read_triplet_rows(path: Path) -> list[tuple[str, str, str]]:
     Raises:
         InputError: it cannot be read, lacks a column, or a row lacks a side.
     """
+    text = read_text(path, f"a .csv file with the columns {', '.join(SIDES)}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
     triplets = [tuple((row.get(side) or "").strip() for side in SIDES) for row in rows]
     if not triplets or not all(map(all, triplets)):
