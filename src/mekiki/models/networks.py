@@ -1,4 +1,4 @@
-"""The networks: what turns an image into a vector, and what stands around it while it learns."""
+"""Networks: encoders of images, and the Siamese, triplet and classification networks around them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ HIDDEN_DIM = 32
 """Length of the vector before the head of a `VGGEmbeddingNet` of fewer dimensions."""
 
 InputShape = tuple[int, ...]
-"""What one example looks like: `(features,)`, or `(channels, height, width)` for an image."""
+"""Shape of one example: `(features,)`, or `(channels, height, width)` for an image."""
 
 
 class Standardise(nn.Module):
     """Turn stored examples into what a network takes: float32, about zero mean and unit standard deviation.
 
     Images come as they are stored, `[B, H, W]` or `[B, H, W, 3]` (uint8 0…255 or float), and leave as
-    `[B, C, H, W]`; feature rows `[B, features]` keep their shape. Mean and standard deviation are buffers, so that
-    they are saved with the weights and a judged image is always prepared as the training images were.
+    `[B, C, H, W]`; feature rows `[B, features]` keep their shape. Mean and standard deviation are buffers, saved
+    with the weights, so that every image is prepared as the training images were.
 
     Args:
         input_shape: shape of one example as the network takes it.
@@ -66,7 +66,7 @@ class Standardise(nn.Module):
             stored = stored.permute(0, 3, 1, 2)
         elif stored.ndim == 3:
             stored = stored.unsqueeze(1)
-        # In place on the copy that bytes need anyway; examples that are float32 already are not ours to change.
+        # In place on the copy that bytes need anyway; float32 examples belong to the caller.
         numbers = stored.mul(self.scale) if stored.dtype == torch.float32 else stored.float().mul_(self.scale)
         return numbers.add_(self.shift)
 
@@ -168,8 +168,8 @@ class VGGEmbeddingNet(nn.Module):
     an image costs 4.7 million multiplications (`ConvEmbeddingNet`: 11.5 million), in twice as many layers.
 
     Fewer than 32 dimensions come out of a hidden vector of 32 through a small perceptron; losses that choose inside a
-    batch ask of the hidden vector what they ask of the embedding (see `DeeplySupervisedNet`), because in two dimensions
-    alone classes stand in each other's way while they are sorted out.
+    batch are computed on the hidden vector too (see `DeeplySupervisedNet`), because in two dimensions alone classes
+    block each other while they are separated.
 
     After Simonyan and Zisserman, *Very Deep Convolutional Networks* (2014), and Ioffe and Szegedy, *Batch
     Normalization* (2015). All sizes are fixed by `input_shape`.
@@ -243,7 +243,7 @@ def convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -
 
 
 class DeeplySupervisedNet(nn.Module):
-    """A network that shows its hidden vector beside the embedding, for a loss to be asked of both while it learns.
+    """A network that returns its hidden vector beside the embedding, so that a loss can be computed on both in training.
 
     After Lee, Xie, Gallagher, Zhang and Tu, *Deeply-Supervised Nets* (2015).
 
@@ -266,7 +266,7 @@ class DeeplySupervisedNet(nn.Module):
 
 
 def deeply_supervised(encoder: nn.Module) -> nn.Module:
-    """The encoder as `DeeplySupervisedNet` where it has a hidden vector to show, else itself."""
+    """The encoder as `DeeplySupervisedNet` if it has a separate hidden vector, else itself."""
     net = encoder[-1] if isinstance(encoder, nn.Sequential) else encoder
     if isinstance(encoder, nn.Sequential) and isinstance(net, VGGEmbeddingNet) and net.dim < HIDDEN_DIM:
         return DeeplySupervisedNet(encoder)
@@ -328,7 +328,7 @@ def embed(
     """Vectors of stored examples: `[N, …]` → float32 `[N, d]` on the processor, in blocks of fixed size.
 
     A last block that is not full is padded. The matrix products then have one shape whatever N is, so an image gets
-    the same vector, to the bit, alone and among thousands.
+    the same vector alone and among thousands.
 
     Args:
         encoder: takes `[B, …]` as stored; its own device is used.
@@ -375,10 +375,10 @@ def has_place_maps(encoder: nn.Module) -> bool:
 
 @torch.inference_mode()
 def place_maps(encoder: nn.Module, stored: NDArray[Any]) -> NDArray[np.float32]:
-    """What a convolutional encoder sees place by place: its deepest maps of at least `LEAST_PLACES` rows and columns.
+    """Feature maps of a convolutional encoder: its deepest of at least `LEAST_PLACES` rows and columns.
 
-    Beside each stands what the maps one size larger see there, of each item the largest value: the deepest know more
-    of what something is, those before them of how far it reaches.
+    The maps one size larger are appended, max-pooled to the same grid: the deepest contain more of what something is,
+    those before them of how far it extends.
 
     Args:
         encoder: as `build_encoder` makes it; one of `has_place_maps`.
@@ -463,7 +463,7 @@ class TripletNet(nn.Module):
 class ClassificationNet(nn.Module):
     """The plain classifier beside the Siamese network: embedding, PReLU, one linear layer (post 18).
 
-    Returns the logits `[B, classes]`; log-softmax and the negative log-likelihood are in the loss.
+    Its output is the logits `[B, classes]`; log-softmax and the negative log-likelihood are in the loss.
 
     Example:
         >>> ClassificationNet(EmbeddingNet((4,), dim=2), classes=10)(torch.zeros(3, 4)).shape

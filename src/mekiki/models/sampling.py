@@ -1,16 +1,13 @@
-"""Which images meet: Siamese pairs, triplets and class-balanced batches, as index tensors only."""
+"""Sampling of Siamese pairs, triplets and class-balanced batches, as index tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mekiki.errors import InputError
-
-_NAMED_AT_MOST = 5
+from mekiki.errors import InputError, name_some
 
 
 class SingletonClassError(InputError):
@@ -45,21 +42,18 @@ class Triplets(NamedTuple):
     negative: Tensor
 
 
-def siamese_pairs(
-    labels: Tensor, generator: torch.Generator, class_names: Sequence[str] | None = None
-) -> Pairs:
+def siamese_pairs(labels: Tensor, generator: torch.Generator) -> Pairs:
     """One random pair an image: an epoch of Siamese training.
 
     Every image is the anchor once, in random order. Exactly `N // 2` of the pairs, at random, are positive.
     The positive partner is uniform over the *other* images of the anchor's class; for the negative partner
     first the class is drawn, uniform over the other classes, and then the image, uniform in that class, so
-    that a rare class is met as often as a common one. This is `SiameseMNIST` of QEUR23_SMNRT19 with two
-    things put right: the halves are exact, and no image is ever drawn twice until it fits.
+    that a rare class is drawn as often as a common one. This is `SiameseMNIST` of QEUR23_SMNRT19 with two
+    corrections: the halves are exact, and a partner is drawn once, not until it fits.
 
     Args:
         labels: int64 `[N]` on the CPU; any integers.
         generator: a CPU generator; the same state gives the same pairs.
-        class_names: names for the message of an error, by label.
 
     Returns:
         `N` pairs.
@@ -76,13 +70,13 @@ def siamese_pairs(
         >>> torch.equal(labels[pairs.anchor] == labels[pairs.partner], pairs.same)
         True
     """
-    classes = _ClassIndex.of_pairable(labels, class_names)
+    classes = _ClassIndex.of_pairable(labels)
     anchor = torch.randperm(len(labels), generator=generator)
     same = torch.randperm(len(labels), generator=generator) < len(labels) // 2
     return _pairs(classes, anchor, same, generator)
 
 
-def fixed_pairs(labels: Tensor, seed: int = 29, class_names: Sequence[str] | None = None) -> Pairs:
+def fixed_pairs(labels: Tensor, seed: int = 29) -> Pairs:
     """The validation pairs: images in order, even positions positive, odd ones negative, fixed by the seed.
 
     Partners are drawn as in `siamese_pairs`. The layout and the seed 29 are those of `SiameseMNIST` in
@@ -93,7 +87,6 @@ def fixed_pairs(labels: Tensor, seed: int = 29, class_names: Sequence[str] | Non
     Args:
         labels: int64 `[N]` on the CPU; any integers.
         seed: fixes the pairs.
-        class_names: names for the message of an error, by label.
 
     Returns:
         `N` pairs; pair `i` has anchor `i`.
@@ -107,14 +100,12 @@ def fixed_pairs(labels: Tensor, seed: int = 29, class_names: Sequence[str] | Non
         >>> pairs.anchor.tolist(), pairs.same.tolist()
         ([0, 1, 2, 3], [True, False, True, False])
     """
-    classes = _ClassIndex.of_pairable(labels, class_names)
+    classes = _ClassIndex.of_pairable(labels)
     anchor = torch.arange(len(labels))
     return _pairs(classes, anchor, anchor % 2 == 0, torch.Generator().manual_seed(seed))
 
 
-def random_triplets(
-    labels: Tensor, generator: torch.Generator, class_names: Sequence[str] | None = None
-) -> Triplets:
+def random_triplets(labels: Tensor, generator: torch.Generator) -> Triplets:
     """One random triplet an image: an epoch of triplet training.
 
     Every image is the anchor once, in random order; positive and negative are drawn as the partners of
@@ -123,7 +114,6 @@ def random_triplets(
     Args:
         labels: int64 `[N]` on the CPU; any integers.
         generator: a CPU generator; the same state gives the same triplets.
-        class_names: names for the message of an error, by label.
 
     Returns:
         `N` triplets.
@@ -138,17 +128,16 @@ def random_triplets(
         >>> bool((labels[anchor] == labels[positive]).all()), bool((labels[anchor] == labels[negative]).any())
         (True, False)
     """
-    classes = _ClassIndex.of_pairable(labels, class_names)
+    classes = _ClassIndex.of_pairable(labels)
     return _triplets(classes, torch.randperm(len(labels), generator=generator), generator)
 
 
-def fixed_triplets(labels: Tensor, seed: int = 29, class_names: Sequence[str] | None = None) -> Triplets:
+def fixed_triplets(labels: Tensor, seed: int = 29) -> Triplets:
     """The validation triplets: images in order as anchors, the rest fixed by the seed alone.
 
     Args:
         labels: int64 `[N]` on the CPU; any integers.
         seed: fixes the triplets.
-        class_names: names for the message of an error, by label.
 
     Returns:
         `N` triplets; triplet `i` has anchor `i`.
@@ -162,7 +151,7 @@ def fixed_triplets(labels: Tensor, seed: int = 29, class_names: Sequence[str] | 
         >>> triplets.anchor.tolist(), triplets.positive.tolist()
         ([0, 1, 2, 3], [1, 0, 3, 2])
     """
-    classes = _ClassIndex.of_pairable(labels, class_names)
+    classes = _ClassIndex.of_pairable(labels)
     return _triplets(classes, torch.arange(len(labels)), torch.Generator().manual_seed(seed))
 
 
@@ -293,15 +282,13 @@ class _ClassIndex(NamedTuple):
         return cls(values, of_image, rank, order, starts, counts)
 
     @classmethod
-    def of_pairable(cls, labels: Tensor, class_names: Sequence[str] | None) -> _ClassIndex:
+    def of_pairable(cls, labels: Tensor) -> _ClassIndex:
         index = cls.of(labels)
         single = index.values[index.counts < 2].tolist()
         if single:
-            named = [_name(label, class_names) for label in single[:_NAMED_AT_MOST]]
-            more = f" and {len(single) - _NAMED_AT_MOST} more" if len(single) > _NAMED_AT_MOST else ""
             raise SingletonClassError(
-                f"labels: one image only in class {', '.join(named)}{more}; a positive pair needs two, "
-                "so add images or leave the class out"
+                f"labels: one image only in class {name_some([str(label) for label in single], 5)}; a positive pair "
+                "needs two, so add images or leave the class out"
             )
         return index
 
@@ -316,12 +303,6 @@ class _ClassIndex(NamedTuple):
         other = _draw_below(torch.full_like(anchor, len(self.counts) - 1), generator)
         other += other >= self.of_image[anchor]
         return self.order[self.starts[other] + _draw_below(self.counts[other], generator)]
-
-
-def _name(label: int, class_names: Sequence[str] | None) -> str:
-    if class_names is None or not 0 <= label < len(class_names):
-        return str(label)
-    return f"{label} ({class_names[label]})"
 
 
 def _draw_below(limits: Tensor, generator: torch.Generator) -> Tensor:
