@@ -243,7 +243,7 @@ def convolution(channels: int, filters: int, kernel: int = 3, stride: int = 1) -
 
 
 class DeeplySupervisedNet(nn.Module):
-    """A network that returns its hidden vector beside the embedding, so that a loss can be computed on both in training.
+    """Network that returns its hidden vector beside the embedding, so that a loss can be computed on both in training.
 
     After Lee, Xie, Gallagher, Zhang and Tu, *Deeply-Supervised Nets* (2015).
 
