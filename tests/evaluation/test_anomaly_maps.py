@@ -69,7 +69,7 @@ def test_defects_that_touch_by_a_corner_are_one():
 
 
 @pytest.mark.parametrize(
-    ("maps", "masks", "said"),
+    ("maps", "masks", "message"),
     [
         ([], [], "0 maps"),
         ([[[1.0]]], [], "1 maps and 0 masks"),
@@ -79,9 +79,9 @@ def test_defects_that_touch_by_a_corner_are_one():
         ([[[1.0, 2.0]]], [[[False, False]]], "one kind"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(maps, masks, said):
+def test_what_cannot_be_measured_is_refused(maps, masks, message):
     for measure in (pixel_auroc, region_overlap):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             measure(maps, masks)
     with pytest.raises(InputError, match="false_alarms"):
         region_overlap([[[1.0, 2.0]]], [[[True, False]]], 0)

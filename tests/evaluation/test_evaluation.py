@@ -403,15 +403,15 @@ def test_bad_settings_are_refused(change, message):
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"), [([1, 1, 1], "one class only"), ([1, 2, 3], "no two vectors of one class")]
+    ("labels", "message"), [([1, 1, 1], "one class only"), ([1, 2, 3], "no two vectors of one class")]
 )
-def test_what_the_vectors_do_not_define_is_nan_with_a_note_and_the_rest_is_measured(labels, said):
+def test_what_the_vectors_do_not_define_is_nan_with_a_note_and_the_rest_is_measured(labels, message):
     figures = evaluate([[0.0], [1.0], [2.0]], labels, GOOD_1D, k=1)
     assert np.isnan([figures.pair_auc, figures.pair_eer, figures.pair_accuracy]).all()
     assert (figures.n_pairs, figures.to_dict()["pair_auc"]) == (0, None)
-    assert any(said in note for note in figures.notes)
+    assert any(message in note for note in figures.notes)
     assert 0 <= figures.knn_accuracy <= 1
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         pair_histogram([[0.0], [1.0], [2.0]], labels)
 
 

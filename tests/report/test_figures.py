@@ -40,7 +40,7 @@ def blobs():
     return rng.normal(size=(4, 2))[labels] * 5 + rng.normal(size=(300, 2)), labels
 
 
-def drawn(figure, tmp_path):
+def save(figure, tmp_path):
     path = tmp_path / "folder" / "picture.png"
     figures.save(figure, path)
     with Image.open(path) as image:
@@ -115,7 +115,7 @@ def test_tsne_without_its_library_names_the_extra(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("vectors", "more", "said"),
+    ("vectors", "more", "message"),
     [
         (np.zeros(3), {}, "must be"),
         (np.zeros((0, 3)), {}, "at least one row"),
@@ -124,8 +124,8 @@ def test_tsne_without_its_library_names_the_extra(monkeypatch):
         (np.zeros((3, 4)), {"method": "umap"}, "'pca' or 'tsne'"),
     ],
 )
-def test_unusable_vectors_are_refused_in_one_line(vectors, more, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_unusable_vectors_are_refused_in_one_line(vectors, more, message):
+    with pytest.raises(InputError, match=message) as caught:
         figures.project(vectors, **more)
     assert "\n" not in str(caught.value)
 
@@ -147,7 +147,7 @@ def test_frame_covers_the_crowd_counts_the_rest_and_is_square():
 
 def test_class_colours_stay_apart_for_colour_blind_readers_and_on_both_backgrounds():
     # Machado et al. 2009, severity 1, in linear RGB; distances in OKLab (Ottosson 2020).
-    sights = {
+    readers = {
         "normal": np.eye(3),
         "protan": [
             [0.152286, 1.052583, -0.204868],
@@ -177,10 +177,10 @@ def test_class_colours_stay_apart_for_colour_blind_readers_and_on_both_backgroun
     ]
     srgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in figures.COLOURS]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    for sight, matrix in sights.items():
+    for reader, matrix in readers.items():
         seen = np.cbrt(np.clip(linear @ np.transpose(matrix), 0, 1) @ np.transpose(cones)) @ np.transpose(lab)
         closest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-        assert closest >= 0.085, sight
+        assert closest >= 0.085, reader
     light = linear @ [0.2126, 0.7152, 0.0722]
     assert (1.05 / (light + 0.05)).min() > 1.9, "on white"
     assert ((light + 0.05) / 0.058).min() > 2.0, "on near-black"
@@ -207,7 +207,7 @@ def test_scatter_names_axes_classes_and_has_one_scale(blobs, tmp_path):
     assert legend[3] == "a" * 12 + "…" + "a" * 11
     assert {text.get_text() for text in axes.texts} >= {"ok", "_dent", "$x^2$"}
     assert "Test images" in words(figure)
-    width, height = drawn(figure, tmp_path)
+    width, height = save(figure, tmp_path)
     assert width > height > 800
 
 
@@ -215,7 +215,7 @@ def test_scatter_labels_stand_at_the_medians_and_do_not_cover_each_other(tmp_pat
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 50)
     figure = figures.scatter(rng.normal(size=(400, 2)), labels, [f"class no. {i}" for i in range(8)])
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     from matplotlib.text import Text
 
@@ -239,7 +239,7 @@ def test_scatter_says_how_many_points_lie_outside_and_how_many_are_drawn():
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_scatter_of_few_or_equal_points_works(count, tmp_path):
     figure = figures.scatter(np.zeros((count, 2)), np.zeros(count, int), ["only"])
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
     assert len(figure.axes[0].texts) == min(count, 1)
 
 
@@ -250,11 +250,11 @@ def test_scatter_of_many_classes_keeps_labels_and_sets_the_legend_in_columns(tmp
     axes = figure.axes[0]
     assert len(axes.texts) == len(axes.get_legend().get_texts()) == 45
     assert axes.get_legend()._ncols == 3
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("points", "labels", "said"),
+    ("points", "labels", "message"),
     [
         ([[0, 0]], [0, 1], r"\[1, 2\] and \[2\]"),
         ([[0, 0]], [2], "labels run from 2 to 2"),
@@ -262,8 +262,8 @@ def test_scatter_of_many_classes_keeps_labels_and_sets_the_legend_in_columns(tmp
         ([[0, math.inf]], [0], "1 points are not finite"),
     ],
 )
-def test_scatter_refuses_what_does_not_fit(points, labels, said):
-    with pytest.raises(InputError, match=said):
+def test_scatter_refuses_what_does_not_fit(points, labels, message):
+    with pytest.raises(InputError, match=message):
         figures.scatter(points, labels, ["a", "b"])
 
 
@@ -282,11 +282,11 @@ def test_boxes_in_one_place_are_spread_within_bounds():
 
 def test_japanese_names_are_drawn_or_numbered_but_never_tofu(blobs, tmp_path):
     points, labels = blobs
-    drawn(figures.scatter(points, labels, JAPANESE, title="検査"), tmp_path)
-    drawn(figures.overlap_matrix(np.full((4, 4), 0.1), JAPANESE), tmp_path)
-    drawn(figures.comparison(JAPANESE, {"正解率 (%)": (np.arange(4.0), np.ones(4))}), tmp_path)
+    save(figures.scatter(points, labels, JAPANESE, title="検査"), tmp_path)
+    save(figures.overlap_matrix(np.full((4, 4), 0.1), JAPANESE), tmp_path)
+    save(figures.comparison(JAPANESE, {"正解率 (%)": (np.arange(4.0), np.ones(4))}), tmp_path)
     grey = np.zeros((1, 8, 8), np.uint8)
-    drawn(figures.confused_pairs(grey, grey, ["良品 と 傷"]), tmp_path)
+    save(figures.confused_pairs(grey, grey, ["良品 と 傷"]), tmp_path)
 
 
 def test_without_a_font_the_class_gets_its_number(monkeypatch):
@@ -308,7 +308,7 @@ def test_loss_curve_marks_rate_steps_and_ticks_whole_epochs(tmp_path):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss (mean per sample)")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
     assert "rate 0.0001" in words(figure)
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
@@ -323,7 +323,7 @@ def test_loss_curve_shows_accuracy_in_per_cent_below(names, unit, tmp_path):
     figure = figures.loss_curve({**HISTORY, names[0]: [0.5, 0.6, 0.7, 0.8], names[1]: [0.4, None, 0.6, 0.7]})
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss (mean per sample)", unit]
     assert figure.axes[1].lines[0].get_ydata().tolist() == [50, 60, 70, 80]
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
 
 
 @pytest.mark.parametrize("val", [[], [None], [float("nan")], [0.2]])
@@ -331,11 +331,11 @@ def test_one_epoch_shows_a_mark(val, tmp_path):
     history = {"epoch": [1], "train_loss": [0.3]} | ({"val_loss": val} if val else {})
     figure = figures.loss_curve(history)
     assert figure.axes[0].lines[0].get_marker() == "o"
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
 
 
 def test_diverged_history_is_still_drawn(tmp_path):
-    drawn(figures.loss_curve({"train_loss": [None, float("nan")], "lr": [0.1, 0.1]}), tmp_path)
+    save(figures.loss_curve({"train_loss": [None, float("nan")], "lr": [0.1, 0.1]}), tmp_path)
 
 
 def test_history_without_epochs_or_with_ragged_columns_is_refused():
@@ -362,7 +362,7 @@ def test_pair_distances_carry_unit_threshold_and_error_rate(tmp_path):
     assert axes.get_xlabel() == "Euclidean distance (margin = 1)"
     assert "threshold 1.5: equal error rate 20.0 %" in words(figure)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["same class", "different classes"]
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
 
 
 def test_few_far_pairs_do_not_squeeze_the_histogram():
@@ -374,7 +374,7 @@ def test_few_far_pairs_do_not_squeeze_the_histogram():
 
 
 def test_histograms_without_pairs_or_threshold_still_show(tmp_path):
-    drawn(figures.pair_distances([0, 1], [0], [0]), tmp_path)
+    save(figures.pair_distances([0, 1], [0], [0]), tmp_path)
     with pytest.raises(InputError, match="edges"):
         figures.pair_distances([0, 1], [1, 2], [1])
     with pytest.raises(InputError, match="rise"):
@@ -385,14 +385,14 @@ def test_overlap_annotates_few_classes_and_thins_ticks_of_many(tmp_path):
     few = figures.overlap_matrix([[math.nan, 0.031], [0.0, 0.0001]], ["4", "9"])
     assert [text.get_text() for text in few.axes[0].texts] == ["3.1", "0", "<0.1"]
     assert "farther apart" in few.axes[1].get_ylabel()
-    drawn(few, tmp_path)
+    save(few, tmp_path)
     many = figures.overlap_matrix(
         np.random.default_rng(0).random((100, 100)) / 2, [f"part {i}" for i in range(100)]
     )
     assert not many.axes[0].texts
     assert len(many.axes[0].get_xticks()) <= 40
-    drawn(many, tmp_path)
-    drawn(figures.overlap_matrix([[math.nan]], ["only"]), tmp_path)
+    save(many, tmp_path)
+    save(figures.overlap_matrix([[math.nan]], ["only"]), tmp_path)
     with pytest.raises(InputError, match="2 classes"):
         figures.overlap_matrix([[0.1]], ["a", "b"])
 
@@ -405,7 +405,7 @@ def test_confused_pairs_hold_both_images_and_the_caption(shape, tmp_path):
     shown = figure.axes[0].images[0].get_array()
     assert shown.shape[1] > 2 * shape[2]
     assert {"Confused", "pair 0", "pair 2"} <= set(words(figure))
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
 
 
 def test_no_confused_pair_is_said():
@@ -424,7 +424,7 @@ def test_comparison_draws_a_panel_a_metric_and_leaves_gaps(tmp_path):
     assert len(figure.axes) == 6
     assert figure.axes[0].get_title(loc="left") == "metric 0 (%)"
     assert "96.7 ± 0.1" in words(figure)
-    drawn(figure, tmp_path)
+    save(figure, tmp_path)
     with pytest.raises(InputError, match="2 losses"):
         figures.comparison(["a", "b"], {"m": ([1], [1])})
 

@@ -68,7 +68,7 @@ def test_the_page_in_a_browser(line, run, visit):
     assert bad >= 6
     assert f"{bad} of 12 photographs are NG; 1 cannot be read." in page.inner_text("header")
     assert Inspector.open(run).metadata["guarantee"] in page.inner_text("header")
-    # Where it departs: drawn over every NG part and no other, of the size of the photograph, whose pixels are there.
+    # The anomaly map is drawn over every NG part and no other, of the size of the photograph, whose pixels are there.
     heats = [cards.nth(number).locator("img.heat").count() for number in range(len(verdicts))]
     assert heats == [int(one.verdict == "NG") for one in verdicts]
     first = cards.first
@@ -88,7 +88,7 @@ def test_the_page_in_a_browser(line, run, visit):
     # What it is like.
     assert first.locator(".like figcaption").all_inner_texts()[0].startswith("nearest OK: ")
     assert first.locator(".like figcaption").all_inner_texts()[1].startswith("nearest NG: ")
-    # The hostile name is text, and what cannot be read is told with its reason.
+    # The hostile name is text, and what cannot be read is named with its reason.
     assert ATTACK in [one.photo.path.name for one in verdicts]
     assert page.inner_text("section dt") == f"text {ATTACK}"
     assert "not an image" in page.inner_text("section dd")
@@ -163,11 +163,11 @@ def test_a_page_of_nothing_and_numbers_that_are_none(tmp_path):
 def test_red_is_clear_at_the_median_and_deepest_at_the_largest_and_any_map_can_be_drawn():
     places = np.zeros((4, 4), np.float32)
     places[3, 0] = 7
-    drawn = red_overlay(places, 64, 32)
-    assert drawn.shape == (64, 32, 4)
-    row, column = np.unravel_index(drawn[..., 3].argmax(), (64, 32))
+    overlay = red_overlay(places, 64, 32)
+    assert overlay.shape == (64, 32, 4)
+    row, column = np.unravel_index(overlay[..., 3].argmax(), (64, 32))
     assert row > 44
     assert column < 12
-    assert drawn[:16, 16:, 3].max() == 0
+    assert overlay[:16, 16:, 3].max() == 0
     for odd in (np.zeros((3, 3)), np.full((2, 5), 1e30), np.array([[1.0, -5.0]])):
         assert red_overlay(odd.astype(np.float32), 10, 10).shape == (10, 10, 4)

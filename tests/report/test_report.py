@@ -234,9 +234,9 @@ def test_more_points_than_can_be_drawn_are_thinned_and_said(tmp_path):
 def test_sheet_holds_every_thumbnail_in_its_place(colour):
     pixels = scatter_content(11, 64, 48, colour).thumbnails
     rows = np.array([3, 0, 10, 7])
-    made = thumbnail_sheet(pixels, rows)
-    assert (made.width, made.height, made.columns, made.reduced) == (24, 32, 2, True)
-    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(made.address.partition(",")[2]))))
+    sheet = thumbnail_sheet(pixels, rows)
+    assert (sheet.width, sheet.height, sheet.columns, sheet.reduced) == (24, 32, 2, True)
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.address.partition(",")[2]))))
     for place, row in enumerate(rows):
         tile = image[place // 2 * 32 :, place % 2 * 24 :][:32, :24]
         assert (tile == pixels[row].flat[0]).all()
@@ -267,7 +267,7 @@ def test_a_tie_of_all_is_nobodys_best(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"overlap": np.zeros((2, 2))}, "3 classes"),
         (
@@ -282,8 +282,8 @@ def test_a_tie_of_all_is_nobodys_best(tmp_path):
         ({"history": {"epoch": [1], "train_loss": [1, 2]}}, "differ in length"),
     ],
 )
-def test_content_that_does_not_fit_is_refused_and_nothing_is_written(changes, said, tmp_path):
-    with pytest.raises(InputError, match=said):
+def test_content_that_does_not_fit_is_refused_and_nothing_is_written(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
         write_report(tmp_path / "report.html", report_content(**changes))
     assert list(tmp_path.iterdir()) == []
 
@@ -398,8 +398,8 @@ def test_report_in_a_browser(report, visit):
     page.locator("#scatter-test .legend button").last.click()
     page.wait_for_function("document.getElementById('plot-test').data[0].x.length === 60")
 
-    said = page.evaluate("document.getElementById('plot-overlap').data[0].hovertext[0][1]")
-    assert said.replace("<br>", " ") == (
+    message = page.evaluate("document.getElementById('plot-overlap').data[0].hovertext[0][1]")
+    assert message.replace("<br>", " ") == (
         "Two of class 良品 lie farther apart than one of class 良品 and one of class dent with probability 3.1 %"
     )
     assert page.evaluate("document.getElementById('plot-distances').layout.annotations[0].text").startswith(
