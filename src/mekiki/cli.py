@@ -93,11 +93,11 @@ def _run() -> int:
 def _exit_code_of(error: Exception) -> int:
     """Print an error of a library in our words, and return the exit code; raise one that is not known."""
     if "LOCAL_RANK" in os.environ:
-        from mekiki.training.processes import LEFT_ALONE, left_alone
+        from mekiki.training.processes import PEER_FAILED, is_peer_failure
 
-        if left_alone(error):
+        if is_peer_failure(error):
             console.line("error", "another process of this training has ended", "bold red")
-            return LEFT_ALONE
+            return PEER_FAILED
     # torch has no error class for a lack of memory.
     text = str(error)
     if isinstance(error, MemoryError) or "not enough memory" in text or "out of memory" in text:

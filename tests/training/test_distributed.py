@@ -95,9 +95,9 @@ def environment(**more):
 
 
 def trained_by(size, cases, speaker=0, real=False):
-    from mekiki.training.processes import _free_port
+    from mekiki.training.processes import free_port
 
-    shared = environment(WORLD_SIZE=size, SPEAKER=speaker, MASTER_ADDR="127.0.0.1", MASTER_PORT=_free_port())
+    shared = environment(WORLD_SIZE=size, SPEAKER=speaker, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
     if real:
         shared["MEKIKI_DATA"] = os.environ["MEKIKI_DATA"]
     started = [
@@ -255,7 +255,7 @@ def test_when_one_process_is_killed_all_end_and_the_rest_is_done_later(tmp_path,
         assert said.code == 128 + signal.SIGKILL, said.err
         assert f"process {who} of 2 was ended by SIGKILL" in said.err
         assert "Traceback" not in said.err
-        assert said.err.count("--resume goes on") == 1
+        assert said.err.count("--resume continues") == 1
     epochs = int(column(folder, "epoch")[-1]) + 2
     said = ended(started(*command(folder, "--epochs", epochs, "--resume", "--json")))
     assert said.code == 0, said.err

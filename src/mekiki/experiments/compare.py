@@ -1,8 +1,7 @@
-"""Several losses, or several networks, on the same images, side by side, over several seeds."""
+"""Comparison of several losses, or several networks, on the same images over several seeds."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from mekiki.report.content import COMPARISON_COLUMNS, ComparisonContent, Compari
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.run import folder_name, versions
 from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
+
+MeanAndSd = tuple[float | None, float | None]
 
 TOUCHING = 0.01
 """Overlap above which two classes are said to touch."""
@@ -49,23 +50,23 @@ def compare(
     on_epoch: OnEpoch | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Several trainings side by side, each over several seeds: one table and one report.
+    """Train several variants, each with several seeds, and write one table and one report.
 
-    Runs that the folder holds complete are taken as they are, and unfinished ones go on, so that an interrupted
-    comparison is resumed by giving the same command again.
+    Complete runs in the folder are used as they are, and unfinished ones are continued, so the same call resumes an
+    interrupted comparison.
 
     Args:
         request: the images.
-        variants: for each name in the table, its settings of `Embedder`.
+        variants: settings of `Embedder` by name in the table.
         seeds: one run each.
-        folder: holds one run folder a variant and seed, `comparison.json`, `comparison.png` and `report.html`.
-        command: the command line, to be kept.
+        folder: gets one run folder a variant and seed, `comparison.json`, `comparison.png` and `report.html`.
+        command: the command line, for the record.
         on_run: called before each run with its name and seed.
         on_epoch: as in `train_run`.
         progress: called during long steps.
 
     Returns:
-        What `comparison.json` holds.
+        The content of `comparison.json`, and the path of the `report`.
     """
     _check_folder(folder)
     if not variants:
@@ -93,7 +94,6 @@ def compare(
             shown.setdefault(name, result)
             table.setdefault(name, []).append(result.metrics)
     summary = {name: _mean_and_sd(runs) for name, runs in table.items()}
-    claim = _claim(summary, shown, split.train.class_names)
     comparison: dict[str, Any] = finite(
         {
             "data": request.spec,
@@ -105,13 +105,13 @@ def compare(
                 for name, columns in summary.items()
             },
             "runs": {name: [_run_name(name, seed) for seed in seeds] for name in variants},
-            "findings": claim,
+            "findings": _claim(summary, shown, split.train.class_names),
             "versions": versions(),
             "command": command,
         }
     )
     write_json(folder / COMPARISON, comparison)
-    _write_comparison(folder, request, split, shown, summary, claim, seeds, command)
+    _write_report(folder, split, shown, summary, comparison)
     return comparison | {"report": str(folder / REPORT)}
 
 
@@ -130,28 +130,28 @@ def _run_name(name: str, seed: int) -> str:
 
 
 def _in_common(embedders: Sequence[Embedder]) -> str:
-    """Which of loss, encoder and dimensions are the same for all, in words."""
-    said = [{e.loss for e in embedders}, {e.encoder for e in embedders}]
-    said.append({f"{e.dim} dimensions" for e in embedders})
-    return ", ".join(next(iter(values)) for values in said if len(values) == 1)
+    """Those of loss, encoder and dimensions that are the same for all, in words."""
+    values = [{e.loss for e in embedders}, {e.encoder for e in embedders}]
+    values.append({f"{e.dim} dimensions" for e in embedders})
+    return ", ".join(next(iter(each)) for each in values if len(each) == 1)
 
 
-def _mean_and_sd(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
-    columns: dict[str, tuple[float | None, float | None]] = {}
+def _mean_and_sd(runs: Sequence[Mapping[str, Any]]) -> dict[str, MeanAndSd]:
+    columns: dict[str, MeanAndSd] = {}
     for column, metric in COMPARED.items():
         values = np.array([run[metric] for run in runs if run[metric] is not None], dtype=np.float64)
-        spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        columns[column] = (float(values.mean()) if len(values) else None, spread)
+        sd = float(values.std(ddof=1)) if len(values) > 1 else None
+        columns[column] = (float(values.mean()) if len(values) else None, sd)
     return columns
 
 
 def _claim(
-    summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
+    summary: Mapping[str, Mapping[str, MeanAndSd]],
     shown: Mapping[str, TrainedRun],
     class_names: Sequence[str],
 ) -> list[str]:
-    """What the numbers say of the post's claim that the classes of a Siamese embedding do not overlap."""
-    told = []
+    """What the numbers show about the post's claim that the classes of a Siamese embedding do not overlap."""
+    sentences = []
     for loss, result in shown.items():
         matrix = result.overlap.copy()
         np.fill_diagonal(matrix, np.nan)
@@ -160,96 +160,72 @@ def _claim(
         i, j = np.unravel_index(int(np.nanargmax(matrix)), matrix.shape)
         touching = int(((np.nan_to_num(matrix) > TOUCHING) | (np.nan_to_num(matrix.T) > TOUCHING)).sum()) // 2
         pairs = len(class_names) * (len(class_names) - 1) // 2
-        told.append(
-            f"{loss}: {touching} of {pairs} pairs of classes touch (an overlap above {TOUCHING:.0%}); the most do "
-            f"{class_names[int(i)]} and {class_names[int(j)]}, {matrix[i, j]:.1%}."
+        sentences.append(
+            f"{loss}: {touching} of {pairs} pairs of classes touch (an overlap above {TOUCHING:.0%}); the largest is "
+            f"that of {class_names[int(i)]} and {class_names[int(j)]}, {matrix[i, j]:.1%}."
         )
-    if not told:
-        return told
+    if not sentences:
+        return []
     opening = (
         "The post that this experiment repeats says that the classes of a Siamese embedding do not overlap. Overlap is "
         "measured here on the test images, for one seed: the probability that two members of one class lie farther "
         "apart than a member of it and one of another."
     )
     siamese = [r for r in shown.values() if r.embedder.loss in ("contrastive", "online-contrastive")]
-    verdict = []
-    if siamese:
-        worst = max(float(r.metrics["overlap_max"] or 0) for r in siamese)
-        verdict = [
-            "The claim holds here: no two classes touch."
-            if worst <= TOUCHING
-            else f"The claim does not hold to the letter: the largest overlap of a Siamese embedding is {worst:.1%}."
-        ]
-        if "softmax" in summary and "contrastive" in summary:
-            soft, pair = summary["softmax"]["overlap_max"][0], summary["contrastive"]["overlap_max"][0]
-            if soft is not None and pair is not None:
-                less = "less" if pair < soft else "not less"
-                verdict[0] += (
-                    f" It is {less} than that of the plain classifier: on the mean of the seeds the largest overlap is "
-                    f"{pair:.1%} with contrastive and {soft:.1%} with softmax."
-                )
-    return [opening, *told, *verdict]
+    if not siamese:
+        return [opening, *sentences]
+    worst = max(float(r.metrics["overlap_max"] or 0) for r in siamese)
+    verdict = "The claim holds here: no two classes touch."
+    if worst > TOUCHING:
+        verdict = f"The claim does not hold to the letter: the largest overlap of a Siamese embedding is {worst:.1%}."
+    soft, pair = (
+        summary.get(loss, {}).get("overlap_max", (None, None))[0] for loss in ("softmax", "contrastive")
+    )
+    if soft is not None and pair is not None:
+        verdict += (
+            f" It is {'less' if pair < soft else 'not less'} than that of the plain classifier: on the mean of the "
+            f"seeds the largest overlap is {pair:.1%} with contrastive and {soft:.1%} with softmax."
+        )
+    return [opening, *sentences, verdict]
 
 
-def _write_comparison(
+def _write_report(
     folder: Path,
-    request: DataRequest,
     split: ImageSplit,
     shown: Mapping[str, TrainedRun],
-    summary: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
-    claim: Sequence[str],
-    seeds: Sequence[int],
-    command: str,
+    summary: Mapping[str, Mapping[str, MeanAndSd]],
+    comparison: Mapping[str, Any],
 ) -> None:
-    test = split.test
-    everyone = np.arange(len(test))
+    test, seeds = split.test, comparison["seeds"]
     entries = []
-    for loss, result in shown.items():
-        placed = figures.project(result.test_vectors, fit=result.embedder.reference_vectors_)
-        entries.append(
-            ComparisonEntry(
-                loss,
-                summary[loss],
-                result.embedder.history_,
-                scatter_content(placed.points, test, everyone, placed),
-                result.overlap,
-                f"drawn: seed {seeds[0]}",
-            )
+    for name, result in shown.items():
+        projection = figures.project(result.test_vectors, fit=result.embedder.reference_vectors_)
+        scatter = scatter_content(projection.points, test, np.arange(len(test)), projection)
+        history, note = result.embedder.history_, f"drawn: seed {seeds[0]}"
+        entries.append(ComparisonEntry(name, summary[name], history, scatter, result.overlap, note))
+    values = {
+        column.label: tuple(
+            column.factor * np.array([summary[name][column.key][side] for name in shown], dtype=np.float64)
+            for side in (0, 1)  # None becomes NaN
         )
-    figure = figures.comparison(
-        list(shown),
-        {
-            column.label: (
-                np.array([column.factor * _number(summary[loss][column.key][0]) for loss in shown]),
-                np.array([column.factor * _number(summary[loss][column.key][1]) for loss in shown]),
-            )
-            for column in COMPARISON_COLUMNS
-        },
-    )
-    figures.save(figure, folder / "comparison.png")
-    facts = {
-        "command": command or "from Python",
-        "data": split.train.source,
-        "seeds": ", ".join(map(str, seeds)),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        for column in COMPARISON_COLUMNS
     }
+    figures.save(figures.comparison(list(shown), values), folder / "comparison.png")  # type: ignore[arg-type]
     files = [(COMPARISON, "every number of this page"), ("comparison.png", "the chart")]
-    files += [
-        (f"{_run_name(loss, seed)}/report.html", f"{loss}, seed {seed}") for loss in shown for seed in seeds
-    ]
-    write_comparison(
-        folder / REPORT,
-        ComparisonContent(
-            f"{request.spec}: {len(shown)} embeddings side by side",
-            split.train.class_names,
-            entries,
-            f"{len(split.train):,} training and {len(test):,} test images, {len(seeds)} seed(s) each",
-            claim,
-            facts,
-            files=files,
-        ),
+    for name, runs in comparison["runs"].items():
+        files += [(f"{run}/{REPORT}", f"{name}, seed {seed}") for run, seed in zip(runs, seeds, strict=True)]
+    content = ComparisonContent(
+        f"{comparison['data']}: {len(shown)} embeddings side by side",
+        split.train.class_names,
+        entries,
+        f"{len(split.train):,} training and {len(test):,} test images, {len(seeds)} seed(s) each",
+        comparison["findings"],
+        {
+            "command": comparison["command"] or "from Python",
+            "data": split.train.source,
+            "seeds": ", ".join(map(str, seeds)),
+            "versions": ", ".join(f"{name} {number}" for name, number in comparison["versions"].items()),
+        },
+        files=files,
     )
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    write_comparison(folder / REPORT, content)

@@ -1,4 +1,4 @@
-"""Learning rate at a moment of training, as pure functions: nothing to save, nothing to get out of step on resuming."""
+"""Learning rate schedules: pure functions of the position in the training, so that a resumption needs no state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARM_UP = 0.2
 
 
 def step(position: float, epochs: int) -> float:
-    """StepLR(8, 0.1) stepped after each epoch: epochs 0…7 at the full rate, however many there will be.
+    """A tenth after every 8 epochs, as torch's `StepLR(8, 0.1)` stepped after each epoch.
 
     Example:
         >>> [step(position, 10) for position in (0, 7.99, 8)]
@@ -22,7 +22,7 @@ def step(position: float, epochs: int) -> float:
 
 
 def post19(position: float, epochs: int) -> float:
-    """The post's order, the scheduler stepped before each epoch: the rate drops one epoch early.
+    """The order of the post, with the scheduler stepped before each epoch: the rate drops one epoch earlier.
 
     Example:
         >>> [post19(position, 10) for position in (0, 6.99, 7)]
@@ -32,10 +32,9 @@ def post19(position: float, epochs: int) -> float:
 
 
 def one_cycle(position: float, epochs: int) -> float:
-    """Up in a straight line over the first fifth of the training, then down to nothing at its end.
+    """Linearly up over the first fifth of the training, then down to zero at its end.
 
-    The high rate in the middle goes far, the end settles; after Smith and Topin, *Super-Convergence* (2018,
-    arXiv 1708.07120).
+    Smith and Topin, *Super-Convergence* (2018, arXiv 1708.07120).
 
     Example:
         >>> [one_cycle(position, 10) for position in (0, 1, 2, 6, 10)]
@@ -46,14 +45,14 @@ def one_cycle(position: float, epochs: int) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float, int], float]] = {"step": step, "post19": post19, "one-cycle": one_cycle}
-"""Factor on the learning rate by position (epochs done, with fractions) and number of epochs; names of `--schedule`."""
+"""Factor of the learning rate by position (epochs done, with fractions) and number of epochs; names of `--schedule`."""
 
 NEEDS_LENGTH = ("one-cycle",)
-"""Those that depend on how many epochs there will be, so that a training cannot be made longer afterwards."""
+"""Those that depend on the number of epochs, so that a training cannot be made longer afterwards."""
 
 
 def schedule(name: str) -> Callable[[float, int], float]:
-    """The schedule of this name.
+    """The schedule of a name.
 
     Raises:
         InputError: there is none.
