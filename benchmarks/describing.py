@@ -55,7 +55,7 @@ def learnt_eye(folder: Path) -> dict[str, float]:
 def sharpened(run: Path, folder: Path) -> dict[str, Any]:
     """Sharpen the eye of a run by surfaces of another seed; what it reads, and how long that took."""
     from mekiki.data.reports import write_reports
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_localiser import train_localiser
 
     write_reports(folder / "more", count=SHARPENING, languages=("en",), seed=2, masks=folder / "masks")
@@ -154,7 +154,7 @@ def said_of(run: Path, texts: Path, held: Sequence[str]) -> dict[str, Any]:
 
 def described(run: Path, texts: Path, epochs: int) -> dict[str, Any]:
     """Learn, prove, and ask."""
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_describer import train_describer
 
     started = time.perf_counter()

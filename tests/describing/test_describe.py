@@ -18,8 +18,8 @@ from mekiki.describing.describe import RunDescriber
 from mekiki.describing.endpoint import repair_fields
 from mekiki.describing.language_model import LanguageModel
 from mekiki.describing.part_features import PartExtractor, pool_maximum
+from mekiki.describing.part_training import TrainConfig
 from mekiki.describing.texts import read_texts
-from mekiki.describing.train_config import TrainConfig
 from mekiki.describing.train_describer import train_describer
 from mekiki.errors import InputError
 from parts import images, part, process, save, wait_until

@@ -11,10 +11,10 @@ from mekiki.describing.describer import Describer, answer_tokens
 from mekiki.describing.fit_describer import fit_describer, mean_loss
 from mekiki.describing.grounding import VECTORS, evaluate_grounding
 from mekiki.describing.language_model import LanguageModel
+from mekiki.describing.part_training import TrainConfig, split_parts
 from mekiki.describing.projector import PartVectors, Projector
 from mekiki.describing.schema import ATTRIBUTES, QUESTIONS, json_schema
 from mekiki.describing.texts import PartText
-from mekiki.describing.train_config import TrainConfig, split_parts
 from mekiki.errors import InputError
 
 KINDS = ("crack", "pit", "stain")

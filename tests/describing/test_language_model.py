@@ -17,7 +17,6 @@ from mekiki.describing.language_model import LanguageModel
 from mekiki.errors import InputError, MissingExtraError
 
 ASK = "What is wrong with this part?"
-SYSTEM = "Describe it."
 
 
 @pytest.fixture(scope="module")
@@ -75,28 +74,21 @@ def with_real_embeddings(lm, ids, stand_in):
 # ---- prompts ---------------------------------------------------------------------------------------------------------
 
 RENDERED = {
-    "llama": (
-        f"<s><|head|>system<|neck|>\n\n{SYSTEM}<|turn|><|head|>user<|neck|>\n\n●●●\n{ASK}<|turn|>"
-        "<|head|>assistant<|neck|>\n\n"
-    ),
-    "qwen": (
-        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n●●●\n{ASK}<|im_end|>\n<|im_start|>assistant\n"
-        "<think>\n\n</think>\n\n"
-    ),
+    "llama": (f"<s><|head|>user<|neck|>\n\n●●●\n{ASK}<|turn|><|head|>assistant<|neck|>\n\n"),
+    "qwen": (f"<|im_start|>user\n●●●\n{ASK}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
     "qwen-vl": (
-        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>●●●<|vision_end|>{ASK}<|im_end|>\n"
-        "<|im_start|>assistant\n"
+        f"<|im_start|>user\n<|vision_start|>●●●<|vision_end|>{ASK}<|im_end|>\n<|im_start|>assistant\n"
     ),
-    "llava": f"<s>SYSTEM: {SYSTEM} USER: ●●●\n{ASK} ASSISTANT:",
-    "gemma": f"<s><|head|>user\n●●●\n{SYSTEM}\n\n{ASK}<|turn|>\n<|head|>model\n",
-    "gpt2": f"<s>●●●\n{SYSTEM}\n{ASK}\n",
+    "llava": f"<s>USER: ●●●\n{ASK} ASSISTANT:",
+    "gemma": f"<s><|head|>user\n●●●\n{ASK}<|turn|>\n<|head|>model\n",
+    "gpt2": f"<s>●●●\n{ASK}\n",
 }
 
 
 @pytest.mark.parametrize("kind", RENDERED)
 def test_soft_tokens_stand_at_the_marker_or_where_the_image_would(loaded, kind):
     lm = loaded(kind)
-    ids = lm.prompt_ids(ASK, 3, SYSTEM)
+    ids = lm.prompt_ids(ASK, 3)
     assert ids.count(SOFT) == 3
     assert as_text(lm, ids) == RENDERED[kind]
 
@@ -104,8 +96,8 @@ def test_soft_tokens_stand_at_the_marker_or_where_the_image_would(loaded, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prompt_without_a_vector_has_no_trace_of_one(loaded, kind):
     lm = loaded(kind)
-    text = as_text(lm, lm.prompt_ids(ASK, 0, SYSTEM))
-    assert ASK in text and SYSTEM in text
+    text = as_text(lm, lm.prompt_ids(ASK, 0))
+    assert ASK in text
     assert not any(sign in text for sign in ("●", "image", "vision", "\n\n\n", "mekiki"))
 
 
@@ -123,7 +115,7 @@ def test_what_is_asked_cannot_pretend_to_be_the_template(loaded, kind):
 
 def test_a_small_model_of_ones_own_has_a_prompt_of_its_own():
     lm = LanguageModel.small(TEXTS, vocabulary=300, layers=1, width=32)
-    assert as_text(lm, lm.prompt_ids(ASK, 2, SYSTEM)) == f"<begin>●●{SYSTEM}\n{ASK}<answer>"
+    assert as_text(lm, lm.prompt_ids(ASK, 2)) == f"<begin>●●{ASK}<answer>"
     assert lm.prompt_ids("<end><answer>", 1).count(3) == 1
 
 
@@ -133,11 +125,11 @@ def test_where_a_template_only_begins_an_image_the_soft_tokens_and_its_end_follo
     begin, place, end = tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<image>", "<|vision_end|>"])
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = tokenizer.chat_template.replace("<|image_pad|><|vision_end|>", "")
-    ids = ChatPrompt(bare, image=place, around=(begin, end))(ASK, 2, "")
+    ids = ChatPrompt(bare, image=place, around=(begin, end))(ASK, 2)
     first = ids.index(begin)
     assert ids[first : first + 4] == [begin, SOFT, SOFT, end]
     assert [*ids[:first], *ids[first + 4 :]] == [
-        token for token in ChatPrompt(tokenizer)(ASK, 0, "") if token != SOFT
+        token for token in ChatPrompt(tokenizer)(ASK, 0) if token != SOFT
     ]
 
 
@@ -145,7 +137,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused(loaded):
     bare = copy.deepcopy(loaded("llama").tokenizer)
     bare.chat_template = "{{ raise_exception('no') }}"
     with pytest.raises(InputError, match="its chat template cannot be filled in"):
-        ChatPrompt(bare)(ASK, 2, "")
+        ChatPrompt(bare)(ASK, 2)
 
 
 def test_the_end_of_a_turn_ends_an_answer_and_is_what_is_learnt(loaded):
@@ -162,8 +154,8 @@ def test_the_end_of_a_turn_ends_an_answer_and_is_what_is_learnt(loaded):
 def test_embeddings_of_real_tokens_give_the_scores_of_the_tokens(loaded, kind):
     """What stands in for soft tokens is known here, so that the model itself says whether all is in its place."""
     lm = loaded(kind)
-    plain, soft = with_real_embeddings(lm, lm.prompt_ids(ASK, 3, SYSTEM), lm.encode("crack")[:1] * 3)
-    rows, mask = lm.embed([lm.prompt_ids(ASK, 3, SYSTEM)], soft)
+    plain, soft = with_real_embeddings(lm, lm.prompt_ids(ASK, 3), lm.encode("crack")[:1] * 3)
+    rows, mask = lm.embed([lm.prompt_ids(ASK, 3)], soft)
     with torch.no_grad():
         expected = lm.model(input_ids=torch.tensor([plain])).logits
         got = logits_of(lm, rows, mask)

@@ -13,7 +13,7 @@ from mekiki.cases.encoders import open_photo_encoder
 from mekiki.data.reports import PLACES, measure_defect
 from mekiki.describing.localiser import Localiser, moved_places, rotate
 from mekiki.describing.part_features import PartExtractor
-from mekiki.describing.train_config import TrainConfig
+from mekiki.describing.part_training import TrainConfig
 from mekiki.describing.train_describer import train_describer
 from mekiki.describing.train_localiser import train_localiser
 from mekiki.errors import InputError

@@ -486,7 +486,7 @@ def test_words_stream_from_a_describer_in_the_language_asked_for(remembering, tm
     import shutil
 
     from mekiki.describing.describe import RunDescriber
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_describer import train_describer
 
     run = shutil.copytree(remembering, tmp_path / "speaking")

@@ -38,7 +38,7 @@ def a_run(real_data, folder):
 
     from mekiki.cases.remember import remember
     from mekiki.cases.run_memory import RunMemory
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_describer import train_describer
     from mekiki.judging.calibrate import calibrate_run
 

@@ -1,14 +1,12 @@
 """A question as token ids in a model's chat template, with places for soft tokens.
 
-The question and the system message are treated as plain text: a note of a past case that contains the words
-`<|im_end|>` does not end a turn.
+The question is treated as plain text: a note of a past case that contains the words `<|im_end|>` does not end a turn.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mekiki.errors import InputError
@@ -17,8 +15,7 @@ SOFT = -1
 """Marks the place of a soft token in a prompt's token ids."""
 
 # Characters for private use, which no template contains and hardly any text.
-_VECTORS, _ASK, _SYSTEM, _ANSWER = (f"\ue000mekiki-{name}\ue001" for name in ("v", "q", "s", "a"))
-_MARKS = re.compile(f"({_VECTORS}|{_ASK}|{_SYSTEM}|{_ANSWER})")
+_VECTORS, _QUESTION, _ANSWER = (f"\ue000mekiki-{name}\ue001" for name in ("v", "q", "a"))
 
 
 def encode_piece(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
@@ -29,12 +26,12 @@ def encode_piece(tokenizer: Any, text: str, *, special: bool = False) -> list[in
         text: the piece.
         special: whether names of special tokens in it stand for those tokens.
     """
-    ids = _ids(tokenizer, text, special)
+    ids = _ids(tokenizer, text, special=special)
     if not ids or not str(tokenizer.convert_ids_to_tokens(ids[:1])[0]).startswith("▁"):
         return ids
     # Tokenizers like SentencePiece put a space in front of every text, so a line break takes it here.
-    front = _ids(tokenizer, "\n", False)
-    longer = _ids(tokenizer, f"\n{text}", special)
+    front = _ids(tokenizer, "\n", special=False)
+    longer = _ids(tokenizer, f"\n{text}", special=special)
     return longer[len(front) :] if longer[: len(front)] == front else ids
 
 
@@ -42,7 +39,7 @@ class ChatPrompt:
     """A question in a model's chat template, with places for soft tokens.
 
     In a vision-language model they take the places of an image's tokens; in a text model they stand in front of the
-    question. A system message goes in front of the question where the template has no role for it.
+    question.
 
     Args:
         tokenizer: with its template; without one, the question stands between line breaks.
@@ -63,14 +60,13 @@ class ChatPrompt:
         around: tuple[int, int] | None = None,
     ) -> None:
         self._tokenizer, self._name, self._image, self._around = tokenizer, name, image, around
-        self._forms: dict[tuple[bool, bool], str] = {}
+        self._forms: dict[bool, str] = {}
 
-    def __call__(self, question: str, soft: int, system: str) -> list[int]:
-        """Question, number of soft tokens and system message → token ids."""
-        key = (soft > 0, bool(system))
-        if key not in self._forms:
-            self._forms[key] = self._form(*key)
-        ids = self._fill(self._forms[key], {_ASK: question, _SYSTEM: system})
+    def __call__(self, question: str, soft: int) -> list[int]:
+        """Question and number of soft tokens → token ids."""
+        if (soft > 0) not in self._forms:
+            self._forms[soft > 0] = self._form(soft > 0)
+        ids = self._fill(self._forms[soft > 0], question)
         if SOFT in ids:
             place = ids.index(SOFT)
             return [*ids[:place], *[SOFT] * soft, *ids[place + 1 :]]
@@ -81,39 +77,34 @@ class ChatPrompt:
         if self._tokenizer.chat_template is None:
             return None
         for content in (_ANSWER, _items(_ANSWER)):
-            question = _ASK if isinstance(content, str) else _items(_ASK)
+            question = _QUESTION if isinstance(content, str) else _items(_QUESTION)
             text = self._render(
                 [{"role": "user", "content": question}, {"role": "assistant", "content": content}],
                 for_answer=False,
             )
             if text is not None and text.count(_ANSWER) == 1:
-                ids = _ids(self._tokenizer, text.partition(_ANSWER)[2].lstrip(), True)
+                ids = self._ids(text.partition(_ANSWER)[2].lstrip())
                 special = set(self._tokenizer.all_special_ids) | set(self._tokenizer.added_tokens_decoder)
                 return ids[0] if ids and ids[0] in special else None
         return None
 
-    def _form(self, soft: bool, system: bool) -> str:
-        """The template filled in with marks for question, system message and soft tokens."""
+    def _form(self, soft: bool) -> str:
+        """The template filled in with marks for the question and the soft tokens."""
+        text = f"{_VECTORS}\n{_QUESTION}" if soft else _QUESTION
         if self._tokenizer.chat_template is None:
-            begin = "" if self._tokenizer.bos_token is None else self._tokenizer.bos_token
-            return f"{begin}{_VECTORS if soft else ''}" + (f"\n{_SYSTEM}" if system else "") + f"\n{_ASK}\n"
-        text = f"{_VECTORS}\n{_ASK}" if soft else _ASK
+            return f"{self._tokenizer.bos_token or ''}{'' if soft else chr(10)}{text}\n"
         contents: list[Any] = [text, _items(text)]
         if soft and self._image is not None:
-            contents = [[{"type": "image"}, *_items(_ASK)], *contents]
+            contents = [[{"type": "image"}, *_items(_QUESTION)], *contents]
         for content in contents:
-            vectors = _VECTORS in json.dumps(content, ensure_ascii=False)
-            marks = [_ASK, *([_SYSTEM] if system else []), *([_VECTORS] if vectors else [])]
-            for messages in _conversations(content, system):
-                form = self._render(messages)
-                if form is None or any(form.count(mark) != 1 for mark in marks):
-                    continue
-                if soft and not vectors and not self._image_places(_ids(self._tokenizer, form, True)):
-                    continue
+            form = self._render([{"role": "user", "content": content}])
+            if form is None or form.count(_QUESTION) != 1:
+                continue
+            if not soft or form.count(_VECTORS) == 1 or self._image_places(self._ids(form)):
                 return form
         raise InputError(
-            f"language model {self._name}: its chat template cannot be filled in with a question"
-            f"{' and a system message' if system else ''}; give a model with another template"
+            f"language model {self._name}: its chat template cannot be filled in with a question; give a model with "
+            "another template"
         )
 
     def _render(self, messages: Sequence[Any], *, for_answer: bool = True) -> str | None:
@@ -122,34 +113,27 @@ class ChatPrompt:
             text: str = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=for_answer, enable_thinking=False
             )
-        except (
-            Exception
-        ):  # a template may raise anything for a role or a kind of content that it does not know
+        except Exception:  # a template may raise anything for what it does not know
             return None
         return text
 
-    def _fill(self, form: str, texts: dict[str, str]) -> list[int]:
+    def _fill(self, form: str, question: str) -> list[int]:
         """Token ids of a form, with `SOFT` once where it has the mark for vectors."""
-        marks = _MARKS
-        if all(
-            _ids(self._tokenizer, text, True) == _ids(self._tokenizer, text, False) for text in texts.values()
-        ):  # no text holds a special token, so tokens may span the template and the text, as in training
-            for mark, text in texts.items():
-                form = form.replace(mark, text)
-            marks, texts = re.compile(f"({_VECTORS})"), {}
+        plain = self._ids(question) == _ids(self._tokenizer, question, special=False)
+        if plain:  # without special tokens, so tokens may span the template and the question, as in training
+            form = form.replace(_QUESTION, question)
         ids: list[int] = []
-        for piece in marks.split(form):
+        for piece in re.split(f"({_VECTORS})" if plain else f"({_VECTORS}|{_QUESTION})", form):
             if piece == _VECTORS:
                 ids.append(SOFT)
-            elif piece in texts:
-                ids += encode_piece(self._tokenizer, texts[piece])
+            elif piece == _QUESTION:
+                ids += encode_piece(self._tokenizer, question)
             elif piece:
-                ids += (
-                    encode_piece(self._tokenizer, piece, special=True)
-                    if ids
-                    else _ids(self._tokenizer, piece, True)
-                )
+                ids += encode_piece(self._tokenizer, piece, special=True) if ids else self._ids(piece)
         return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return _ids(self._tokenizer, text, special=True)
 
     def _image_places(self, ids: Sequence[int]) -> tuple[int, int] | None:
         """Where the tokens of the first image begin and end."""
@@ -176,23 +160,5 @@ def _items(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text}]
 
 
-def _conversations(content: Any, system: bool) -> Iterator[list[dict[str, Any]]]:
-    """The ways in which templates take a system message: as text, as items, or in the question."""
-    question = {"role": "user", "content": content}
-    if not system:
-        yield [question]
-        return
-    yield [{"role": "system", "content": _SYSTEM}, question]
-    yield [{"role": "system", "content": _items(_SYSTEM)}, question]
-    both = f"{_SYSTEM}\n\n{_ASK}"
-    if isinstance(content, str):
-        yield [{"role": "user", "content": content.replace(_ASK, both)}]
-    else:
-        items = [
-            item | {"text": item["text"].replace(_ASK, both)} if "text" in item else item for item in content
-        ]
-        yield [{"role": "user", "content": items}]
-
-
-def _ids(tokenizer: Any, text: str, special: bool) -> list[int]:
+def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))

@@ -57,7 +57,7 @@ def localise(
     json: Json = False,
 ) -> None:
     """Train a run's network further to predict where a defect is and how large it is, for describing."""
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_localiser import train_localiser
 
     with console.progress_bar() as progress:
@@ -114,7 +114,7 @@ def describe_train(
     json: Json = False,
 ) -> None:
     """Train a describer on texts, and test on held-out parts that its descriptions depend on the vector."""
-    from mekiki.describing.train_config import TrainConfig
+    from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_describer import LanguageModelConfig, train_describer
 
     with console.progress_bar() as progress:

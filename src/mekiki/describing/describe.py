@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,7 @@ from mekiki.describing.describer import LONGEST, Describer
 from mekiki.describing.endpoint import Endpoint, RemoteDescriber, write_requests
 from mekiki.describing.part_features import PartExtractor
 from mekiki.describing.projector import PartVectors
-from mekiki.describing.schema import LANGUAGES, QUESTIONS, json_schema
-from mekiki.describing.template import template_fields, template_text
+from mekiki.describing.schema import FIELDS, LANGUAGES, QUESTIONS, json_schema
 from mekiki.describing.train_describer import page_metadata
 from mekiki.errors import InputError, not_known
 from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
@@ -27,7 +27,7 @@ from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_SETTINGS
 from mekiki.storage.vector_table import read_vectors
 
 CASES = 3
-"""Past cases that an answer may rest on."""
+"""Past cases that an answer may rest on, and that a template answer quotes at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,3 +341,46 @@ def method_of(run: Path) -> str:
 
 def _case_line(case: Mapping[str, Any]) -> str:
     return f"[{case['id']}] {case['label']}: {case['note']}"
+
+
+def template_text(cases: Sequence[Mapping[str, Any]], language: str) -> str:
+    """The nearest past cases in words.
+
+    Args:
+        cases: as `mekiki.cases.search` gives them, the nearest first.
+        language: `en` or `ja`.
+
+    Example:
+        >>> print(template_text([{"id": "3fa9c1d2", "label": "crack", "note": "new die"}], "en").partition(". ")[2])
+        The nearest past case is [3fa9c1d2], crack: new die.
+    """
+    if language == "ja":
+        notice = "定型文による回答です（まだ学習した説明器がありません）。"
+        if not cases:
+            return notice + "参考になる過去の事例もありません。"
+        return f"{notice}最も近い過去の事例は{'、'.join(_template_case(case, '：') for case in cases[:CASES])}です。"
+    notice = "Template answer: no describer has been trained for this run yet. "
+    if not cases:
+        return notice + "There is no past case either."
+    names = [_template_case(case, ": ") for case in cases[:CASES]]
+    return f"{notice}The nearest past case{' is' if len(names) == 1 else 's are'} {'; '.join(names)}."
+
+
+def template_fields(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The same in fields: the most frequent label as the defect, and "unknown" for the other fields.
+
+    Example:
+        >>> template_fields([{"label": "crack"}, {"label": "pit"}, {"label": "crack"}])["defect"]
+        'crack'
+    """
+    labels = [str(case["label"]) for case in cases if case.get("label")]
+    fields = dict.fromkeys(FIELDS, "unknown")
+    if labels:
+        fields["defect"] = Counter(labels).most_common(1)[0][0]
+    return fields
+
+
+def _template_case(case: Mapping[str, Any], colon: str) -> str:
+    label, note = str(case.get("label") or "").strip(), str(case.get("note") or "").strip().rstrip(".。")
+    text = label + (colon + note if label and note else note)
+    return f"[{case['id']}]" + (f", {text}" if text and colon == ": " else text)

@@ -130,6 +130,23 @@ class Describer:
         loss: Tensor = (losses * present).sum(dim=1)
         return loss
 
+    @torch.inference_mode()
+    def answer_losses(
+        self,
+        answers: Sequence[AnswerTokens],
+        parts: tuple[Tensor, Tensor | None],
+        *,
+        vectors: str = "true",
+    ) -> NDArray[np.float64]:
+        """The same as `losses` for any number of answers: `[N]`; for `vectors` see `answer_fields`."""
+        losses = []
+        for start in range(0, len(answers), BATCH):
+            batch = answers[start : start + BATCH]
+            no_vector = np.ones(len(batch), np.bool_) if vectors == "zeros" else None
+            soft = None if vectors == "none" else self.soft(batch, parts, no_vector)
+            losses.append(self.losses(batch, soft).double().cpu().numpy())
+        return np.concatenate(losses) if losses else np.zeros(0)
+
     def prompt(self, question: str, *, soft: bool = True) -> list[int]:
         """Token ids of a question, with or without places for the soft tokens."""
         return self.lm.prompt_ids(question, self.projector.length if soft else 0)
@@ -141,7 +158,7 @@ class Describer:
         """Embeddings of the prompts about parts, `[B, L, hidden]`, and their attention mask `[B, L]`."""
         soft = None
         if vectors != "none":
-            source = parts.tensors() if vectors == "true" else self.projector.mean_parts(len(parts.whole))
+            source = self.projector.mean_parts(len(parts.whole)) if vectors == "zeros" else parts.tensors()
             whole, places = (None if each is None else each.to(self.lm.device) for each in source)
             soft = self.projector(whole, places)
         prompt = self.prompt(question, soft=soft is not None)

@@ -65,21 +65,19 @@ class Endpoint:
         self.url, self.model = url.rstrip("/"), model
         self._timeout, self._retries, self._wait = timeout, retries, wait
 
-    def stream(self, rows: Tensor, *, max_tokens: int, temperature: float = 0.0) -> Iterator[str]:
+    def stream(self, rows: Tensor, *, max_tokens: int) -> Iterator[str]:
         """The answer to a prompt, in pieces as they arrive.
 
         Args:
             rows: embeddings of the whole prompt, float `[L, hidden]`.
             max_tokens: maximum number of tokens.
-            temperature: of the sampling; 0 for the most likely tokens.
 
         Raises:
             MissingExtraError: the extra `describe` is not installed.
             InputError: the server cannot be reached, refuses, or breaks off.
         """
         httpx = require("httpx", extra="describe", purpose=f"asking {self.url}")
-        body = request_body(rows, self.model, max_tokens=max_tokens, temperature=temperature)
-        body["stream"] = True
+        body = request_body(rows, self.model, max_tokens=max_tokens) | {"stream": True}
         headers = {"Accept": "text/event-stream"}
         key = os.environ.get(KEY, "").strip()
         if not key.isascii() or not key.isprintable():
@@ -215,8 +213,8 @@ def repair_fields(text: str, values: Mapping[str, Sequence[str]]) -> dict[str, s
     raise InputError(f"the server gave no JSON, but {text[:80]!r}; ask again, or leave out --format json")
 
 
-def request_body(rows: Tensor, model: str, *, max_tokens: int, temperature: float = 0.0) -> dict[str, Any]:
-    """The body of a request to `/v1/completions`; for the arguments see `Endpoint.stream`.
+def request_body(rows: Tensor, model: str, *, max_tokens: int) -> dict[str, Any]:
+    """The body of a request to `/v1/completions` for greedy decoding; for the arguments see `Endpoint.stream`.
 
     Example:
         >>> body = request_body(torch.zeros(3, 8), "m", max_tokens=5)
@@ -231,7 +229,7 @@ def request_body(rows: Tensor, model: str, *, max_tokens: int, temperature: floa
         "model": model,
         "prompt_embeds": base64.b64encode(content.getvalue()).decode("ascii"),
         "max_tokens": max_tokens,
-        "temperature": temperature,
+        "temperature": 0.0,
     }
 
 

@@ -8,10 +8,9 @@ vector is unusual.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +21,11 @@ from torch.nn import functional
 from mekiki.console import Progress, silent
 from mekiki.describing.describer import AnswerTokens, Describer, answer_tokens
 from mekiki.describing.language_model import LanguageModel
+from mekiki.describing.part_training import OnEpoch, PartSplit, TrainConfig, fit_model, split_parts
 from mekiki.describing.projector import PartVectors, Projector
 from mekiki.describing.schema import QUESTIONS
 from mekiki.describing.texts import PartText, values_of
-from mekiki.describing.train_config import PartSplit, TrainConfig, split_parts
-from mekiki.training.callbacks import AfterEpoch, EarlyStopping, MeanLoss, SaveCheckpoint, StepProgress
-from mekiki.training.checkpoints import continue_from, read_checkpoint
-from mekiki.training.fit import Callback, History, TrainingState, fit
-from mekiki.training.schedules import one_cycle
+from mekiki.training.fit import History
 
 LEAST_STEPS = 60
 """Steps of an epoch at least: where the parts are few, an epoch is several passes over them."""
@@ -48,7 +44,7 @@ def fit_describer(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Describer, PartSplit, History]:
     """Train a describer of parts.
 
@@ -89,49 +85,14 @@ def fit_describer(
         projector = Projector(parts.rows(split.train), lm.hidden, lm.token_norm).to(lm.device)
         describer = Describer(lm, projector, values_of(texts))
         trainable = TrainableDescriber(describer, texts)
-    history = _fit(trainable, describer, parts, texts, split, config, checkpoint, resume, progress, on_epoch)
-    return describer, split, history
-
-
-def _fit(
-    trainable: TrainableDescriber,
-    describer: Describer,
-    parts: PartVectors,
-    texts: Sequence[PartText],
-    split: PartSplit,
-    config: TrainConfig,
-    checkpoint: Path | None,
-    resume: bool,
-    progress: Progress,
-    on_epoch: Callable[[dict[str, float]], None] | None,
-) -> History:
-    from_scratch = describer.lm.from_scratch
-    parameters = [each for each in trainable.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=config.decay)
     train, validation = (answer_tokens(describer, texts, rows) for rows in (split.train, split.validation))
-    settings: dict[str, Any] = config.to_dict() | {"examples": len(train), "lm": describer.lm.name}
-    history: History = {}
-    if resume and checkpoint is not None:
-        history = continue_from(checkpoint, settings, model=trainable, optimizer=optimizer)
-    early = EarlyStopping(trainable, "held_out", config.patience, history.get("held_out", ()))
-    mean = MeanLoss()
-    callbacks: list[Callback] = [mean, StepProgress(progress, "training the describer"), early]
-    if checkpoint is not None:
-        best = checkpoint.with_name(f"best-{checkpoint.name}")
-        if resume:
-            early.best = read_checkpoint(best).weights("model")
-        # The best first: a crash between the two leaves a best newer than the state, and never a state without one.
-        for path, when in ((best, lambda: early.improved), (checkpoint, None)):
-            callbacks.append(SaveCheckpoint(path, settings, model=trainable, optimizer=optimizer, when=when))
-    if on_epoch is not None:
-        callbacks.append(AfterEpoch(lambda state: on_epoch(state.row)))
     vectors = parts.tensors()
     passes = max(1, -(-LEAST_STEPS * config.batch // len(split.train)))
 
     def batches(epoch: int) -> tuple[int, Iterable[Batch]]:
         rng = np.random.default_rng((config.seed, epoch))
-        describer.lm.model.train(from_scratch)
-        several = (_batches(train, config, from_scratch, rng) for _ in range(passes))
+        describer.lm.model.train(describer.lm.from_scratch)
+        several = (_batches(train, config, describer.lm.from_scratch, rng) for _ in range(passes))
         return passes * -(-len(split.train) // config.batch), chain.from_iterable(several)
 
     def step(batch: Batch) -> tuple[Tensor, int]:
@@ -142,29 +103,26 @@ def _fit(
             loss = loss + trainable.auxiliary_loss(soft, answers, no_vector)
         return loss, len(answers)
 
-    def backward(loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-
-    def measure(state: TrainingState) -> dict[str, float]:
+    def measure() -> dict[str, float]:
         describer.lm.model.eval()
-        return {"loss": mean.value, "held_out": mean_loss(describer, validation, vectors)}
+        return {"held_out": mean_loss(describer, validation, vectors)}
 
-    fit(
+    history = fit_model(
+        trainable,
         batches,
         step,
-        optimizer,
-        epochs=config.epochs,
-        rate=lambda epoch, step, steps: config.rate * one_cycle(epoch + step / steps, config.epochs),
-        measure=measure,
-        seed=config.seed,
-        history=history,
-        callbacks=callbacks,
-        backward=backward,
+        measure,
+        config,
+        label="training the describer",
+        settings={"examples": len(train), "lm": describer.lm.name},
+        early_stopping="held_out",
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+        on_epoch=on_epoch,
     )
-    early.restore()
     describer.lm.model.eval()
-    return history
+    return describer, split, history
 
 
 class TrainableDescriber(nn.Module):
@@ -229,13 +187,8 @@ def mean_loss(
     describer: Describer, answers: Sequence[AnswerTokens], vectors: tuple[Tensor, Tensor | None]
 ) -> float:
     """Mean loss of a token of the answers, nats."""
-    total, number = 0.0, 0
-    with torch.inference_mode():
-        for start in range(0, len(answers), 32):
-            batch = answers[start : start + 32]
-            total += float(describer.losses(batch, describer.soft(batch, vectors)).sum())
-            number += sum(len(answer.answer) for answer in batch)
-    return total / max(1, number)
+    losses = describer.answer_losses(answers, vectors)
+    return float(losses.sum()) / max(1, sum(len(answer.answer) for answer in answers))
 
 
 def _batches(

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.decomposition import PCA
@@ -158,17 +157,11 @@ def _token_losses(
     vectors: str,
 ) -> NDArray[np.float64]:
     """Mean loss of a token of everything that was written about each part: `[n]`."""
+    moved = [replace(answer, part=position[answer.part]) for answer in answers]
+    rows = [answer.part for answer in moved]
     total, tokens = np.zeros(len(position)), np.zeros(len(position))
-    source = parts.tensors()
-    with torch.inference_mode():
-        for start in range(0, len(answers), 32):
-            batch = [replace(each, part=position[each.part]) for each in answers[start : start + 32]]
-            no_vector = np.ones(len(batch), np.bool_) if vectors == "zeros" else None
-            soft = None if vectors == "none" else describer.soft(batch, source, no_vector)
-            sums = describer.losses(batch, soft)
-            rows = [each.part for each in batch]
-            np.add.at(total, rows, sums.double().cpu().numpy())
-            np.add.at(tokens, rows, [len(each.answer) for each in batch])
+    np.add.at(total, rows, describer.answer_losses(moved, parts.tensors(), vectors=vectors))
+    np.add.at(tokens, rows, [len(answer.answer) for answer in answers])
     return total / np.maximum(tokens, 1)
 
 
@@ -184,9 +177,7 @@ def _right_answers(
     for language in sorted({text.language for text in known.values()}):
         rows = [part for part, text in known.items() if text.language == language]
         source = parts.rows(np.array([position[part] for part in rows]))
-        replies = describer.answer_fields(
-            source, language, vectors="true" if vectors == "shuffled" else vectors
-        )
+        replies = describer.answer_fields(source, language, vectors=vectors)
         answers |= dict(zip(rows, replies, strict=True))
     return {
         name: np.array([answers[part][name] == text.fields[name] for part, text in known.items()])

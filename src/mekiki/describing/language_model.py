@@ -31,8 +31,8 @@ _LONGEST_TOKEN = 18
 """Bytes of a token at most (six Japanese characters), so that no token holds a whole sentence."""
 _SAMPLED_TOKENS = 4096
 
-PromptBuilder = Callable[[str, int, str], list[int]]
-"""Question, number of soft tokens and system message → token ids."""
+PromptBuilder = Callable[[str, int], list[int]]
+"""Question and number of soft tokens → token ids."""
 
 
 class LanguageModel:
@@ -149,9 +149,8 @@ class LanguageModel:
 
     @classmethod
     def _from_scratch(cls, model: nn.Module, tokenizer: Any, name: str) -> LanguageModel:
-        def prompt(question: str, soft: int, system: str) -> list[int]:
-            text = f"{system}\n{question}" if system else question
-            return [1, *[SOFT] * soft, *encode_piece(tokenizer, text), 3]
+        def prompt(question: str, soft: int) -> list[int]:
+            return [1, *[SOFT] * soft, *encode_piece(tokenizer, question), 3]
 
         return cls(model, tokenizer, name=name, prompt=prompt, end_ids=(2,), from_scratch=True)
 
@@ -232,15 +231,9 @@ class LanguageModel:
         )
         return text
 
-    def prompt_ids(self, question: str, soft: int, system: str = "") -> list[int]:
-        """Token ids of the whole prompt up to the answer, with `SOFT` once for every soft token, all side by side.
-
-        Args:
-            question: the user's message.
-            soft: number of soft tokens.
-            system: the system message.
-        """
-        return self._prompt(question, soft, system)
+    def prompt_ids(self, question: str, soft: int) -> list[int]:
+        """Token ids of the whole prompt up to the answer, with `SOFT` once for each of `soft` tokens, side by side."""
+        return self._prompt(question, soft)
 
     def token_embeddings(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids, `[…, hidden]`."""

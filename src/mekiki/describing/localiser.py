@@ -1,7 +1,13 @@
 """`Localiser`: a copy of a run's convolutions with a head that predicts where a defect is and how large it is.
 
-A prediction is the mean over the photograph in its possible orientations, if places are named by the cells of a 3×3
-grid, because such names can be mapped along with the photograph. `fit_localiser` has the training.
+A network trained to tell defect types apart has no reason to keep place and extent, and the description cannot contain
+what the embedding discarded. So a copy of its convolutions is trained further: on attributes that texts name, and,
+where there are masks, on which defect covers which of the `MARKS` × `MARKS` cells of a patch. If places are named by
+the cells of a 3×3 grid, photographs are rotated and flipped in training, their places are mapped along, and a
+prediction is the mean over all orientations.
+
+References:
+    Long, Shelhamer and Darrell, *Fully Convolutional Networks for Semantic Segmentation*, 2015, arXiv 1411.4038.
 """
 
 from __future__ import annotations
@@ -9,7 +15,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +28,17 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mekiki.console import Progress, silent
 from mekiki.data.image_set import Pixels
 from mekiki.data.reports import PLACES
+from mekiki.describing.part_training import OnEpoch, PartSplit, TrainConfig, fit_model
 from mekiki.errors import InputError, first_line
 from mekiki.judging.features import FeatureExtractor
 from mekiki.models.networks import convolution, place_tensors
 from mekiki.storage.json_files import write_json
 from mekiki.storage.manifest import Manifest, check_format
 from mekiki.storage.run_folder import LOCALISER_FORMAT, LOCALISER_SETTINGS, LOCALISER_WEIGHTS
+from mekiki.training.fit import History
 
 Floats = NDArray[np.float32]
 
@@ -40,6 +50,8 @@ WIDTH = 96
 """Channels of the head's convolutions."""
 LEAST_SHARE = 1e-4
 """Limits of predicted shares, for finite log-odds."""
+MASK_WEIGHT = 2.0
+"""Weight of the masks' loss beside the attributes' loss."""
 
 Orientation = tuple[int, bool]
 """Number of quarter turns, and whether there is a flip before them."""
@@ -220,3 +232,117 @@ def _orientations(values: Mapping[str, Sequence[str]], *, square: bool) -> list[
     if not set(PLACES) <= set(values.get("place", ())):  # it is unknown how places by other names move
         return [(0, False)]
     return [(turns, flip) for flip in (False, True) for turns in ((0, 1, 2, 3) if square else (0, 2))]
+
+
+@dataclass(frozen=True, eq=False)
+class LocaliserData:
+    """Training data of a localiser.
+
+    Attributes:
+        images: as stored, uint8 `[N, …]`.
+        targets: number of the value of each attribute, int64 `[N]`; −1 where it is not known.
+        marks: uint8 `[N, 2h, 2w]`, 0 for no defect, else 1 + number of the defect; `None` without masks.
+    """
+
+    images: Tensor
+    targets: Mapping[str, NDArray[np.int64]]
+    marks: Tensor | None = None
+
+
+def fit_localiser(
+    localiser: Localiser,
+    data: LocaliserData,
+    split: PartSplit,
+    config: TrainConfig,
+    checkpoint: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = silent,
+    on_epoch: OnEpoch | None = None,
+) -> History:
+    """Train a localiser; the history has the training loss and the validation accuracy of each attribute.
+
+    Raises:
+        InputError: with `resume`, the checkpoint is of other settings or texts.
+    """
+
+    def batches(epoch: int) -> tuple[int, Iterable[tuple[NDArray[np.intp], Orientation]]]:
+        rng = np.random.default_rng((config.seed, epoch))
+        localiser.train()
+        order = rng.permutation(split.train)
+        rows = [order[start : start + config.batch] for start in range(0, len(order), config.batch)]
+        rows = [each for each in rows if len(each) > 1]  # batch normalisation cannot train on a single image
+        numbers = [int(rng.integers(len(localiser.orientations))) for _ in rows]
+        return -(-len(order) // config.batch), zip(
+            rows, [localiser.orientations[number] for number in numbers], strict=True
+        )
+
+    def step(batch: tuple[NDArray[np.intp], Orientation]) -> tuple[Tensor, int]:
+        return _loss(localiser, data, *batch), len(batch[0])
+
+    history = fit_model(
+        localiser,
+        batches,
+        step,
+        lambda: _accuracy(localiser, data, split.validation),
+        config,
+        label="training the localiser",
+        settings={"parts": len(split.train), "values": localiser.values},
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
+    localiser.eval()
+    return history
+
+
+def _loss(
+    localiser: Localiser, data: LocaliserData, rows: NDArray[np.intp], orientation: Orientation
+) -> Tensor:
+    _, marks, logits = localiser(rotate(data.images[rows], orientation))
+    loss = torch.zeros(())
+    for name, scores in logits.items():
+        target = torch.from_numpy(data.targets[name][rows])
+        known = target >= 0
+        if name == "place":
+            target = torch.where(known, moved_places(localiser.values, orientation)[target], target)
+        if known.any():
+            loss = loss + functional.cross_entropy(scores, target, ignore_index=-1)
+    if marks is not None and data.marks is not None:
+        covered = rotate(data.marks[rows], orientation).long()
+        loss = loss + MASK_WEIGHT * functional.cross_entropy(marks, covered)
+    return loss
+
+
+def _accuracy(localiser: Localiser, data: LocaliserData, rows: NDArray[np.intp]) -> dict[str, float]:
+    """Accuracy of each attribute, from the photographs in their own orientation only."""
+    localiser.eval()
+    scores: dict[str, list[Tensor]] = {name: [] for name in localiser.values}
+    with torch.inference_mode():
+        for start in range(0, len(rows), 256):
+            _, _, logits = localiser(data.images[rows[start : start + 256]])
+            for name, batch in logits.items():
+                scores[name].append(batch)
+    return _share_right(data, rows, {name: torch.cat(each).numpy() for name, each in scores.items()})
+
+
+def localiser_accuracy(localiser: Localiser, data: LocaliserData, rows: NDArray[np.intp]) -> dict[str, float]:
+    """Accuracy of each attribute, predicted as by `Localiser.extract`."""
+    predictions, _ = localiser.extract([image.numpy() for image in data.images[rows]])
+    ends = np.cumsum([len(each) for each in localiser.values.values()])[:-1]
+    return _share_right(
+        data, rows, dict(zip(localiser.values, np.split(predictions, ends, axis=1), strict=True))
+    )
+
+
+def _share_right(
+    data: LocaliserData, rows: NDArray[np.intp], scores: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
+    """Share of the known values with the highest score; NaN where none is known."""
+    shares = {}
+    for name, columns in scores.items():
+        target = data.targets[name][rows]
+        right = (columns.argmax(1) == target)[target >= 0]
+        shares[name] = float(right.mean()) if len(right) else float("nan")
+    return shares

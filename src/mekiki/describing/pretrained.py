@@ -38,7 +38,7 @@ def load_pretrained(
         source: name on the hub, or a folder.
         adapter: folder of a PEFT adapter for it; a tokenizer in this folder replaces the model's.
         four_bit: keep weights in four bits; needs CUDA.
-        device: where to compute.
+        device: where to compute; with four bits, CUDA.
 
     Raises:
         MissingExtraError: the extra `describe` is not installed.
@@ -46,7 +46,7 @@ def load_pretrained(
             does not fit it.
     """
     transformers = require("transformers", extra=EXTRA, purpose=f"language model {source}")
-    device = torch.device(device)
+    device = torch.device("cuda" if four_bit else device)
     options: dict[str, Any] = {
         "trust_remote_code": False,
         "use_safetensors": True,
@@ -106,11 +106,8 @@ def load_pretrained(
 
 
 def _four_bit_options(transformers: Any, device: torch.device) -> dict[str, Any]:
-    if device.type != "cuda" or not torch.cuda.is_available():
-        raise InputError(
-            f"--four-bit needs a CUDA device, and {'there is none here' if not torch.cuda.is_available() else device}"
-            f"{' was chosen' if torch.cuda.is_available() else ''}; leave it out"
-        )
+    if not torch.cuda.is_available():
+        raise InputError("--four-bit needs a CUDA device, and there is none here; leave it out")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InputError("--four-bit needs bitsandbytes: pip install bitsandbytes")
     settings = transformers.BitsAndBytesConfig(

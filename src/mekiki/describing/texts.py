@@ -102,14 +102,12 @@ def read_texts(path: Path) -> list[PartText]:
         if not text:
             continue
         language = cells.get("language") or ("ja" if _JAPANESE.search(text) else "en")
-        if language not in LANGUAGES:
-            raise InputError(
-                f"{path}, line {number}: language {language!r} is not known; give {' or '.join(LANGUAGES)}, "
-                "or nothing"
-            )
         fields = {name: cells[name] for name in FIELDS if cells.get(name)}
         part = files.setdefault(file, len(files))
-        texts.append(PartText(part, text, language, fields, cells.get("part") or None, file))
+        try:
+            texts.append(PartText(part, text, language, fields, cells.get("part") or None, file))
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
     if not texts:
         raise InputError(f"{path}: holds no text; give a line for each part")
     return texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from mekiki.describing.fit_describer import fit_describer
 from mekiki.describing.grounding import evaluate_grounding, linear_probes
 from mekiki.describing.language_model import LanguageModel
 from mekiki.describing.part_features import PartExtractor, pixels_of
+from mekiki.describing.part_training import OnEpoch, TrainConfig
 from mekiki.describing.projector import PartVectors
 from mekiki.describing.schema import ATTRIBUTES, QUESTIONS
 from mekiki.describing.texts import PartText, find_photos, read_texts
-from mekiki.describing.train_config import TrainConfig
 from mekiki.errors import InputError
 from mekiki.report.description_page import DescribedPart, DescriptionPage, write_description_page
 from mekiki.storage.json_files import finite, write_json
@@ -73,7 +73,7 @@ def train_describer(
     resume: bool = False,
     command: str = "",
     progress: Progress = silent,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a describer on texts, test its grounding on held-out parts, and keep it in the run folder.
 

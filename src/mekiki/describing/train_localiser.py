@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from mekiki.cases.encoders import open_photo_encoder
 from mekiki.console import Progress, silent
 from mekiki.data.decoding import decode_mask
 from mekiki.data.photo import map_photos
-from mekiki.describing.fit_localiser import LocaliserData, fit_localiser, localiser_accuracy
-from mekiki.describing.localiser import MARKS, Localiser
+from mekiki.describing.localiser import MARKS, Localiser, LocaliserData, fit_localiser, localiser_accuracy
 from mekiki.describing.part_features import pixels_of
+from mekiki.describing.part_training import OnEpoch, TrainConfig, split_parts
 from mekiki.describing.texts import PartText, find_photos, read_texts, values_of
-from mekiki.describing.train_config import TrainConfig, split_parts
 from mekiki.errors import InputError
 from mekiki.storage.json_files import finite
 from mekiki.storage.lock import hold_lock
@@ -38,7 +37,7 @@ def train_localiser(
     resume: bool = False,
     command: str = "",
     progress: Progress = silent,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a copy of a run's convolutions to predict place and extent, and keep it in the run folder in one step.
 
