@@ -1,4 +1,5 @@
 """Memory of past cases: stores, search, and feedback on what was found."""
+# ruff: noqa: F401
 
 from __future__ import annotations
 
@@ -18,48 +19,22 @@ if TYPE_CHECKING:
     from mekiki.cases.where import Condition, parse_where
 
 _HOMES = {
-    "Case": "case",
-    "CaseTriplets": "triplets",
-    "Cases": "case",
-    "Condition": "where",
-    "EncoderInfo": "case",
-    "FeedbackLog": "feedback",
-    "Judgement": "feedback",
-    "Memory": "memory",
-    "MemoryConfig": "run_memory",
-    "RunMemory": "run_memory",
-    "SearchResult": "store",
-    "Store": "store",
-    "encoder_of": "parquet",
-    "export_cases": "parquet",
-    "import_cases": "parquet",
-    "open_store": "store_address",
-    "parse_where": "where",
-    "read_triplets": "triplets",
-    "stats": "store",
+    name: module
+    for module, names in {
+        "case": "Case Cases EncoderInfo",
+        "feedback": "FeedbackLog Judgement",
+        "memory": "Memory",
+        "parquet": "encoder_of export_cases import_cases",
+        "run_memory": "MemoryConfig RunMemory",
+        "store": "SearchResult Store stats",
+        "store_address": "open_store",
+        "triplets": "CaseTriplets read_triplets",
+        "where": "Condition parse_where",
+    }.items()
+    for name in names.split()
 }
 
-__all__ = [
-    "Case",
-    "CaseTriplets",
-    "Cases",
-    "Condition",
-    "EncoderInfo",
-    "FeedbackLog",
-    "Judgement",
-    "Memory",
-    "MemoryConfig",
-    "RunMemory",
-    "SearchResult",
-    "Store",
-    "encoder_of",
-    "export_cases",
-    "import_cases",
-    "open_store",
-    "parse_where",
-    "read_triplets",
-    "stats",
-]
+__all__ = list(_HOMES)
 
 __getattr__ = lazy_names(__name__, _HOMES)
 

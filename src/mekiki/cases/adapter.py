@@ -284,61 +284,48 @@ def split_queries(
 
 @dataclass(frozen=True, eq=False)
 class _HardNegatives:
-    """Further negatives, drawn from the cases whose label was judged bad.
-
-    Attributes:
-        anchors: `[A, d]`, queries.
-        positives: `[A, d]`.
-        pool: `[N, d]`, cases.
-        allowed: bool `[A, N]`, which case may be a negative of which query.
-    """
+    """Further negatives `[A, d]` for some triplets, drawn from those of the cases `[N, d]` that `allowed` marks."""
 
     anchors: Tensor
     positives: Tensor
-    pool: Tensor
+    cases: Tensor
     allowed: Tensor
 
     @classmethod
-    def of(cls, triplets: CaseTriplets, pool: Floats, labels: Sequence[str]) -> _HardNegatives | None:
+    def of(cls, triplets: CaseTriplets, cases: Floats, labels: Sequence[str]) -> _HardNegatives | None:
         """From labels of cases; the judged ones are identified by their vectors."""
-        if len(labels) != len(pool):
-            raise InputError(f"{len(labels)} labels for {len(pool)} cases; give one a case")
-        by_vector = {vector.tobytes(): label for vector, label in zip(pool, labels, strict=True)}
-        good = [by_vector.get(vector.tobytes(), "") for vector in triplets.positives]
-        bad = [by_vector.get(vector.tobytes(), "") for vector in triplets.negatives]
-        names = np.array(labels, dtype=object)
+        if len(labels) != len(cases):
+            raise InputError(f"{len(labels)} labels for {len(cases)} cases; give one a case")
+        by_vector = {vector.tobytes(): label for vector, label in zip(cases, labels, strict=True)}
+        bad = np.array([by_vector.get(vector.tobytes(), "") for vector in triplets.negatives], object)
         # A label is unwanted only where the same query had a case of it judged bad and none judged good.
-        wanted: dict[bytes, set[str]] = {}
-        for anchor, label in zip(triplets.anchors, good, strict=True):
-            wanted.setdefault(anchor.tobytes(), set()).add(label)
-        rows = [
-            row
-            for row, anchor in enumerate(triplets.anchors)
-            if bad[row] and bad[row] not in wanted[anchor.tobytes()]
-        ]
+        good: dict[bytes, set[str]] = {}
+        for anchor, positive in zip(triplets.anchors, triplets.positives, strict=True):
+            good.setdefault(anchor.tobytes(), {""}).add(by_vector.get(positive.tobytes(), ""))
+        rows = [row for row, anchor in enumerate(triplets.anchors) if bad[row] not in good[anchor.tobytes()]]
         if not rows:
             return None
-        chosen = np.flatnonzero(np.isin(names, [bad[row] for row in rows]))
+        names = np.array(labels, object)
+        chosen = np.flatnonzero(np.isin(names, bad[rows]))
         if len(chosen) > POOL:
             chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:POOL])
-        allowed = np.stack([names[chosen] == bad[row] for row in rows])
         return cls(
             torch.from_numpy(triplets.anchors[rows]),
             torch.from_numpy(triplets.positives[rows]),
-            torch.from_numpy(pool[chosen]),
-            torch.from_numpy(allowed.astype(np.bool_)),
+            torch.from_numpy(cases[chosen]),
+            torch.from_numpy((bad[rows][:, None] == names[chosen]).astype(np.bool_)),
         )
 
     def draw(self, adapter: Adapter, generator: torch.Generator) -> list[Tensor]:
         """For each query one of the ten nearest allowed cases, after the adapter as it is now."""
         with torch.no_grad():
-            distances = torch.cdist(adapter(self.anchors), adapter(self.pool))
+            distances = torch.cdist(adapter(self.anchors), adapter(self.cases))
             distances = distances.masked_fill(~self.allowed, torch.inf)
-            near = distances.topk(min(10, len(self.pool)), dim=1, largest=False)
+            near = distances.topk(min(10, len(self.cases)), dim=1, largest=False)
             allowed = near.values.isfinite()
             chosen = (torch.rand(allowed.shape, generator=generator) * allowed).argmax(dim=1)
             rows = near.indices.gather(1, chosen[:, None])[:, 0]
-        return [self.anchors, self.positives, self.pool[rows]]
+        return [self.anchors, self.positives, self.cases[rows]]
 
 
 def _stopping_loss(adapter: Adapter, stop: CaseTriplets, loss: TripletLoss) -> float:

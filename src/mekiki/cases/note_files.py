@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mekiki.data.text_files import read_text
+from mekiki.data.text_files import read_csv_rows
 from mekiki.errors import InputError, nearest
 
 COLUMNS = ("file", "label", "note")
@@ -44,21 +42,13 @@ def read_notes(path: Path) -> list[Note]:
         >>> read_notes(path)
         [Note(file='a.png', label='', note='oil leak')]
     """
-    content = read_text(path, f"a .csv file with the columns {', '.join(COLUMNS)}")
-    try:
-        reader = csv.DictReader(io.StringIO(content, newline=""))
-        names = [name.strip() for name in reader.fieldnames or []]
-        rows = [dict(zip(names, row.values(), strict=False)) for row in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
+    names, rows = read_csv_rows(path, f"a .csv file with the columns {', '.join(COLUMNS)}")
     if not {"label", "note"} & set(names):
         raise InputError(
             f"{path}: has no column note or label, but {', '.join(names) or 'nothing'}"
             f"{nearest(names[0], COLUMNS) if names else ''}"
         )
-    return [Note(*((row.get(name) or "").strip() for name in COLUMNS)) for row in rows]
+    return [Note(*(row.get(name, "") for name in COLUMNS)) for row in rows]
 
 
 def match_notes(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases.feedback import Judgement
-from mekiki.data.text_files import read_text
+from mekiki.data.text_files import read_csv_rows
 from mekiki.errors import InputError, MissingExtraError, first_line
 from mekiki.extras import require
 from mekiki.storage.npz import read_npz
@@ -137,12 +135,8 @@ def read_triplet_rows(path: Path) -> list[tuple[str, str, str]]:
     Raises:
         InputError: it cannot be read, lacks a column, or a row lacks a side.
     """
-    text = read_text(path, f"a .csv file with the columns {', '.join(SIDES)}")
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    triplets = [tuple((row.get(side) or "").strip() for side in SIDES) for row in rows]
+    _, rows = read_csv_rows(path, f"a .csv file with the columns {', '.join(SIDES)}")
+    triplets = [(row.get("anchor", ""), row.get("positive", ""), row.get("negative", "")) for row in rows]
     if not triplets or not all(map(all, triplets)):
         raise InputError(f"{path}: must have the columns anchor, positive and negative, and no row without")
-    return [(anchor, positive, negative) for anchor, positive, negative in triplets]
+    return triplets

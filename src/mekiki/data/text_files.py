@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 from mekiki.errors import InputError
@@ -40,3 +42,33 @@ def read_text(path: Path, wanted: str = "a .csv file") -> str:
         if not any("\uf8f0" <= letter <= "\uf8f3" for letter in text):
             return text
     raise InputError(f"{path}: is neither UTF-8 nor Shift-JIS; save it as .csv in UTF-8")
+
+
+def read_csv_rows(path: Path, wanted: str = "a .csv file") -> tuple[list[str], list[dict[str, str]]]:
+    r"""The column names of a .csv file that people write, and its rows by name; cells are stripped.
+
+    Args:
+        path: the file.
+        wanted: what to give instead, if there is no such file.
+
+    Raises:
+        InputError: it cannot be read, or two columns have one name.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.csv"
+        >>> _ = path.write_text("file, note\na.png, oil leak\nb.png\n")
+        >>> read_csv_rows(path)
+        (['file', 'note'], [{'file': 'a.png', 'note': 'oil leak'}, {'file': 'b.png', 'note': ''}])
+    """
+    try:
+        reader = csv.DictReader(
+            io.StringIO(read_text(path, wanted), newline=""), restval="", skipinitialspace=True
+        )
+        names = [name.strip() for name in reader.fieldnames or []]
+        rows = [dict(zip(names, map(str.strip, row.values()), strict=False)) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
+    return names, rows
