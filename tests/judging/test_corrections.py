@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mekiki.data.photo import Photo
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog, parse_label, read_corrections
@@ -55,7 +56,7 @@ def test_a_missed_part_taught_as_ng_is_ng_at_once_and_so_are_more_like_it(run, f
     assert same(after, again)
     assert len(passed(run, missed[1:])) <= (len(missed) - 1) * 2 / 3
     like = [one for one in Inspector.open(run).judge_files(missed[1:]) if one.verdict == "NG"]
-    assert any(one.why.startswith("like spot (lesson 1") for one in like)
+    assert any(one.why.startswith("like spot (correction 1") for one in like)
     assert {one.defect_type for one in like if one.why.startswith("like spot")} == {"spot"}
     # Good parts are not the price: the threshold is set anew with the lesson in force.
     assert len(rejected(run, images(fresh))) <= rejected_before + 4
@@ -113,13 +114,13 @@ def test_a_lesson_in_the_middle_can_be_taken_back_and_only_once(run, dull):
         teach(run, path, "NG:spot")
     assert undo(run, 2).file == str(dull[1])
     assert [entry.undone for entry in read_corrections(run)] == [False, True, False]
-    with pytest.raises(InputError, match="lesson 2: was taken back before"):
+    with pytest.raises(InputError, match="correction 2: was undone before"):
         undo(run, 2)
-    with pytest.raises(InputError, match="lesson 4: there is none"):
+    with pytest.raises(InputError, match="correction 4: there is none"):
         undo(run, 4)
     undo(run)
     undo(run)
-    with pytest.raises(InputError, match="no lesson is in force, so there is none to undo"):
+    with pytest.raises(InputError, match="no correction is active, so there is none to undo"):
         undo(run)
     assert [entry.undone for entry in read_corrections(run)] == [True] * 3
 
@@ -156,7 +157,7 @@ def test_a_photograph_that_cannot_be_read_teaches_nothing(run, tmp_path):
 
 @pytest.mark.parametrize("label", ["", "good", "OK:scratch", "N G", ":scratch", "0"])
 def test_a_label_that_is_none_is_refused(label):
-    with pytest.raises(InputError, match="give OK, NG, or NG:KIND"):
+    with pytest.raises(InputError, match="give OK, NG, or NG:TYPE"):
         parse_label(label)
 
 
@@ -244,7 +245,9 @@ def test_a_damaged_line_is_named(run, dull, line):
 def test_a_lesson_whose_vectors_are_gone_is_named_and_can_be_taken_back(run, dull):
     teach(run, dull[0], "NG:spot")
     (run / "lessons" / "1.safetensors").unlink()
-    with pytest.raises(InputError, match=r"1\.safetensors: cannot be read .*take lesson 1 back with --undo"):
+    with pytest.raises(
+        InputError, match=r"1\.safetensors: cannot be read .*undo it with --undo --correction 1"
+    ):
         Inspector.open(run)
     undo(run, 1)
     assert Inspector.open(run).judge.taught == ()
@@ -259,11 +262,10 @@ def test_a_file_name_of_any_bytes_can_be_taught(run, dull, tmp_path):
 
 def test_lessons_taught_at_the_same_time_are_all_there(run):
     book = CorrectionLog(run)
-    pixels = part(0)
 
     def add(number):
-        book.add(ng=True, defect_type=f"k{number}", file=Path(f"{number}.png"), content=str(number), before="OK",
-                 pixels=pixels, views={"layer 16": np.ones(1024, np.float32)}, extractor="")  # fmt: skip
+        book.add(Photo(Path(f"{number}.png"), part(number)), ng=True, defect_type=f"k{number}", before="OK",
+                 features={"layer 16": np.ones(1024, np.float32)}, extractor="")  # fmt: skip
 
     for number in range(3):
         add(number)
@@ -378,7 +380,7 @@ def test_retraining_with_nothing_taught_or_photographs_gone_is_refused(tmp_path,
     calibrate_run(
         run, [mine], [ng_folder(tmp_path / "bad", 4)], encoder=net, settings=CalibrationSettings(0.1)
     )
-    with pytest.raises(InputError, match="nothing was taught, so there is nothing to fold in"):
+    with pytest.raises(InputError, match="nothing was taught, so there is nothing to retrain with"):
         retrain(run)
     teach(run, dull[0], "NG:spot")
     before = contents(run)

@@ -236,8 +236,8 @@ def test_lessons_by_command(mekiki, run, ng, monkeypatch):
     assert mekiki("judge", run, bad, "--json").json["OK"] == 1
     said = mekiki("teach", run, bad, "--as", "NG:傷")
     assert said.out.splitlines() == [
-        f"{bad}: was OK, is NG (lesson 2)",
-        f"take it back with: mekiki teach {run} --undo --lesson 2",
+        f"{bad}: was OK, is NG (correction 2)",
+        f"undo it with: mekiki teach {run} --undo --correction 2",
     ]
     listed = mekiki("teach", run, "--list", "--json").json["lessons"]
     assert [(entry["number"], entry["kind"], entry["undone"]) for entry in listed] == [
@@ -245,15 +245,15 @@ def test_lessons_by_command(mekiki, run, ng, monkeypatch):
         (2, "傷", False),
     ]
     assert mekiki("teach", run, "--undo", "--lesson", 1).out.startswith(
-        f"lesson 1 is taken back: {bad} as OK"
+        f"correction 1 is undone: {bad} as OK"
     )
     assert mekiki("teach", run, "--undo", "--json").json["undone"]["number"] == 2
     header, first, second = mekiki("teach", run, "--list").out.splitlines()
-    assert header.split() == ["lesson", "when", "who", "as", "was", "photograph"]
+    assert header.split() == ["correction", "when", "who", "as", "was", "photograph"]
     assert first.split()[2:5] == ["sato", "OK", "NG"]
     assert "NG:傷" in second
-    assert first.rstrip().endswith("taken back")
-    assert "no lesson is in force" in mekiki("teach", run, "--undo").error
+    assert first.rstrip().endswith("undone")
+    assert "no correction is active" in mekiki("teach", run, "--undo").error
 
 
 def test_retrain_by_command_shows_before_and_after(mekiki, run, tmp_path):
@@ -334,7 +334,7 @@ BAD = {
     "watch: wrong ending": ("watch RUN few --once -o said.html", "said.html"),
     "watch: no such folder for results": ("watch RUN few --once -o file/said.csv", "file"),
     "watch: poll 0": ("watch RUN few --poll 0", "--poll"),
-    "teach: nonsense": ("teach RUN few/000.png --as nonsense", "give OK, NG, or NG:KIND"),
+    "teach: nonsense": ("teach RUN few/000.png --as nonsense", "give OK, NG, or NG:TYPE"),
     "teach: no label": ("teach RUN few/000.png", "--as"),
     "teach: no image": ("teach RUN --as NG:spot", "IMAGE"),
     "teach: nothing": ("teach RUN", "--list"),
@@ -344,8 +344,8 @@ BAD = {
     "teach: gone": ("teach RUN nowhere.png --as NG:spot", "nowhere.png"),
     "teach: not calibrated": ("teach empty few/000.png --as NG:spot", "is not calibrated"),
     "teach: part calibrated on": ("teach RUN OK/000.png --as NG:spot", "was given to calibrate as OK"),
-    "undo of nothing": ("teach RUN --undo", "no lesson is in force"),
-    "undo of a lesson that is none": ("teach RUN --undo --lesson 7", "lesson 7"),
+    "undo of nothing": ("teach RUN --undo", "no correction is active"),
+    "undo of a lesson that is none": ("teach RUN --undo --correction 7", "correction 7"),
     "undo: no such RUN": ("teach nowhere --undo", "nowhere: no such folder"),
     "list: no such RUN": ("teach nowhere --list", "nowhere: no such folder"),
     "retrain: nothing taught": ("retrain RUN", "nothing was taught"),

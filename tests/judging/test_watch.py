@@ -1,11 +1,13 @@
 """Watching a folder with a real process: each photograph exactly once, whatever happens in between."""
 
+import contextlib
 import csv
 import io
 import os
 import random
 import shutil
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 from PIL import Image
 
 from mekiki.errors import InputError
+from mekiki.judging import commands
+from mekiki.judging import watch as watch_module
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
@@ -91,10 +95,9 @@ def test_files_are_judged_as_they_arrive_until_ctrl_c(run, tmp_path, forked):
     command.send(signal.SIGINT)
     done = command.wait()
     assert done.code == 0
-    # The line is on disk before it is said, so Ctrl-C may come in between.
-    told = len(done.out.splitlines())
-    assert told in (2, 3)
-    assert done.err.splitlines() == [f"watch: stopped; {told} judged; the same command goes on from here"]
+    # A row that is on disk is printed too, before Ctrl-C takes effect.
+    assert len(done.out.splitlines()) == 3
+    assert done.err.splitlines() == ["watch: stopped; 3 judged; the same command goes on from here"]
     assert rows(said)[0]["file"] == str(arrivals / "a.png")
     by_name = {row["file"].rpartition("/")[2]: row["verdict"] for row in rows(said)}
     assert by_name.keys() == {"a.png", "b.png", "部品.png"}
@@ -169,7 +172,7 @@ def test_what_is_taught_meanwhile_is_in_force(run, tmp_path, forked):
     assert command.wait().code == 0
     before, after, undone = rows(said)
     assert (after["verdict"], after["kind"]) == ("NG", "odd")
-    assert after["why"].startswith("taught: odd (lesson 1")
+    assert after["why"].startswith("taught: odd (correction 1")
     assert {name: before[name] for name in ("verdict", "score", "p")} == {
         name: undone[name] for name in ("verdict", "score", "p")
     }
@@ -189,6 +192,63 @@ def test_ctrl_c_ends_cleanly_at_any_moment(run, tmp_path, forked, moment):
     assert done.err.startswith("watch: stopped; ")
     assert len(done.err.splitlines()) == 1
     assert said.read_bytes().endswith(b"\r\n")
+
+
+def test_ctrl_c_at_any_step_leaves_a_row_a_printed_line_and_a_count_of_each_photograph(
+    run, tmp_path, monkeypatch, capsys
+):
+    """The command is interrupted once at each line that it runs, one after another."""
+    inspector = Inspector.open(run)
+    files = [arrive(tmp_path / "in", f"{number}.png", new(number)) for number in range(2)]
+    verdicts = {path: inspector.judge_file(path) for path in files}
+    monkeypatch.setattr(inspector, "judge_file", verdicts.__getitem__)
+    monkeypatch.setattr(Inspector, "open", lambda folder: inspector)
+    # A drift alarm at each photograph is a step between two photographs too.
+    monkeypatch.setattr(watch_module.DriftAlarm, "add", lambda self, p: "an alarm")
+    traced = {commands.__file__, watch_module.__file__}
+    output = tmp_path / "results.csv"
+
+    def run_until(step):
+        """Interrupt at a step; whether there is such a step."""
+        lines = 0
+
+        def trace(frame, event, argument):
+            nonlocal lines
+            file = frame.f_code.co_filename
+            called_by = frame.f_back.f_code.co_filename if frame.f_back is not None else ""
+            if file not in traced and not (file == contextlib.__file__ and called_by in traced):
+                return None
+            lines += event == "line"
+            if event == "line" and lines == step:
+                signal.raise_signal(signal.SIGINT)
+            return trace
+
+        output.unlink(missing_ok=True)
+        capsys.readouterr()
+        sys.settrace(trace)
+        try:
+            commands.watch(run, tmp_path / "in", output, poll=0.0, once=True)
+        except KeyboardInterrupt:  # before the watching began, or after it ended
+            pass
+        finally:
+            sys.settrace(None)
+        return lines >= step
+
+    counts = set()
+    step = 1
+    while run_until(step):
+        printed = capsys.readouterr()
+        number = len(rows(output))
+        assert len(printed.out.splitlines()) == number, step
+        assert printed.err.count("drift: an alarm") == number, step
+        stopped = [line for line in printed.err.splitlines() if line.startswith("watch: ")]
+        if stopped:
+            assert stopped == [f"watch: stopped; {number} judged; the same command goes on from here"], step
+        counts.add((number, bool(stopped)))
+        step += 1
+    assert {(0, True), (1, True), (2, True)} <= counts
+    assert len(rows(output)) == 2, "without an interruption both are judged"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_is_not_lost_while_the_threads_that_read_are_put_away(run, ng, monkeypatch):

@@ -131,7 +131,7 @@ def test_a_lesson_that_overrules_the_score_decides_where_a_photograph_stands(lin
     text = (tmp_path / "again.html").read_text(encoding="utf-8")
     card = next(card for card in text.split('<li class="card">') if f"</span> {worst.name}" in card)
     assert 'class="verdict ok"' in card
-    assert "taught: OK (lesson 1" in card
+    assert "taught: OK (correction 1" in card
     assert 'class="heat"' not in card
     verdicts = re.findall(r'class="verdict (ok|ng)"', text)
     assert verdicts == sorted(verdicts)  # all of ng before all of ok

@@ -19,9 +19,6 @@ from mekiki.options import (
     JudgeFolder,
 )
 
-EXAMPLES = 4
-"""Names that stand for many."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
@@ -34,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote, or one to be made")
+        Path, typer.Argument(metavar="RUN", help="folder that `mekiki train` wrote, or a new one")
     ],
     ok: Annotated[
         list[Path],
@@ -44,7 +41,7 @@ def calibrate(
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="photographs of bad parts, to see what is missed; sub-folders are kinds of defects; may be repeated",
+            help="photographs of bad parts, to see what is missed; sub-folders are defect types; may be repeated",
         ),
     ] = None,
     encoder: Annotated[
@@ -57,7 +54,9 @@ def calibrate(
     false_reject: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,
     confidence: Annotated[
         float | None,
-        typer.Option(help="how surely, such as 0.95; it takes more good parts  [default: on average]"),
+        typer.Option(
+            help="with which the rate holds, such as 0.95; it takes more good parts  [default: on average]"
+        ),
     ] = None,
     escape_cost: Annotated[
         float | None,
@@ -72,10 +71,13 @@ def calibrate(
     views: Annotated[
         str,
         typer.Option(
-            help="how layers are joined: sum (each sees a little of a defect) or max (one sees it alone)"
+            help="how feature groups are combined: sum (each sees a little of a defect) or max (one sees it alone)"
         ),
     ] = "sum",
-    seed: Annotated[int, typer.Option(help="of which good parts teach and which set the threshold")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="of the random split of good parts"),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Learn what good parts look like, and set the threshold at a stated rate of false rejects."""
@@ -95,14 +97,16 @@ def calibrate(
             progress=progress,
         )
     if json:
-        told = {name: value for name, value in calibration.metadata.items() if name not in ("ok", "ng")}
+        numbers = {name: value for name, value in calibration.metadata.items() if name not in ("ok", "ng")}
         console.print_json(
-            finite(told | {"guarantee": calibration.guarantee, "notes": calibration.notes, "run": str(run)})
+            finite(
+                numbers | {"guarantee": calibration.guarantee, "notes": calibration.notes, "run": str(run)}
+            )
         )
         return
     for note in calibration.notes:
         console.line("note", note, "yellow")
-    calibration_lines(calibration.metadata, calibration.guarantee)
+    _print_calibration(calibration.metadata, calibration.guarantee)
 
 
 def judge(
@@ -121,7 +125,7 @@ def judge(
     part: PartLength = 2000,
     json: Json = False,
 ) -> None:
-    """Judge photographs: OK or NG, how sure, why, and where."""
+    """Judge photographs: OK or NG, with p-value, reason and defect type."""
     from mekiki.bulk.engine import judge_in_bulk
     from mekiki.cases.search import SimilarCases
     from mekiki.judging.results import judge_paths
@@ -131,25 +135,23 @@ def judge(
             raise InputError("judge: --engine ray takes one folder or URL, -o FOLDER, and no --cases")
         run_in_bulk(judge_in_bulk, run, paths[0], output, part, json)
         return
-    recall = None
-    if cases:
-        recall = SimilarCases(run, cases).find
-    past: dict[str, Any] = {}
-    show = VerdictPrinter(quiet=output is not None, recall=recall)
+    past = SimilarCases(run, cases).find if cases else None
+    past_of_files: dict[str, Any] = {}
+    print_verdict = VerdictPrinter(past)
 
-    def told(verdict: Any) -> None:
-        if not json:
-            show(verdict)
-        elif recall is not None:
-            past[str(verdict.photo.path)] = recall(verdict)
+    def on_verdict(verdict: Verdict) -> None:
+        if json and past is not None:
+            past_of_files[str(verdict.photo.path)] = past(verdict)
+        elif not json and output is None:
+            print_verdict(verdict)
 
     with console.progress_bar() as progress:
         places = [Path(path) for path in paths]
-        judged = judge_paths(run, places, output, on_verdict=told, progress=progress)
+        summary = judge_paths(run, places, output, on_verdict=on_verdict, progress=progress)
     if json:
-        console.print_json(judged | ({"cases": past} if cases else {}))
+        console.print_json(summary | ({"cases": past_of_files} if cases else {}))
         return
-    judged_lines(judged)
+    _print_judgement(summary)
 
 
 def watch(
@@ -161,13 +163,13 @@ def watch(
             "-o", "--output", help="results as .csv, a line a photograph  [default: RUN/watched.csv]"
         ),
     ] = None,
-    poll: Annotated[float, typer.Option(min=0.05, help="seconds between two looks")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="judge what is there, and end")] = False,
+    poll: Annotated[float, typer.Option(min=0.05, help="seconds between two scans of the folder")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="judge what is there, then end")] = False,
 ) -> None:
-    """Judge photographs as they arrive, each exactly once, until Ctrl-C; called again, it goes on."""
+    """Judge photographs as they arrive, each exactly once, until Ctrl-C; the same command then goes on."""
     from mekiki.judging.watch import watch
 
-    said = VerdictPrinter(quiet=False)
+    printer = VerdictPrinter()
     try:
         watch(
             run,
@@ -175,43 +177,51 @@ def watch(
             output,
             poll=poll,
             once=once,
-            on_verdict=said,
+            on_verdict=printer,
             on_drift=lambda drift: console.line("drift", str(drift), "bold red"),
         )
     except KeyboardInterrupt:
-        console.line("watch", f"stopped; {said.count:,} judged; the same command goes on from here", "yellow")
+        console.line(
+            "watch", f"stopped; {printer.count:,} judged; the same command goes on from here", "yellow"
+        )
 
 
 def teach(
     run: JudgeFolder,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="the photograph")] = None,
     label: Annotated[
-        str | None, typer.Option("--as", metavar="OK|NG|NG:KIND", help="what it is, such as NG:scratch")
+        str | None, typer.Option("--as", metavar="OK|NG|NG:TYPE", help="what it is, such as NG:scratch")
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="take the last lesson back, or --lesson N")] = False,
-    lesson: Annotated[int | None, typer.Option(min=1, metavar="N", help="which lesson to take back")] = None,
-    show: Annotated[bool, typer.Option("--list", help="show all lessons: who, when, what")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="undo the last correction, or --correction N")] = False,
+    correction: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="which correction to undo")
+    ] = None,
+    lesson: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    show: Annotated[bool, typer.Option("--list", help="list all corrections: who, when, what")] = False,
     json: Json = False,
 ) -> None:
-    """Tell the judge what a photograph is; it holds at the next judgement, and can be taken back."""
+    """Correct the verdict on a photograph; it holds from the next judgement on and can be undone."""
     from mekiki.judging.corrections import read_corrections
     from mekiki.judging.teach import teach as teach_photo
     from mekiki.judging.teach import undo as undo_correction
 
-    if show + undo + (image is not None) != 1 or (image is None) != (label is None) or (lesson and not undo):
-        raise InputError("teach: give IMAGE with --as OK, NG or NG:KIND; or --undo [--lesson N]; or --list")
+    number = correction or lesson
+    if show + undo + (image is not None) != 1 or (image is None) != (label is None) or (number and not undo):
+        raise InputError(
+            "teach: give IMAGE with --as OK, NG or NG:TYPE; or --undo [--correction N]; or --list"
+        )
     if show:
         entries = [entry.to_dict() for entry in read_corrections(run)]
         if json:
             console.print_json({"lessons": entries})
-            return
-        lessons_table(entries)
+        else:
+            _print_corrections(entries)
     elif image is None or label is None:
-        entry = undo_correction(run, lesson)
+        entry = undo_correction(run, number)
         if json:
             console.print_json({"undone": entry.to_dict()})
-            return
-        console.out().print(f"lesson {entry.number} is taken back: {entry.file} as {entry.note}")
+        else:
+            console.out().print(f"correction {entry.number} is undone: {entry.file} as {entry.note}")
     else:
         entry, before, after = teach_photo(run, image, label)
         if json:
@@ -219,8 +229,10 @@ def teach(
                 {"lesson": entry.to_dict(), "before": before.to_dict(), "after": after.to_dict()}
             )
             return
-        console.out().print(f"{image}: was {before.verdict}, is {after.verdict} (lesson {entry.number})")
-        console.out().print(f"take it back with: mekiki teach {run} --undo --lesson {entry.number}")
+        console.out().print(
+            f"{image}: was {before.verdict}, is {after.verdict} (correction {entry.number})\n"
+            f"undo it with: mekiki teach {run} --undo --correction {entry.number}"
+        )
 
 
 def retrain(
@@ -230,40 +242,35 @@ def retrain(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fold the lessons in: learn and calibrate anew with them, show before and after, and only then replace."""
+    """Fit and calibrate the judge again with the corrections; compare before and after, and only then replace it."""
     from mekiki.judging.teach import retrain as retrain_judge
     from mekiki.storage.json_files import finite
 
     with console.progress_bar() as progress:
-        compared = retrain_judge(run, accept=accept, progress=progress)
+        result = retrain_judge(run, accept=accept, progress=progress)
     if json:
-        console.print_json(finite(compared))
+        console.print_json(finite(result))
         return
-    retrained_lines(compared)
+    _print_retraining(result)
 
 
 class VerdictPrinter:
-    """Prints a line for each verdict, or with `quiet` only counts them.
+    """Prints a line for each verdict.
 
     Args:
-        quiet: print nothing.
-        recall: gives past cases of a verdict, which are printed below it.
+        similar_cases: finds past cases of a verdict, which are printed below it; `None` prints none.
 
     Attributes:
-        count: how many it was told.
+        count: the verdicts printed.
     """
 
-    def __init__(
-        self, *, quiet: bool, recall: Callable[[Verdict], list[dict[str, Any]]] | None = None
-    ) -> None:
+    def __init__(self, similar_cases: Callable[[Verdict], list[dict[str, Any]]] | None = None) -> None:
         self.count = 0
-        self._quiet, self._recall, self._console = quiet, recall, console.out()
+        self._similar_cases, self._console = similar_cases, console.out()
 
     def __call__(self, verdict: Verdict) -> None:
-        """Take one."""
+        """Print one verdict."""
         self.count += 1
-        if self._quiet:
-            return
         style = {"OK": "green", "NG": "bold red"}.get(verdict.verdict, "yellow")
         text = console.styled((f"{verdict.verdict:<3}", style), f" {verdict.photo.path}")
         if verdict.photo.problem:
@@ -272,7 +279,7 @@ class VerdictPrinter:
             text.append(f"  p {console.number(verdict.p)}, score {console.number(verdict.score)}")
             text.append(f", {verdict.defect_type}" if verdict.defect_type else "")
         self._console.print(text)
-        for case in self._recall(verdict) if self._recall is not None else ():
+        for case in self._similar_cases(verdict) if self._similar_cases is not None else ():
             note = f": {' '.join(case['note'].split())}" if case["note"] else ""
             self._console.print(
                 f"      like {case['image'] or case['id']}, {case['label'] or 'no label'}, {case['time'][:10]}{note}",
@@ -280,78 +287,71 @@ class VerdictPrinter:
             )
 
 
-def calibration_lines(facts: Mapping[str, Any], guarantee: str) -> None:
-    """What a calibration came to."""
+def _print_calibration(metadata: Mapping[str, Any], guarantee: str) -> None:
     screen = console.out()
     screen.print(
-        f"{facts['ok_parts']:,} OK parts: {facts['learnt_from']:,} taught what good looks like, "
-        f"{facts['calibrated_on']:,} set the threshold; seen through {facts['eye']['name']}"
+        f"{metadata['ok_parts']:,} OK parts: {metadata['learnt_from']:,} taught what good looks like, "
+        f"{metadata['calibrated_on']:,} set the threshold; features of {metadata['eye']['name']}"
     )
     screen.print(guarantee, style="green")
-    if "realised_between" in facts:
-        low, high = (console.number(share, 100, "%") for share in facts["realised_between"])
+    if "realised_between" in metadata:
+        low, high = (console.number(share, 100, "%") for share in metadata["realised_between"])
         screen.print(f"This threshold rejects between {low} and {high} in the long run (95 % interval).")
-    if "ng_parts" in facts:
+    if "ng_parts" in metadata:
         screen.print(
-            f"{facts['ng_parts']:,} NG parts: {console.number(facts['missed'], 100, '%')} missed, "
-            f"AUROC {console.number(facts['auroc'], 100, '%')}"
+            f"{metadata['ng_parts']:,} NG parts: {console.number(metadata['missed'], 100, '%')} missed, "
+            f"AUROC {console.number(metadata['auroc'], 100, '%')}"
         )
-        for kind, missed in facts["missed_by_kind"].items():
-            screen.print(f"  {kind}: {console.number(missed, 100, '%')} missed")
-    if "cost_per_part" in facts:
-        low, high = (console.number(cost) for cost in facts["cost_between"])
+        for defect_type, missed in metadata["missed_by_kind"].items():
+            screen.print(f"  {defect_type}: {console.number(missed, 100, '%')} missed")
+    if "cost_per_part" in metadata:
+        low, high = (console.number(cost) for cost in metadata["cost_between"])
         screen.print(
-            f"Expected cost of a part: {console.number(facts['cost_per_part'])} (between {low} and {high}), with "
-            f"{console.number(facts['ng_share'], 100, '%')} NG on the line"
+            f"Expected cost of a part: {console.number(metadata['cost_per_part'])} (between {low} and {high}), with "
+            f"{console.number(metadata['ng_share'], 100, '%')} NG on the line"
         )
 
 
-def judged_lines(judged: Mapping[str, Any]) -> None:
-    """What a judgement of many photographs came to."""
+def _print_judgement(summary: Mapping[str, Any]) -> None:
     screen = console.out()
-    for note in judged["notes"]:
+    for note in summary["notes"]:
         console.line("note", note, "yellow")
-    screen.print(f"{judged['NG']:,} NG, {judged['OK']:,} OK, {judged['unreadable']:,} unreadable")
-    screen.print(judged["guarantee"], style="dim")
-    if judged["output"]:
-        screen.print(f"results: {judged['output']}")
+    screen.print(f"{summary['NG']:,} NG, {summary['OK']:,} OK, {summary['unreadable']:,} unreadable")
+    screen.print(summary["guarantee"], style="dim")
+    if summary["output"]:
+        screen.print(f"results: {summary['output']}")
 
 
-def lessons_table(entries: Sequence[Mapping[str, Any]]) -> None:
-    """What was taught, by whom and when."""
+def _print_corrections(entries: Sequence[Mapping[str, Any]]) -> None:
     table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("lesson", "when", "who", "as", "was", "photograph", ""):
-        table.add_column(heading, justify="right" if heading == "lesson" else "left")
+    for heading in ("correction", "when", "who", "as", "was", "photograph", ""):
+        table.add_column(heading, justify="right" if heading == "correction" else "left")
     for entry in entries:
-        said = f"NG:{entry['kind']}" if entry["ng"] else "OK"
         table.add_row(
             str(entry["number"]),
             entry["when"],
             entry["who"],
-            said,
+            f"NG:{entry['kind']}" if entry["ng"] else "OK",
             entry["before"],
             entry["file"],
-            "taken back" if entry["undone"] else "",
+            "undone" if entry["undone"] else "",
         )
     console.out().print(table)
 
 
-def retrained_lines(compared: Mapping[str, Any]) -> None:
-    """Before and after."""
+def _print_retraining(result: Mapping[str, Any]) -> None:
     screen = console.out()
     table = console.new_table(box=None, padding=(0, 2, 0, 0))
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, label in (
-        ("false_rejects", f"false rejects of {compared['held_out_ok']:,} OK parts held out"),
-        ("missed", f"missed of {compared['ng']:,} NG parts"),
+        ("false_rejects", f"false rejects of {result['held_out_ok']:,} OK parts held out"),
+        ("missed", f"missed of {result['ng']:,} NG parts"),
     ):
-        table.add_row(
-            label, *(console.number(compared[when][name], 100, "%") for when in ("before", "after"))
-        )
+        table.add_row(label, *(console.number(result[when][name], 100, "%") for when in ("before", "after")))
     screen.print(table)
     screen.print(
         "The new judge is in place."
-        if compared["replaced"]
+        if result["replaced"]
         else "The new judge is worse, so the old one stays; --accept replaces it all the same."
     )

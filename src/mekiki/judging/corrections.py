@@ -1,7 +1,7 @@
-"""Lessons: what people said of single parts, kept with who, when and what, in force at the next judgement.
+"""Corrections: verdicts that a person corrected, with who, when and what, active from the next judgement on.
 
-`lessons.jsonl` in the run folder only ever grows: an undoing is a line too. Beside each lesson lie the photograph as
-the judge saw it and the vectors of it, so that the original may go.
+The log `lessons.jsonl` in the run folder only grows: an undo is a line too. Beside it, in `lessons/`, are the
+photograph as the judge took it and its features, so that the original file may go.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load, save
 
+from mekiki.data.photo import Photo
 from mekiki.errors import InputError
 from mekiki.judging.judge import TaughtPart
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.events import append_event, damaged_line, read_events, user
-from mekiki.storage.lock import hold_lock
+from mekiki.storage.events import Event, EventLog
 from mekiki.storage.manifest import digest_of
 from mekiki.storage.run_folder import CORRECTION_FILES, CORRECTIONS
 from mekiki.storage.tensors import read_tensors, write_tensors
@@ -32,19 +31,19 @@ from mekiki.storage.tensors import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Correction:
-    """One lesson in the book.
+    """One entry of a `CorrectionLog`.
 
     Attributes:
         number: counted from 1.
-        ng: what the person said.
+        ng: the right verdict.
         defect_type: empty for OK.
         file: the photograph, as it was named.
-        content: hash of its pixels as the judge saw them.
+        content: hash of its pixels as the judge took them.
+        before: the verdict it corrects.
         who: the user.
         when: UTC, ISO 8601.
-        before: the verdict it overrules.
-        files: SHA-256 of what was kept beside it, by name; none in lessons of older versions.
-        undone: whether it has been taken back.
+        files: SHA-256 of the photograph that is kept, by name; empty in lines of older versions.
+        undone: whether it was undone.
     """
 
     number: int
@@ -52,24 +51,30 @@ class Correction:
     defect_type: str
     file: str
     content: str
+    before: str
     who: str
     when: str
-    before: str
     files: dict[str, str] = field(default_factory=dict)
     undone: bool = False
 
+    @classmethod
+    def of_event(cls, event: Event) -> Correction:
+        """The correction of a line of the log."""
+        content = dict(event.content)
+        return cls(defect_type=content.pop("kind"), undone=event.undone, **content)
+
     def to_dict(self) -> dict[str, Any]:
-        """The correction as its line in the log and as JSON have it."""
+        """The correction for JSON."""
         return {("kind" if name == "defect_type" else name): value for name, value in asdict(self).items()}
 
     @property
     def note(self) -> str:
-        """What to call it when it decides."""
-        return f"{self.defect_type if self.ng else 'OK'} (lesson {self.number}, {self.who}, {self.when[:10]})"
+        """Its name in verdicts that it decides."""
+        return f"{self.defect_type if self.ng else 'OK'} (correction {self.number}, {self.who}, {self.when[:10]})"
 
 
 def parse_label(text: str) -> tuple[bool, str]:
-    """`OK`, `NG` or `NG:KIND` → whether NG, and the kind.
+    """`OK`, `NG` or `NG:TYPE` → whether NG, and the defect type.
 
     Raises:
         InputError: it is none of these.
@@ -78,167 +83,163 @@ def parse_label(text: str) -> tuple[bool, str]:
         >>> parse_label("NG:scratch"), parse_label("ok"), parse_label("NG")
         ((True, 'scratch'), (False, ''), (True, 'NG'))
     """
-    said, _, kind = text.partition(":")
-    if said.strip().upper() == "OK" and not kind:
+    verdict, _, defect_type = text.partition(":")
+    if verdict.strip().upper() == "OK" and not defect_type:
         return False, ""
-    if said.strip().upper() == "NG":
-        return True, kind.strip() or "NG"
-    raise InputError(f"--as {text}: give OK, NG, or NG:KIND such as NG:scratch")
+    if verdict.strip().upper() == "NG":
+        return True, defect_type.strip() or "NG"
+    raise InputError(f"--as {text}: give OK, NG, or NG:TYPE such as NG:scratch")
+
+
+def open_corrections(folder: Path) -> CorrectionLog:
+    """The log of a run folder.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
+    return CorrectionLog(folder)
 
 
 def read_corrections(folder: Path) -> list[Correction]:
-    """All lessons of a run folder in order, those taken back too.
+    """All corrections of a run folder in order, those undone too.
 
     Raises:
         InputError: there is no such folder, or its log cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one that `mekiki calibrate` wrote")
-    return CorrectionLog(folder).entries()
+    return open_corrections(folder).entries()
 
 
 class CorrectionLog:
-    """The lessons of a run folder.
+    """The corrections of a run folder.
 
     Args:
         folder: the run folder.
+
+    Attributes:
+        path: the log.
+        files: the folder of photographs and features.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.log, self.kept = folder, folder / CORRECTIONS, folder / CORRECTION_FILES
+        self.path, self.files = folder / CORRECTIONS, folder / CORRECTION_FILES
+        self._log = EventLog(self.path, "correction", "mekiki teach RUN --list")
 
     def entries(self) -> list[Correction]:
-        """All lessons in order, those taken back too.
+        """All corrections in order, those undone too.
 
         Raises:
             InputError: a line of the log, other than a last one that a crash cut short, cannot be read.
         """
-        entries: list[Correction] = []
-        for number, facts in enumerate(read_events(self.log)):
-            try:
-                if "undo" in facts:
-                    place = facts["undo"] - 1
-                    if place < 0:
-                        raise LookupError(place)
-                    entries[place] = replace(entries[place], undone=True)
-                else:
-                    entries.append(Correction(defect_type=facts.pop("kind"), **facts))
-            except (ValueError, TypeError, LookupError):
-                raise damaged_line(self.log, number + 1) from None
-        return entries
+        return self._log.read(Correction.of_event)
+
+    def active(self) -> list[Correction]:
+        """The corrections that count: not undone, and of several on one photograph the last."""
+        last = {each.content: each for each in self.entries() if not each.undone}
+        return sorted(last.values(), key=lambda each: each.number)
 
     def add(
         self,
+        photo: Photo,
         *,
         ng: bool,
         defect_type: str,
-        file: Path,
-        content: str,
         before: str,
-        pixels: NDArray[np.uint8],
-        views: Mapping[str, NDArray[np.float32]],
+        features: Mapping[str, NDArray[np.float32]],
         extractor: str,
-        who: str | None = None,
     ) -> Correction:
-        """Write a lesson down: its photograph and vectors first, and then, in one line, that it holds."""
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG")
-        with hold_lock(self.folder, "teaching"):
-            number = len(self.entries()) + 1
-            photograph = self.kept / f"{number}.png"
-            entry = Correction(
-                number,
-                ng,
-                defect_type,
-                str(file),
-                content,
-                who or user(),
-                datetime.now(UTC).isoformat(timespec="seconds"),
-                before,
-                {f"{CORRECTION_FILES}/{photograph.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
-            )
-            with replace_file(photograph) as temporary:
-                temporary.write_bytes(stream.getvalue())
-            self._keep(number, views, extractor)
-            facts = entry.to_dict()
-            del facts["undone"]
-            append_event(self.log, facts)
-        return entry
-
-    def undo(self, number: int | None = None, *, who: str | None = None) -> Correction:
-        """Take a lesson back, the last one in force if none is named; the log keeps both lines.
-
-        Raises:
-            InputError: there is none, or it was taken back before.
-        """
-        with hold_lock(self.folder, "taking a lesson back"):
-            return self._undone(number, who or user())
-
-    def _undone(self, number: int | None, who: str) -> Correction:
-        entries = self.entries()
-        if number is None:
-            in_force = [entry for entry in entries if not entry.undone]
-            if not in_force:
-                raise InputError("no lesson is in force, so there is none to undo")
-            number = in_force[-1].number
-        if not 1 <= number <= len(entries):
-            raise InputError(f"lesson {number}: there is none; `mekiki teach RUN --list` shows them")
-        if entries[number - 1].undone:
-            raise InputError(f"lesson {number}: was taken back before")
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_event(self.log, {"undo": number, "who": who, "when": when})
-        return replace(entries[number - 1], undone=True)
-
-    def active_parts(
-        self, views: Sequence[str], extractor: str, see: Callable[[Path], Mapping[str, NDArray[np.float32]]]
-    ) -> list[TaughtPart]:
-        """Lessons not taken back, for `Judge.teach`; of several on one photograph, the last.
+        """Write a correction: its photograph and features first, then its line.
 
         Args:
-            views: which of the vectors the judge knows.
-            extractor: the fingerprint of the eye it looks through.
-            see: looks at a photograph with it, where a lesson was seen by another eye before.
+            photo: the photograph, read.
+            ng: the right verdict.
+            defect_type: empty for OK.
+            before: the verdict it corrects.
+            features: float32 `[d]` by feature group.
+            extractor: fingerprint of the feature extractor.
+        """
+        stream = io.BytesIO()
+        Image.fromarray(np.asarray(photo.pixels)).save(stream, "PNG")
+
+        def write_files(number: int) -> dict[str, Any]:
+            path = self.files / f"{number}.png"
+            with replace_file(path) as temporary:
+                temporary.write_bytes(stream.getvalue())
+            self._write_features(number, features, extractor)
+            return {
+                "number": number,
+                "ng": ng,
+                "kind": defect_type,
+                "file": str(photo.path),
+                "content": photo.content,
+                "before": before,
+                "files": {f"{CORRECTION_FILES}/{path.name}": hashlib.sha256(stream.getvalue()).hexdigest()},
+            }
+
+        return Correction.of_event(self._log.append(write_files))
+
+    def undo(self, number: int | None = None) -> Correction:
+        """Undo a correction, the last active one if no number is given; the log keeps both lines.
 
         Raises:
-            InputError: the vectors of one are missing.
+            InputError: there is none, or it was undone before.
         """
-        last = {entry.content: entry for entry in self.entries() if not entry.undone}
-        lessons = []
-        for entry in sorted(last.values(), key=lambda entry: entry.number):
-            path = self.kept / f"{entry.number}.safetensors"
-            try:
-                content, about = read_tensors(path)
-                vectors = load(content)
-                if about.get("eye") != extractor:
-                    vectors = dict(see(self.photograph(entry)))
-                    with contextlib.suppress(OSError):  # it was only to spare looking again
-                        self._keep(entry.number, vectors, extractor)
-            except InputError as error:
-                raise InputError(f"{error}, or take lesson {entry.number} back with --undo") from None
-            except Exception as error:  # damaged files raise nearly anything
-                raise InputError(
-                    f"{path}: cannot be read ({error}); take lesson {entry.number} back with --undo"
-                ) from None
-            known = {name: vector for name, vector in vectors.items() if name in views and vector.ndim == 1}
-            lessons.append(TaughtPart(entry.ng, known, entry.note, entry.defect_type))
-        return lessons
+        return Correction.of_event(self._log.undo(number))
 
-    def photograph(self, entry: Correction) -> Path:
-        """The photograph that was kept of a lesson.
+    def active_parts(
+        self,
+        groups: Sequence[str],
+        extractor: str,
+        extract: Callable[[Path], Mapping[str, NDArray[np.float32]]],
+    ) -> list[TaughtPart]:
+        """The active corrections for `Judge.teach`.
+
+        Args:
+            groups: the feature groups that the judge knows.
+            extractor: the fingerprint of its feature extractor.
+            extract: extracts features of a photograph, where those kept are of another extractor.
+
+        Raises:
+            InputError: the files of a correction are missing or damaged.
+        """
+        parts = []
+        for correction in self.active():
+            path = self.files / f"{correction.number}.safetensors"
+            advice = f"undo it with --undo --correction {correction.number}"
+            try:
+                content, metadata = read_tensors(path)
+                features = load(content)
+                if metadata.get("eye") != extractor:
+                    features = dict(extract(self.photograph(correction)))
+                    with contextlib.suppress(OSError):  # kept only to spare the extraction next time
+                        self._write_features(correction.number, features, extractor)
+            except InputError as error:
+                raise InputError(f"{error}, or {advice}") from None
+            except Exception as error:  # damaged files raise nearly anything
+                raise InputError(f"{path}: cannot be read ({error}); {advice}") from None
+            known = {name: each for name, each in features.items() if name in groups and each.ndim == 1}
+            parts.append(TaughtPart(correction.ng, known, correction.note, correction.defect_type))
+        return parts
+
+    def photograph(self, correction: Correction) -> Path:
+        """The photograph that was kept of a correction.
 
         Raises:
             InputError: it is missing, or damaged.
         """
-        path = self.kept / f"{entry.number}.png"
+        path = self.files / f"{correction.number}.png"
         if not path.is_file():
             raise InputError(f"{path}: is missing; restore it from a copy")
-        wanted = entry.files.get(f"{CORRECTION_FILES}/{path.name}")
-        if wanted is not None and digest_of(path) != wanted:
+        expected = correction.files.get(f"{CORRECTION_FILES}/{path.name}")
+        if expected is not None and digest_of(path) != expected:
             raise InputError(
                 f"{path}: is damaged (its checksum is another than when it was written); restore it"
             )
         return path
 
-    def _keep(self, number: int, views: Mapping[str, NDArray[np.float32]], extractor: str) -> None:
-        content = {name: np.ascontiguousarray(view) for name, view in views.items()}
-        write_tensors(self.kept / f"{number}.safetensors", save(content, metadata={"eye": extractor}))
+    def _write_features(
+        self, number: int, features: Mapping[str, NDArray[np.float32]], extractor: str
+    ) -> None:
+        content = {name: np.ascontiguousarray(each) for name, each in features.items()}
+        write_tensors(self.files / f"{number}.safetensors", save(content, metadata={"eye": extractor}))

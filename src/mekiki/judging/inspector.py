@@ -148,7 +148,7 @@ class Inspector:
             if part.ng
         ]
         self.classifier = self.references.fit_classifier(str(self.metadata.get("kinds_by")), more)
-        self._by_content = {each.content: each for each in self.corrections.entries() if not each.undone}
+        self._by_content = {each.content: each for each in self.corrections.active()}
 
     def _extract_file(self, path: Path) -> dict[str, NDArray[np.float32]]:
         photo = read_photo(path, self.extractor.frame, self.extractor.channels)
