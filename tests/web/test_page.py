@@ -1,4 +1,4 @@
-"""The page of `mekiki serve` in a real browser: photographs dropped, points lassoed, thumbs given, words switched."""
+"""The page of `mekiki serve` in a real browser: photographs dropped, points lassoed, feedback given, language switched."""
 
 import base64
 import os
@@ -190,9 +190,9 @@ def test_dropped_photo_is_judged_taught_and_undone(address, visit, tmp_path):
     )
     assert "1 judged: 0 OK, 1 NG" in page.locator("main").inner_text()
     assert page.locator("article .pair img").count() == 2
-    page.get_by_role("button", name="It is OK").click()
+    page.get_by_role("button", name="Mark OK").click()
     page.locator("article .verdict.OK").wait_for()
-    assert "lesson 1, NG → OK" in page.locator("#said").inner_text()
+    assert "correction 1, NG → OK" in page.locator("#message").inner_text()
     page.locator("article .undo").click()
     page.locator("article .verdict.NG").wait_for()
     assert page.locator("#problem").inner_text() == ""
@@ -258,7 +258,7 @@ def test_a_verdict_is_kept_as_a_case(address, visit, served_run, tmp_path):
     before = case_stats(RunMemory(served_run))["images"]["cases"]
     drop(page, save(tmp_path / "kept.png", part(5003, blot=QUADRANTS[2])))
     page.locator("article .keep").click()
-    hold(lambda: "1 cases, 1 new" in page.locator("#said").inner_text())
+    hold(lambda: "1 case saved, 1 new" in page.locator("#message").inner_text())
     assert case_stats(RunMemory(served_run))["images"]["cases"] == before + 1
 
 
@@ -306,7 +306,7 @@ def test_lasso_shows_a_grid_of_pictures_and_filters_hide(address, visit):
         button = page.locator(f".legend button[data-filter={what}]").first
         gone = int(re.search(r"\((\d+)\)", button.inner_text())[1])
         button.click()
-        page.get_by_role("button", name="Select what is in view").click()
+        page.get_by_role("button", name="Select all in view").click()
         assert count_in(page.locator("aside h2")) == count - gone
         button.click()
     assert page.locator(".legend button[aria-pressed=false]").count() == 0
@@ -343,7 +343,7 @@ def test_a_group_is_sent_to_the_cases(calibrated_once, visit, tmp_path):
         count = shown(page, "judge")
         lasso(page, whole_of(page))
         page.locator("button.send").click()
-        hold(lambda: f"{count} cases, {count} new" in page.locator("#said").inner_text())
+        hold(lambda: f"{count} cases saved, {count} new" in page.locator("#message").inner_text())
         assert shown(page, "cases") == count
 
 
@@ -363,10 +363,10 @@ def test_thumb_moves_the_ranking_and_undo_restores_it(address, visit, tmp_path):
     assert len(before) == 10
     first = before[0]
     page.locator(f"ol.found li[data-id='{first}'] button.down").click()
-    hold(lambda: re.search("Noted; [1-9]", page.locator("#said").inner_text()))
+    hold(lambda: re.search("Saved; [1-9]", page.locator("#message").inner_text()))
     assert order()[0] != first, "it is not the nearest any more"
     page.locator("ul.log .undo").first.click()
-    hold(lambda: "taken back" in page.locator("#said").inner_text())
+    hold(lambda: "Undone" in page.locator("#message").inner_text())
     assert order() == before
     assert facts() == said
     page.locator("ol.found button.up").nth(1).click()
@@ -465,13 +465,13 @@ def test_what_is_shown_already_is_translated_too(address, visit, tmp_path):
     said = page.locator("main").inner_text()
     assert page.locator("article svg text", has_text="閾値").count() == 1
     assert "今後の良品" in page.locator(".guarantee").inner_text()
-    for english in ("threshold", "nearest", "judged", "Wrong", "Drop", "OK parts", "departs"):
+    for english in ("threshold", "nearest", "judged", "Correct", "Drop", "OK parts", "deviation"):
         assert english not in said
 
 
 def test_a_browser_in_japanese_is_greeted_in_japanese(address, visit):
     page = visit(address, "map", locale="ja-JP")
-    assert page.locator("#tabs a[aria-current]").inner_text() == "地図"
+    assert page.locator("#tabs a[aria-current]").inner_text() == "分布図"
 
 
 def test_every_word_is_in_both_languages():
@@ -479,7 +479,7 @@ def test_every_word_is_in_both_languages():
     used = set()
     for script in words.glob("*.js"):
         found = re.findall(
-            r'\b(?:t|label): \[?"(\w+)"|\bsay\(\w+, "(\w+)"|\bdone\("(\w+)"|\bword\("(\w+)"',
+            r'\b(?:t|label): \[?"(\w+)"|\bsetText\(\w+, "(\w+)"|\bshowMessage\("(\w+)"|\btext\("(\w+)"',
             script.read_text("utf-8"),
         )
         used |= {key for group in found for key in group if key}
@@ -508,7 +508,7 @@ def test_the_page_is_worked_by_keys_alone(address, visit, tmp_path):
     page.locator("article .verdict.NG").wait_for()
     page.goto(f"{address}/#/map")
     shown(page, "judge")
-    page.get_by_role("button", name="Select what is in view").focus()
+    page.get_by_role("button", name="Select all in view").focus()
     page.keyboard.press("Enter")
     page.locator(".grid figure").first.wait_for()
 
@@ -570,7 +570,7 @@ def test_an_empty_run_says_what_to_do_in_every_view(empty_address, visit):
     page = visit(empty_address, "judge")
     assert "mekiki calibrate" in page.locator("main").inner_text()
     page.locator("#tabs a[data-view=cases]").click()
-    page.get_by_text("remember some with").wait_for()
+    page.get_by_text("add some with").wait_for()
     assert page.locator("#problem").inner_text() == ""
     page.locator("#tabs a[data-view=describe]").click()
     assert "describe-train" in page.locator("main").inner_text()
@@ -616,7 +616,7 @@ def test_no_serious_accessibility_finding(address, visit, axe, view, scheme, tmp
     page = visit(address, view, scheme=scheme)
     if view == "map":
         shown(page, "judge")
-        page.get_by_role("button", name="Select what is in view").click()
+        page.get_by_role("button", name="Select all in view").click()
     if view in ("judge", "cases", "describe"):
         drop(page, save(tmp_path / "bad.png", part(5007, blot=QUADRANTS[0])))
         page.locator("article .verdict, ol.found li").first.wait_for()

@@ -1,10 +1,10 @@
-// Past cases, found by photograph or words, and thumbs that move them.
-import { done, dropZone, el, get, number, post, trying, upload } from "./base.js";
+// Cases view: search by photograph or text, and feedback that re-ranks the result.
+import { showMessage, dropZone, el, get, number, post, reportErrors, upload } from "./base.js";
 import { thumbIcon } from "./icons.js";
 
 export const fileOf = (path) => path.split(/[\\/]/).pop();
 
-// One past case as it was found; `more` goes behind it.
+// Row of one past case; `more` elements are added at its end.
 export function caseRow(found, ...more) {
   const picture = el("img", { src: `/api/cases/${encodeURIComponent(found.id)}/picture`, alt: found.label, loading: "lazy" });
   picture.addEventListener("error", () => picture.remove());
@@ -16,8 +16,8 @@ export function caseRow(found, ...more) {
 }
 
 export function casesView() {
-  let asked = null;
-  const given = new Map(); // case → {good, go}, for what is asked now
+  let currentQuery = null;
+  const thumbs = new Map(); // case → {good, go}, for the current query
   const text = el("input", { type: "search", maxlength: "500", required: true });
   const list = el("ol", { class: "found", label: "found" });
   const log = el("ul", { class: "log", tabindex: "0", label: "history" });
@@ -33,23 +33,23 @@ export function casesView() {
     shown.hidden = false;
     await ask({ photo: photo.photo }, photo.file);
   }, { many: false });
-  const form = el("form", { class: "bar", hidden: true, onsubmit: trying(async (event) => {
+  const form = el("form", { class: "bar", hidden: true, onsubmit: reportErrors(async (event) => {
     event.preventDefault();
     shown.hidden = true;
     await ask({ text: text.value }, text.value);
   }) }, el("label", {}, el("span", { t: "words" }), text), el("button", { t: "search" }));
 
   async function ask(what, name) {
-    asked = what;
-    given.clear();
+    currentQuery = what;
+    thumbs.clear();
     list.replaceChildren();
     query.hidden = false;
     query.querySelector(".name").textContent = name;
     await refresh();
   }
-  // Search again, and let what moved be seen moving; how many did.
+  // Search again, animate the rows that moved, and return how many did.
   async function refresh() {
-    const { found } = await post("search", { ...asked, k: 10 });
+    const { found } = await post("search", { ...currentQuery, k: 10 });
     hint.hidden = true;
     const before = new Map([...list.children].map((item, i) => [item.dataset.id, [i, item.getBoundingClientRect().top]]));
     list.replaceChildren(...found.map((each) => caseRow(each, thumb(each, true), thumb(each, false))));
@@ -64,35 +64,35 @@ export function casesView() {
     return before.size ? moved : 0;
   }
   const thumb = (found, good) => el("button", { type: "button", label: [good ? "up" : "down", found.label || found.id.slice(0, 8)], class: good ? "thumb up" : "thumb down",
-    "aria-pressed": String(given.get(found.id)?.good === good), onclick: trying(async () => {
-      const old = given.get(found.id);
+    "aria-pressed": String(thumbs.get(found.id)?.good === good), onclick: reportErrors(async () => {
+      const old = thumbs.get(found.id);
       if (old) await post(`feedback/${old.go}/undo`);
-      given.delete(found.id);
+      thumbs.delete(found.id);
       if (old?.good !== good) {
-        const said = await post("feedback", { ...asked, good: good ? [found.id] : [], bad: good ? [] : [found.id] });
-        given.set(found.id, { good, go: said.feedback[0].go });
+        const result = await post("feedback", { ...currentQuery, good: good ? [found.id] : [], bad: good ? [] : [found.id] });
+        thumbs.set(found.id, { good, go: result.feedback[0].go });
       }
       const [moved] = await Promise.all([refresh(), history()]);
-      done(moved ? "moved" : "unmoved", moved);
+      showMessage(moved ? "moved" : "unmoved", moved);
       list.querySelector(`[data-id="${CSS.escape(found.id)}"] .${good ? "up" : "down"}`)?.focus();
     }) }, thumbIcon(good));
   async function history() {
     const { feedback } = await get("feedback");
-    for (const [id, each] of given) if (feedback.some((line) => line.go === each.go && line.undone)) given.delete(id);
+    for (const [id, each] of thumbs) if (feedback.some((line) => line.go === each.go && line.undone)) thumbs.delete(id);
     const goes = [...new Map(feedback.map((line) => [line.go, line])).values()].reverse();
     log.replaceChildren(...goes.map((line) => el("li", {},
-      el("div", { class: line.undone ? "said undone" : "said" }, ...feedback.filter((each) => each.go === line.go).map((each) => thumbIcon(each.good)),
+      el("div", { class: line.undone ? "entry undone" : "entry" }, ...feedback.filter((each) => each.go === line.go).map((each) => thumbIcon(each.good)),
         el("span", {}, `${fileOf(line.asked)} → ${line.case.slice(0, 12)}`)),
       el("div", { class: "bar faint" }, el("span", {}, `${line.who} · ${line.when.slice(0, 16).replace("T", " ")}`),
-        line.undone ? el("span", { t: "undone" }) : el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
+        line.undone ? el("span", { t: "undone" }) : el("button", { type: "button", class: "undo", t: "undo", onclick: reportErrors(async () => {
           await post(`feedback/${line.go}/undo`);
           await history();
-          if (asked) await refresh();
-          done("undone");
+          if (currentQuery) await refresh();
+          showMessage("undone");
         }) })))));
     if (!goes.length) log.append(el("li", { class: "faint", t: "noHistory" }));
   }
-  const enter = trying(async () => {
+  const enter = reportErrors(async () => {
     const stats = await get("cases");
     empty.hidden = Boolean(stats.images || stats.notes);
     form.hidden = !stats.notes;

@@ -1,7 +1,7 @@
-// A photograph in words, as they come, with the cases they lean on.
-import { dropZone, el, problem, send, state, trying, upload } from "./base.js";
+// Describe view: the description of a photograph as it is generated, with the cases it cites.
+import { dropZone, el, showProblem, send, state, reportErrors, upload } from "./base.js";
 import { caseRow } from "./cases.js";
-import { current, say } from "./words.js";
+import { currentLanguage, setText } from "./words.js";
 
 export function describeView() {
   const question = el("input", { maxlength: "500", size: "40" });
@@ -11,14 +11,14 @@ export function describeView() {
   const speaker = el("p", { class: "faint" });
   const cited = el("ol", { class: "found small", label: "cited" });
   const uncited = el("p", { class: "faint", t: "uncited", hidden: true });
-  let [kept, reading] = [null, null];
-  const ask = trying(async () => {
-    if (!kept) return;
-    await reading?.cancel(); // what is still being said of the last photograph
+  let [photoId, reading] = [null, null];
+  const ask = reportErrors(async () => {
+    if (!photoId) return;
+    await reading?.cancel(); // the description of the last photograph, if it is still being generated
     for (const part of [text, guess, cited, speaker]) part.replaceChildren();
     uncited.hidden = true;
     text.setAttribute("aria-busy", "true");
-    const response = await send("describe", { photo: kept, question: question.value.trim() || null, language: current() });
+    const response = await send("describe", { photo: photoId, question: question.value.trim() || null, language: currentLanguage() });
     const mine = (reading = response.body.pipeThrough(new TextDecoderStream()).getReader());
     let rest = "";
     for (;;) {
@@ -26,27 +26,27 @@ export function describeView() {
       if (done || mine !== reading) break;
       const events = (rest + value).split("\n\n");
       rest = events.pop();
-      for (const each of events) take(Object.fromEntries(each.split("\n").map((line) => line.split(/: (.*)/s).slice(0, 2))));
+      for (const each of events) addEvent(Object.fromEntries(each.split("\n").map((line) => line.split(/: (.*)/s).slice(0, 2))));
     }
     if (mine === reading) text.removeAttribute("aria-busy");
   });
-  function take({ event, data }) {
-    const said = JSON.parse(data || "{}");
-    if (event === "text") text.append(said.text);
-    else if (event === "guess") guess.textContent = `⚠ ${said.message}`;
-    else if (event === "problem") problem(said.error);
-    else if (event === "speaker") say(speaker, `speaker ${said.method}`);
+  function addEvent({ event, data }) {
+    const content = JSON.parse(data || "{}");
+    if (event === "text") text.append(content.text);
+    else if (event === "guess") guess.textContent = `⚠ ${content.message}`;
+    else if (event === "problem") showProblem(content.error);
+    else if (event === "speaker") setText(speaker, `speaker ${content.method}`);
     else if (event === "cases") {
-      cited.replaceChildren(...said.cases.map((each) => caseRow(each)));
-      uncited.hidden = said.cases.length > 0;
+      cited.replaceChildren(...content.cases.map((each) => caseRow(each)));
+      uncited.hidden = content.cases.length > 0;
     }
   }
   const zone = dropZone(async (files) => {
-    const [got] = (await upload("photos", files)).photos;
-    if (!got.photo) throw new Error(`${got.file}: ${got.problem}`);
-    kept = got.photo;
-    photo.src = `/api/photos/${kept}/picture`;
-    photo.alt = got.file;
+    const [uploaded] = (await upload("photos", files)).photos;
+    if (!uploaded.photo) throw new Error(`${uploaded.file}: ${uploaded.problem}`);
+    photoId = uploaded.photo;
+    photo.src = `/api/photos/${photoId}/picture`;
+    photo.alt = uploaded.file;
     photo.hidden = false;
     await ask();
   }, { many: false });

@@ -1,9 +1,9 @@
-// A photograph is dropped: verdict, where it departs, what it is like, and a way to say that it is wrong.
-import { done, dropZone, el, get, number, post, state, svg, trying, upload } from "./base.js";
+// Judge view: verdict, anomaly map, nearest examples and corrections of each photograph dropped.
+import { showMessage, dropZone, el, get, number, post, state, svg, reportErrors, upload } from "./base.js";
 import { ramp } from "./plot.js";
-import { say } from "./words.js";
+import { setText } from "./words.js";
 
-const TOGETHER = 10; // photographs in one call, so that the first verdicts are seen soon
+const BATCH = 10; // photographs in one request, so that the first verdicts show soon
 let bins = null;
 
 function histogram(judged) {
@@ -22,7 +22,7 @@ function histogram(judged) {
   const mark = (value, kind, key, y) => {
     const at = x(value);
     box.append(svg("line", { class: kind, x1: at, x2: at, y1: y, y2: H - foot }),
-      say(svg("text", { x: at > W / 2 ? at - 5 : at + 5, y: y + 11, "text-anchor": at > W / 2 ? "end" : "start" }), key));
+      setText(svg("text", { x: at > W / 2 ? at - 5 : at + 5, y: y + 11, "text-anchor": at > W / 2 ? "end" : "start" }), key));
   };
   if (threshold !== null) mark(threshold, "limit", "limit", 2);
   mark(judged.score, "here", "thisPart", 18);
@@ -30,7 +30,7 @@ function histogram(judged) {
     svg("text", { x: 6, y: H - 6 }, number(low)), svg("text", { x: W - 6, y: H - 6, "text-anchor": "end" }, number(high)));
   return box;
 }
-function heated(judged) {
+function anomalyMap(judged) {
   const canvas = el("canvas", { width: judged.width || 1, height: judged.height || 1, role: "img", "aria-label": judged.file });
   const pen = canvas.getContext("2d");
   const photo = new Image();
@@ -65,41 +65,41 @@ function heated(judged) {
 function example(which, key) {
   return el("figure", {}, which === null || which === undefined ? el("p", { class: "faint", t: "none" }) : el("img", { src: `/api/examples/${which}/picture`, alt: "" }), el("figcaption", { t: key }));
 }
-function card(judged, changed, lesson = null) {
+function card(judged, updateSummary, correction = null) {
   const node = el("article", { class: "card", "data-verdict": judged.verdict });
-  const swap = (next, taught) => { node.replaceWith(card(next, changed, taught)); changed(); };
+  const replace = (next, correction) => { node.replaceWith(card(next, updateSummary, correction)); updateSummary(); };
   if (!judged.photo) {
     node.append(el("h2", {}, judged.file), el("p", { class: "verdict unreadable", t: "unreadable" }), el("p", {}, judged.problem));
     return node;
   }
   const kind = el("input", { list: "kinds", maxlength: "100", size: "10" });
-  const teach = (label) => trying(async () => {
-    const said = await post("teach", { photo: judged.photo, label: label() });
-    done("taught", said.lesson.number, said.before, said.after.verdict);
-    swap({ ...said.after, file: judged.file, undone: judged }, said.lesson.number);
+  const correct = (label) => reportErrors(async () => {
+    const result = await post("teach", { photo: judged.photo, label: label() });
+    showMessage("taught", result.lesson.number, result.before, result.after.verdict);
+    replace({ ...result.after, file: judged.file, undone: judged }, result.lesson.number);
   });
-  const number_ = lesson ?? judged.lesson;
-  const undo = el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
-    await post(`teach/${number_}/undo`);
-    done("undone");
-    // Without the lesson it is again what it was before; the card of an older lesson has no such verdict to show.
-    if (judged.undone) swap({ ...judged.undone });
+  const correctionNumber = correction ?? judged.lesson;
+  const undo = el("button", { type: "button", class: "undo", t: "undo", onclick: reportErrors(async () => {
+    await post(`teach/${correctionNumber}/undo`);
+    showMessage("undone");
+    // The verdict is the one before the correction; the card of an older correction does not have it.
+    if (judged.undone) replace({ ...judged.undone });
     else undo.remove();
   }) });
-  const keep = el("button", { type: "button", class: "keep", t: "keep", onclick: trying(async () => {
+  const keep = el("button", { type: "button", class: "keep", t: "keep", onclick: reportErrors(async () => {
     const label = judged.verdict === "OK" ? "OK" : kind.value.trim() || judged.kind;
-    const said = await post("remember", { photos: [{ photo: judged.photo, label }] });
-    done("sent", said.cases, said.new);
+    const result = await post("remember", { photos: [{ photo: judged.photo, label }] });
+    showMessage("sent", result.cases, result.new);
   }) });
-  node.append(el("h2", {}, judged.file), el("div", { class: "judged" }, heated(judged),
+  node.append(el("h2", {}, judged.file), el("div", { class: "judged" }, anomalyMap(judged),
     el("div", {}, el("p", { class: `verdict ${judged.verdict}` }, judged.verdict, judged.kind ? el("small", {}, judged.kind) : null),
       el("p", { t: ["score", number(judged.score), number(judged.p)] }), histogram(judged),
       el("p", { class: "faint", t: ["hist", number(judged.score), number(bins?.threshold ?? null)] }),
       judged.why ? el("p", { class: "faint", t: [`why ${judged.because}`, judged.why.replace(/^(taught: |like )/, "")] }) : null, judged.note ? el("p", { class: "faint" }, judged.note) : null),
     el("div", {}, el("div", { class: "pair" }, example(judged.ok_example, "nearOk"), example(judged.ng_example, "nearNg")),
       el("h3", { t: "wrong" }),
-      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ok", t: "isOk", onclick: teach(() => "OK") }), number_ ? undo : null),
-      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ng", t: "isNg", onclick: teach(() => (kind.value.trim() ? `NG:${kind.value.trim()}` : "NG")) }),
+      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ok", t: "isOk", onclick: correct(() => "OK") }), correctionNumber ? undo : null),
+      el("div", { class: "bar" }, el("button", { type: "button", class: "teach-ng", t: "isNg", onclick: correct(() => (kind.value.trim() ? `NG:${kind.value.trim()}` : "NG")) }),
         el("label", {}, el("span", { t: "kind" }), kind)),
       keep)));
   return node;
@@ -111,35 +111,35 @@ export function judgeView() {
   const counted = el("span", { role: "status" });
   const only = el("button", { type: "button", "aria-pressed": "false", t: "onlyNg", onclick: () => {
     only.setAttribute("aria-pressed", String(only.getAttribute("aria-pressed") !== "true"));
-    changed();
+    updateSummary();
   } });
   const summary = el("div", { class: "bar", hidden: true }, counted, only);
-  function changed() {
+  function updateSummary() {
     const all = [...results.querySelectorAll("article")];
     const of = (verdict) => all.filter((each) => each.dataset.verdict === verdict).length;
     summary.hidden = !all.length;
-    say(counted, "summary", all.length, of("OK"), of("NG"), of("unreadable"));
+    setText(counted, "summary", all.length, of("OK"), of("NG"), of("unreadable"));
     for (const each of all) each.hidden = only.getAttribute("aria-pressed") === "true" && each.dataset.verdict === "OK";
   }
   const zone = dropZone(async (files) => {
     bins ??= await get("judge/histogram");
-    const most = Math.min(state.run.limits.files, TOGETHER);
-    let last = null; // cards stand in the order of the photographs, the newest drop above
+    const most = Math.min(state.run.limits.files, BATCH);
+    let last = null; // cards are in the order of the photographs, the newest drop first
     for (let i = 0; i < files.length; i += most) {
       const waiting = el("p", { t: ["working", i, files.length] });
       if (last) last.after(waiting); else results.prepend(waiting);
       try {
-        const said = await upload("judge?cases=0", files.slice(i, i + most));
-        const cards = said.verdicts.map((each) => card(each, changed));
+        const result = await upload("judge?cases=0", files.slice(i, i + most));
+        const cards = result.verdicts.map((each) => card(each, updateSummary));
         waiting.before(...cards);
         last = cards[cards.length - 1];
       } finally { waiting.remove(); }
-      changed();
+      updateSummary();
     }
   });
   zone.hidden = !state.run.can.calibrated;
   kinds.append(...state.run.kinds.map((value) => el("option", { value })));
   const { en, ja } = state.run.guarantee;
-  const promise = el("p", { class: "faint guarantee", hidden: !en, t: ["both", en ?? "", ja ?? ""] });
-  return { node: el("div", {}, empty, zone, promise, kinds, summary, results), paste: zone.paste };
+  const guarantee = el("p", { class: "faint guarantee", hidden: !en, t: ["both", en ?? "", ja ?? ""] });
+  return { node: el("div", {}, empty, zone, guarantee, kinds, summary, results), paste: zone.paste };
 }

@@ -1,5 +1,5 @@
-import { el, get, problem, quiet, state } from "./base.js";
-import { current, setLanguage } from "./words.js";
+import { el, get, showProblem, hideMessage, state } from "./base.js";
+import { currentLanguage, setLanguage } from "./words.js";
 import { mapView } from "./map.js";
 import { judgeView } from "./judge.js";
 import { casesView } from "./cases.js";
@@ -14,14 +14,14 @@ let shown = null;
 
 function show() {
   const name = location.hash.slice(2) in VIEWS ? location.hash.slice(2) : "map";
-  problem(null);
-  quiet();
+  showProblem(null);
+  hideMessage();
   for (const tab of tabs.children) tab.toggleAttribute("aria-current", tab.dataset.view === name);
   tabs.querySelector("[aria-current]").setAttribute("aria-current", "page");
   built[name] ??= VIEWS[name]();
   shown = built[name];
   main.replaceChildren(shown.node);
-  setLanguage(current());
+  setLanguage(currentLanguage());
   shown.enter?.();
 }
 function theme(next) {
@@ -30,11 +30,11 @@ function theme(next) {
 }
 function nameLanguageButton() {
   const button = document.getElementById("language");
-  button.textContent = current() === "ja" ? "English" : "日本語";
-  button.lang = current() === "ja" ? "en" : "ja";
+  button.textContent = currentLanguage() === "ja" ? "English" : "日本語";
+  button.lang = currentLanguage() === "ja" ? "en" : "ja";
 }
 document.getElementById("language").addEventListener("click", () => {
-  setLanguage(current() === "ja" ? "en" : "ja");
+  setLanguage(currentLanguage() === "ja" ? "en" : "ja");
   nameLanguageButton();
 });
 document.getElementById("theme").addEventListener("click", () => {
@@ -49,10 +49,10 @@ document.querySelector(".skip").addEventListener("click", (event) => { event.pre
 for (const name of Object.keys(VIEWS)) tabs.append(el("a", { href: `#/${name}`, "data-view": name, t: name }));
 theme(localStorage.getItem("mekiki.theme"));
 nameLanguageButton();
-setLanguage(current());
+setLanguage(currentLanguage());
 try {
   state.run = await get("run");
   document.getElementById("run-name").textContent = state.run.name;
   addEventListener("hashchange", show);
   show();
-} catch (error) { problem(error); }
+} catch (error) { showProblem(error); }

@@ -1,8 +1,8 @@
-// Every vector on a plane: looked at, filtered, grouped with a lasso, relabelled, sent to the cases.
-import { column, done, el, get, number, post, state, trying } from "./base.js";
+// Map view: vectors as points; filter, select with the lasso, relabel, save as cases.
+import { column, showMessage, el, get, number, post, state, reportErrors } from "./base.js";
 import { COLOURS, Plot, packed, ramp, swatch } from "./plot.js";
 import { pointing } from "./pointing.js";
-import { say, word } from "./words.js";
+import { setText, text } from "./words.js";
 
 const SHOWN = 60;
 const FILTERS = 60;
@@ -12,7 +12,7 @@ const VERDICTS = { OK: "#44AA99", right: "#44AA99", NG: "#BD1F01", wrong: "#BD1F
 export function mapView() {
   let [sources, source, data, rows, tool, by] = [[], null, null, [], "pan", "label"];
   const off = { label: new Set(), verdict: new Set() };
-  const choose = el("select", { id: "map-source", onchange: trying(() => open(choose.value)) });
+  const choose = el("select", { id: "map-source", onchange: reportErrors(() => open(choose.value)) });
   const colour = el("select", { id: "map-colour", onchange: () => { by = colour.value; legends(); paint(); } },
     ...["label", "distance", "verdict"].map((key) => el("option", { value: key, t: key })));
   const tools = ["pan", "lasso"].map((key) => el("button", { type: "button", "aria-pressed": String(key === "pan"), t: key, "data-tool": key, onclick: () => use(key) }));
@@ -25,9 +25,9 @@ export function mapView() {
   const more = el("p", { class: "faint", t: "selectHint" });
   const kinds = el("datalist", { id: "map-labels" });
   const wanted = el("input", { list: "map-labels", required: true, maxlength: "200", size: "12" });
-  const relabel = el("form", { class: "bar", onsubmit: trying(label) }, el("label", {}, el("span", { t: "labelAs" }), wanted, kinds),
+  const relabel = el("form", { class: "bar", onsubmit: reportErrors(label) }, el("label", {}, el("span", { t: "labelAs" }), wanted, kinds),
     el("button", { t: "apply" }));
-  const sendOn = el("button", { type: "button", class: "send", t: "send", onclick: trying(remember) });
+  const sendOn = el("button", { type: "button", class: "send", t: "send", onclick: reportErrors(remember) });
   const back = el("div");
   const plot = new Plot(canvas);
   const corners = () => [[0, 0], [canvas.width, 0], [canvas.width, canvas.height], [0, canvas.height]];
@@ -77,7 +77,7 @@ export function mapView() {
     const grey = packed(GREY);
     const named = by === "distance" ? [] : data[`${by}s`].map((_, i) => packed(inkOf(by, i)));
     for (let i = 0; i < data.count; i++) {
-      // The square root keeps apart what lies near, where most points are.
+      // The square root spreads small distances, where most points are.
       plot.colours[i] = by === "distance" ? (Number.isNaN(distance[i]) ? grey : ramp(Math.sqrt(distance[i] / top))) : named[data[by][i]];
       plot.hidden[i] = off.label.has(data.label[i]) || off.verdict.has(data.verdict[i]) ? 1 : 0;
     }
@@ -105,8 +105,8 @@ export function mapView() {
     plot.marked.fill(0);
     for (const row of rows) plot.marked[row] = 1;
     plot.draw();
-    say(title, "selected", rows.length);
-    if (rows.length > SHOWN) say(more, "more", rows.length - SHOWN); else say(more, rows.length ? "" : "selectHint");
+    setText(title, "selected", rows.length);
+    if (rows.length > SHOWN) setText(more, "more", rows.length - SHOWN); else setText(more, rows.length ? "" : "selectHint");
     more.hidden = rows.length > 0 && rows.length <= SHOWN;
     grid.hidden = !rows.length;
     grid.replaceChildren(...rows.slice(0, SHOWN).map((row) => {
@@ -119,20 +119,20 @@ export function mapView() {
   }
   async function label(event) {
     event.preventDefault();
-    const kept = source.source;
-    const said = await post(`maps/${encodeURIComponent(kept)}/label`, { fingerprint: data.fingerprint, rows: [...rows], label: wanted.value });
-    done("labelled", said.changed);
-    await open(kept);
-    back.replaceChildren(el("button", { type: "button", class: "undo", t: "undo", onclick: trying(async () => {
-      await post(`labels/${said.change}/undo`);
-      await open(kept);
-      done("undone");
+    const name = source.source;
+    const result = await post(`maps/${encodeURIComponent(name)}/label`, { fingerprint: data.fingerprint, rows: [...rows], label: wanted.value });
+    showMessage("labelled", result.changed);
+    await open(name);
+    back.replaceChildren(el("button", { type: "button", class: "undo", t: "undo", onclick: reportErrors(async () => {
+      await post(`labels/${result.change}/undo`);
+      await open(name);
+      showMessage("undone");
     }) }));
   }
   async function remember() {
-    const said = await post(`maps/${encodeURIComponent(source.source)}/remember`, { fingerprint: data.fingerprint, rows: [...rows], label: null });
-    done("sent", said.cases, said.new);
-    await listed();
+    const result = await post(`maps/${encodeURIComponent(source.source)}/remember`, { fingerprint: data.fingerprint, rows: [...rows], label: null });
+    showMessage("sent", result.cases, result.new);
+    await refreshSources();
   }
 
   let [waiting, hovered] = [0, -1];
@@ -144,12 +144,12 @@ export function mapView() {
     tip.hidden = true;
     if (row < 0) return;
     const [left, top] = [event.offsetX, event.offsetY];
-    waiting = setTimeout(trying(async () => {
+    waiting = setTimeout(reportErrors(async () => {
       const asked = source.source;
       const point = await get(`maps/${encodeURIComponent(asked)}/points/${row}`);
       if (row !== hovered || asked !== source.source) return;
-      const facts = [`${word("label")}: ${point.label || "–"}`, point.verdict && `${word("verdict")}: ${point.verdict}`,
-        point.distance !== null && `${word("distance")}: ${number(point.distance)}`,
+      const facts = [`${text("label")}: ${point.label || "–"}`, point.verdict && `${text("verdict")}: ${point.verdict}`,
+        point.distance !== null && `${text("distance")}: ${number(point.distance)}`,
         ...Object.entries(point.facts).filter(([, value]) => value).map(([key, value]) => `${key}: ${value.split(/[\\/]/).pop()}`)].filter(Boolean);
       tip.replaceChildren(...(point.picture ? [el("img", { src: picture(row), alt: point.name })] : []), el("strong", {}, point.name.split(/[\\/]/).pop()), ...facts.map((fact) => el("div", {}, fact)));
       tip.hidden = false;
@@ -157,14 +157,14 @@ export function mapView() {
       tip.style.top = `${Math.max(Math.min(top + 14, canvas.clientHeight - 250), 4)}px`;
     }), 120);
   }
-  async function listed() {
+  async function refreshSources() {
     sources = (await get("maps")).maps;
-    const kept = choose.value || source?.source;
+    const selected = choose.value || source?.source;
     choose.replaceChildren(...sources.map((each) => el("option", { value: each.source }, `${each.title} (${each.count.toLocaleString()})`)));
-    if (sources.some((each) => each.source === kept)) choose.value = kept;
+    if (sources.some((each) => each.source === selected)) choose.value = selected;
   }
-  const enter = trying(async () => {
-    await listed();
+  const enter = reportErrors(async () => {
+    await refreshSources();
     empty.hidden = sources.length > 0;
     bar.hidden = full.hidden = !sources.length;
     const now = sources.find((each) => each.source === choose.value);

@@ -1,5 +1,5 @@
-// Points drawn pixel by pixel: 100,000 of them need a few milliseconds, on any machine, also where there is no graphics
-// card and WebGL is slow; plotly's traces in WebGL would need eval besides, which the page's policy forbids (docs/decisions/0010).
+// Scatter plot drawn pixel by pixel: 100,000 points take a few milliseconds without a graphics card. Plotly's WebGL traces are
+// slow there and need eval, which the page's policy forbids (docs/decisions/0010).
 export const COLOURS = ["#4477AA", "#FFA90E", "#BD1F01", "#44AA99", "#832DB6", "#A96B59", "#33BBEE", "#999933", "#882255", "#BBBBBB"];
 export const packed = (hex) => {
   const n = parseInt(hex.slice(1), 16);
@@ -13,12 +13,12 @@ export function ramp(part) {
   const mix = (shift) => Math.round(((a >> shift) & 255) * (1 - f) + ((b >> shift) & 255) * f) << shift;
   return (0xff000000 | mix(16) | mix(8) | mix(0)) >>> 0;
 }
-const SOFT = 30000; // up to so many points edges are smooth; fewer ones shine through each other
-const MANY = 5000; // from so many on only edges are mixed, which is quicker
+const SOFT = 30000; // up to this many points: smooth edges, and translucent points where there are fewer
+const MANY = 5000; // from this many points on only the edges are blended, which is faster
 const EDGE = 4;
 const radiusOf = (count) => (count > SOFT ? 1.2 : count > 5000 ? 2.1 : count > 800 ? 3.1 : 4);
 
-// A disc as offsets from its middle, and how much of each pixel it covers, over 0 to 256.
+// A disc as pixel offsets from its centre, and the share of each pixel it covers, in 1/256.
 function disc(radius, width, opacity) {
   const [offsets, shares] = [[], []];
   const reach = Math.ceil(radius);
@@ -55,7 +55,7 @@ export class Plot {
     this.lasso = [];
     this.ratio = 1;
     this.waiting = false;
-    this.painted = 0; // points of the last painting
+    this.painted = 0; // points of the last frame
     new ResizeObserver(() => this.resize()).observe(canvas);
     addEventListener("themed", () => this.draw());
   }
@@ -74,7 +74,7 @@ export class Plot {
     this.pixels = new Uint32Array(this.image.data.buffer);
     this.fit(this.bounds);
   }
-  // Show all of it, or what lies in [left, right, low, high].
+  // Fit all points into the view, or the bounds [left, right, low, high].
   fit(bounds = null) {
     this.bounds = bounds;
     const [left, right, low, high] = bounds ?? extent(this.x, this.y);
@@ -171,7 +171,7 @@ export function extent(x, y, [left, right, low, high] = [Infinity, -Infinity, In
   return [left, right, low, high];
 }
 
-// What colours mean: a swatch is a canvas, for the page's policy allows no style in markup.
+// Colour swatch of a legend; a canvas, since the policy of the page forbids styles in markup.
 export function swatch(colour) {
   const box = document.createElement("canvas");
   [box.width, box.height, box.className] = [1, 1, "swatch"];

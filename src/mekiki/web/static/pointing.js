@@ -1,5 +1,5 @@
-// Fingers, mouse and keys on a plot: move, zoom, draw around, point at.
-const STILL = 6; // pixels that a tap may wander
+// Touch, mouse and keys on a plot: move, zoom, lasso, hover.
+const STILL = 6; // pixels that a tap may move
 
 export function pointing(plot, { tool, onLasso, onPoint }) {
   const { canvas } = plot;

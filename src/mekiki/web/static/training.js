@@ -1,10 +1,10 @@
-// A training: started, watched as it runs, and looked through epoch by epoch afterwards.
-import { column, el, get, number, post, state, svg, trying } from "./base.js";
+// Training view: start a training, follow it while it runs, and go through its epochs afterwards.
+import { column, el, get, number, post, state, svg, reportErrors } from "./base.js";
 import { COLOURS, Plot, extent, packed, swatch } from "./plot.js";
-import { say } from "./words.js";
+import { setText } from "./words.js";
 
 const NUMBERS = ["dim", "margin", "batch_size", "lr", "per_class", "size"];
-const BETWEEN = 350; // milliseconds from one epoch to the next when played
+const FRAME_MS = 350; // from one epoch to the next when played
 
 function curves(history) {
   const [W, H, left] = [460, 220, 52];
@@ -30,13 +30,13 @@ export function trainingView() {
   const field = (name, input) => { fields[name] = input; return el("label", {}, el("span", { t: name }), input); };
   const amount = (name, value = "") => field(name, el("input", { type: "number", step: "any", min: "0", value }));
   const choice = (name) => field(name, el("select"));
-  const form = el("form", { onsubmit: trying(async (event) => {
+  const form = el("form", { onsubmit: reportErrors(async (event) => {
     event.preventDefault();
     const asked = { seed: Number(fields.seed.value || 0), data: fields.data.value, recipe: fields.recipe.value };
     for (const name of ["loss", "encoder"]) asked[name] = fields[name].value || null;
     for (const name of ["epochs", ...NUMBERS]) asked[name] = fields[name].value ? Number(fields[name].value) : null;
     await watch((await post("trainings", asked)).id);
-    await listed();
+    await refreshList();
   }) },
   el("div", { class: "fields" }, ...["data", "recipe", "loss", "encoder"].map(choice), amount("epochs"), amount("seed", "0"), el("button", { class: "main", t: "start" })),
   el("details", {}, el("summary", { t: "moreSettings" }), el("div", { class: "fields" }, ...NUMBERS.map((name) => amount(name)))));
@@ -49,8 +49,8 @@ export function trainingView() {
   const where = el("output");
   const legend = el("div", { class: "legend" });
   const findings = el("div");
-  const stop = el("button", { type: "button", class: "stop", t: "stop", onclick: trying(async () => { told(await post(`trainings/${encodeURIComponent(current.id)}/stop`)); await listed(); }) });
-  const resume = el("button", { type: "button", class: "resume", t: "resume", onclick: trying(async () => { await watch((await post(`trainings/${encodeURIComponent(current.id)}/resume`)).id); await listed(); }) });
+  const stop = el("button", { type: "button", class: "stop", t: "stop", onclick: reportErrors(async () => { showStatus(await post(`trainings/${encodeURIComponent(current.id)}/stop`)); await refreshList(); }) });
+  const resume = el("button", { type: "button", class: "resume", t: "resume", onclick: reportErrors(async () => { await watch((await post(`trainings/${encodeURIComponent(current.id)}/resume`)).id); await refreshList(); }) });
   const status = el("span", { role: "status" });
   const failure = el("p", { class: "guess" });
   const view = el("div", { class: "card", hidden: true }, el("div", { class: "bar" }, title, status, stop, resume), failure,
@@ -59,16 +59,16 @@ export function trainingView() {
     el("div", {}, el("h3", { t: "curve" }), curve, el("p", { class: "faint" }, "● ", el("span", { t: "train" }), "  ◆ ", el("span", { t: "val" })), findings)));
   const plot = new Plot(canvas);
 
-  function told(training) {
+  function showStatus(training) {
     current = training;
     title.textContent = training.id;
     stop.hidden = training.state !== "running";
     resume.hidden = !training.can_resume;
-    say(status, training.state);
+    setText(status, training.state);
     status.className = `state ${training.state}`;
     failure.textContent = training.message;
   }
-  // Points of a frame, or between two of them: how clusters move is seen better than where they jump to.
+  // Draw the points of a frame, or between two frames, so that clusters are seen to move.
   function show(i, part = 1, before = i) {
     const [from, to] = [frames[before], frames[i]];
     if (!to || !labels) return;
@@ -85,40 +85,40 @@ export function trainingView() {
     slider.max = String(frames.length - 1);
     slider.value = String(i);
     slider.setAttribute("aria-valuetext", String(epochs[i]));
-    say(where, "epoch", epochs[i], current?.epochs ?? epochs[epochs.length - 1]);
+    setText(where, "epoch", epochs[i], current?.epochs ?? epochs[epochs.length - 1]);
   }
   function pause() {
     cancelAnimationFrame(playing);
     playing = 0;
-    say(play, "play");
+    setText(play, "play");
   }
   function start() {
     if (frames.length < 2) return;
     const first = at >= frames.length - 1 ? 0 : at;
     const begun = performance.now();
     const step = (now) => {
-      const gone = first + (now - begun) / BETWEEN;
+      const gone = first + (now - begun) / FRAME_MS;
       const next = Math.min(Math.floor(gone) + 1, frames.length - 1);
       show(next, Math.min(gone - (next - 1), 1), next - 1);
       if (gone >= frames.length - 1) { pause(); return; }
       playing = requestAnimationFrame(step);
     };
     playing = requestAnimationFrame(step);
-    say(play, "pause");
+    setText(play, "pause");
   }
-  function arrived(said) {
-    history.push(said.row);
+  function addEpoch(result) {
+    history.push(result.row);
     curve.replaceChildren(...curves(history));
-    findings.replaceChildren(...said.findings.map((each) => el("p", { class: each.severity === "ok" ? "faint" : "guess" }, `${each.message} ${each.advice}`)));
-    if (!said.points) return;
-    const points = column(said.points, Float32Array);
+    findings.replaceChildren(...result.findings.map((each) => el("p", { class: each.severity === "ok" ? "faint" : "guess" }, `${each.message} ${each.advice}`)));
+    if (!result.points) return;
+    const points = column(result.points, Float32Array);
     const [x, y] = [points.filter((_, i) => i % 2 === 0), points.filter((_, i) => i % 2)];
     bounds = extent(x, y, bounds);
     const newest = at === frames.length - 1;
     frames.push(points);
-    epochs.push(said.epoch);
+    epochs.push(result.epoch);
     slider.max = String(frames.length - 1);
-    if (newest && !playing) show(frames.length - 1); // who looks at an earlier one is left to it
+    if (newest && !playing) show(frames.length - 1); // an earlier epoch stays if the user chose it
   }
   async function watch(id) {
     stream?.close();
@@ -128,28 +128,28 @@ export function trainingView() {
     plot.draw();
     for (const part of [curve, findings, legend, where]) part.replaceChildren();
     view.hidden = false;
-    told(await get(`trainings/${encodeURIComponent(id)}`));
+    showStatus(await get(`trainings/${encodeURIComponent(id)}`));
     const mine = (stream = new EventSource(`/api/trainings/${encodeURIComponent(id)}/events`));
     mine.addEventListener("images", (event) => {
-      const said = JSON.parse(event.data);
-      labels = { of: column(said.label, Uint16Array), names: said.labels };
-      legend.replaceChildren(...said.labels.map((name, i) => el("span", { class: "key" }, swatch(COLOURS[i % COLOURS.length]), name)));
+      const result = JSON.parse(event.data);
+      labels = { of: column(result.label, Uint16Array), names: result.labels };
+      legend.replaceChildren(...result.labels.map((name, i) => el("span", { class: "key" }, swatch(COLOURS[i % COLOURS.length]), name)));
     });
-    mine.addEventListener("epoch", (event) => arrived(JSON.parse(event.data)));
+    mine.addEventListener("epoch", (event) => addEpoch(JSON.parse(event.data)));
     mine.addEventListener("state", (event) => {
-      const said = JSON.parse(event.data);
-      told(said);
-      if (said.state !== "running") { mine.close(); trying(listed)(); }
+      const result = JSON.parse(event.data);
+      showStatus(result);
+      if (result.state !== "running") { mine.close(); reportErrors(refreshList)(); }
     });
   }
-  async function listed() {
+  async function refreshList() {
     const { trainings } = await get("trainings");
-    list.replaceChildren(...trainings.map((each) => el("li", {}, el("button", { type: "button", "aria-pressed": String(each.id === current?.id), onclick: trying(async () => { await watch(each.id); await listed(); }) },
+    list.replaceChildren(...trainings.map((each) => el("li", {}, el("button", { type: "button", "aria-pressed": String(each.id === current?.id), onclick: reportErrors(async () => { await watch(each.id); await refreshList(); }) },
       each.id, " ", el("span", { class: `state ${each.state}`, t: each.state })))));
     if (!trainings.length) list.append(el("li", { class: "faint", t: "noRuns" }));
     return trainings;
   }
-  const enter = trying(async () => {
+  const enter = reportErrors(async () => {
     if (!fields.data.options.length) {
       const choices = await get("trainings/choices");
       const fill = (name, values, first) => fields[name].replaceChildren(...(first ? [el("option", { value: "", t: "own" })] : []), ...values.map((value) => el("option", { value }, value)));
@@ -158,8 +158,8 @@ export function trainingView() {
       fill("loss", choices.losses, true);
       fill("encoder", choices.encoders, true);
     }
-    const trainings = await listed();
-    if (!current && trainings.length) { await watch(trainings[trainings.length - 1].id); await listed(); }
+    const trainings = await refreshList();
+    if (!current && trainings.length) { await watch(trainings[trainings.length - 1].id); await refreshList(); }
   });
   return { enter, node: el("div", {}, el("div", { class: "card" }, form), list, view) };
 }
