@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_LEAST_SINGULAR = 1e-7  # singular values below this share of the largest are rounding
+_LEAST_VALUE = 1e-10  # eigenvalues below this share of the largest are rounding
 
 
 def ledoit_wolf_shrinkage(
@@ -57,10 +57,16 @@ def shrunk_whitening(rows: Floats, shrinkage: float, items: int) -> tuple[Floats
     Returns:
         Directions `[r, k]` (orthonormal), gains `[r]` and gain.
     """
-    _, roots, directions = np.linalg.svd(rows, full_matrices=False)
-    kept = roots > _LEAST_SINGULAR * roots[0]
-    values = roots[kept] ** 2
-    floor = shrinkage * float((roots**2).sum()) / items
+    # The smaller of the two matrices of inner products gives the directions; rows are often much longer than many.
+    if len(rows) <= rows.shape[1]:
+        values, left = np.linalg.eigh(rows @ rows.T)
+        kept = values > _LEAST_VALUE * values[-1]
+        directions = (left[:, kept] / np.sqrt(values[kept])).T @ rows
+    else:
+        values, vectors = np.linalg.eigh(rows.T @ rows)
+        kept = values > _LEAST_VALUE * values[-1]
+        directions = vectors[:, kept].T
+    floor = shrinkage * float(values[kept].sum()) / items
     gain = 1 / np.sqrt(floor * items)
-    gains = 1 / np.sqrt(((1 - shrinkage) * values + floor) * items) - gain
-    return directions[kept], gains, float(gain)
+    gains = 1 / np.sqrt(((1 - shrinkage) * values[kept] + floor) * items) - gain
+    return directions, gains, float(gain)

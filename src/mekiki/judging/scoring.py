@@ -117,13 +117,16 @@ class Whitening(nn.Module):
         centred = vectors.double() - self.get_buffer("mean")
         if self.get_buffer("matrix").shape[1]:
             return centred @ self.get_buffer("matrix")
+        z = (centred * self.get_buffer("inverse")).to(self.get_buffer("directions").dtype)
+        return self._stretch(z, self.get_buffer("gains"), self.gain).double()
+
+    def _stretch(self, z: Tensor, gains: Tensor, gain: float) -> Tensor:
+        """Z stretched by gain + gains along the directions, and by gain elsewhere."""
         directions = self.get_buffer("directions")
-        z = (centred * self.get_buffer("inverse")).to(directions.dtype)
         if not len(directions):
-            return (self.gain * z).double()
+            return gain * z
         # The batch is transposed, not the directions: a graph would hold them twice.
-        along = (directions @ z.T).T * self.get_buffer("gains")
-        return (self.gain * z + along @ directions).double()
+        return gain * z + ((directions @ z.T).T * gains) @ directions
 
     @property
     def centre(self) -> Floats:
@@ -132,10 +135,13 @@ class Whitening(nn.Module):
 
     def gradient(self, vectors: NDArray[Any]) -> Floats:
         """Half the gradient of D²: `[N, k]` → float64 `[N, k]`; its product with x − mean is D²."""
-        with torch.enable_grad():
-            x = to_tensor(vectors.astype(np.float64)).requires_grad_()
-            (gradient,) = torch.autograd.grad((self(x) ** 2).sum() / 2, x)
-        return np.asarray(gradient.numpy(), np.float64)
+        matrix, inverse = self.get_buffer("matrix"), self.get_buffer("inverse")
+        centred = to_tensor(vectors).double() - self.get_buffer("mean")
+        if matrix.shape[1]:
+            return np.asarray((centred @ matrix @ matrix.T).numpy(), np.float64)
+        z = (centred * inverse).to(self.get_buffer("directions").dtype)
+        squares = (self.get_buffer("gains") + self.gain) ** 2 - self.gain**2
+        return np.asarray((self._stretch(z, squares, self.gain**2).double() * inverse).numpy(), np.float64)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Mean, whitening, scale, directions, gains and gain, from which `from_arrays` makes it again."""
@@ -224,6 +230,7 @@ class ScoringModel(nn.Module):
         self.places = {name: place for place, name in enumerate(groups) if name in spaces}
         self.spaces = nn.ModuleList(spaces[name] for name in self.places)
         self.widths = {name: spaces[name].width for name in self.places}
+        self.lowest: list[float] = reference.min(axis=0).tolist()
         self.neg_log_p = nn.ModuleList(NegLogP(column) for column in reference.T)
         self.teach([])
 
@@ -304,10 +311,10 @@ class ScoringModel(nn.Module):
             z = z - along.minimum(self.get_buffer(f"length{number}"))[:, None] * u
         distances = [(own**2).sum(1) for own in torch.split(z, list(self.widths.values()), dim=1)]
         squared = dict(zip(self.places.values(), distances, strict=True))
-        for place, lowest in enumerate(self.reference.min(axis=0)):
+        for place, lowest in enumerate(self.lowest):
             if place not in squared:
                 ready = parts[place].double()
-                squared[place] = ready - likeness * (ready - float(lowest)).clamp(min=0)
+                squared[place] = ready - likeness * (ready - lowest).clamp(min=0)
         columns = [neg_log_p(squared[place]) for place, neg_log_p in enumerate(self.neg_log_p)]
         score = join(torch.stack(columns, dim=1), self.how)
         nearest = torch.full_like(score, -1).long()
