@@ -19,7 +19,7 @@ def test_the_python_block_runs_as_it_stands(name, tmp_path, monkeypatch, capsys)
     accuracy, distance = capsys.readouterr().out.splitlines()
     assert float(accuracy) > 0.9
     assert "kind" in distance
-    assert (tmp_path / "eye" / "model.safetensors").is_file()
+    assert (tmp_path / "embedder" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", READMES)
