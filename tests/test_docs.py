@@ -161,3 +161,11 @@ def test_the_site_builds_without_the_internet(tmp_path):
     assert "One loop" in listed or "0001-one-loop" in listed
     reference = (tmp_path / "site" / "reference" / "embedder" / "index.html").read_text(encoding="utf-8")
     assert "&gt;&gt;&gt;" in reference and "<blockquote>" not in reference, "examples are code"
+
+
+def test_the_map_of_packages_is_that_of_the_import_contract():
+    spec = importlib.util.spec_from_file_location("pages", DOCS / "reference" / "pages.py")
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert pages.MAP.search(text)[0] == pages.package_map(), "run: python docs/reference/pages.py"
