@@ -33,20 +33,70 @@ def experiments(mekiki):
     yield (
         "train with settings",
         mekiki(
-            *["train", "digits", "--recipe", "fast", "--loss", "online-triplet", "--encoder", "conv", "--dim", "4"],
+            *[
+                "train",
+                "digits",
+                "--recipe",
+                "fast",
+                "--loss",
+                "online-triplet",
+                "--encoder",
+                "conv",
+                "--dim",
+                "4",
+            ],
             *["--margin", "0.5", "--loss-option", "selection=hardest", "--normalise", "--lr", "0.002"],
-            *["--schedule", "post19", "--augment", "digits", "--seed", "3", "--projection", "pca", "--device", "cpu"],
-            *["--size", "8", "--channels", "1", "--per-class", "20", "--test-fraction", "0.3", "--split-seed", "1"],
+            *[
+                "--schedule",
+                "post19",
+                "--augment",
+                "digits",
+                "--seed",
+                "3",
+                "--projection",
+                "pca",
+                "--device",
+                "cpu",
+            ],
+            *[
+                "--size",
+                "8",
+                "--channels",
+                "1",
+                "--per-class",
+                "20",
+                "--test-fraction",
+                "0.3",
+                "--split-seed",
+                "1",
+            ],
             *["--out", "other", *QUICK, "--json"],
         ),
     )
-    yield "train --resume", mekiki("train", "digits", *QUICK, "--out", "run", "--snapshots", "--resume", "--json")
+    yield (
+        "train --resume",
+        mekiki("train", "digits", *QUICK, "--out", "run", "--snapshots", "--resume", "--json"),
+    )
     yield (
         "compare",
-        mekiki("compare", "digits", "--losses", "softmax,contrastive", "--seeds", "1", *QUICK, "--out", "c", "--json"),
+        mekiki(
+            "compare",
+            "digits",
+            "--losses",
+            "softmax,contrastive",
+            "--seeds",
+            "1",
+            *QUICK,
+            "--out",
+            "c",
+            "--json",
+        ),
     )
     yield "evaluate", mekiki("evaluate", "run", "--json")
-    yield "evaluate DATA", mekiki("evaluate", "run", "digits", "--test-fraction", "0.5", "--resplit", "--json")
+    yield (
+        "evaluate DATA",
+        mekiki("evaluate", "run", "digits", "--test-fraction", "0.5", "--resplit", "--json"),
+    )
     yield "embed", mekiki("embed", "run", "digits", "-o", "vectors.npz", "--json")
     yield "distance", mekiki("distance", "run", "digits:test:0", "digits:test:1", "--json")
     yield "doctor", mekiki("doctor", "run", "--json")
@@ -61,7 +111,11 @@ def experiments(mekiki):
 
 def judging(mekiki):
     """Calibrate, judge, watch, teach, retrain, export."""
-    good, bad, new = ok_folder(Path("ok"), 60), ng_folder(Path("ng"), 8, seed=2000), ok_folder(Path("new"), 4, seed=50)
+    good, bad, new = (
+        ok_folder(Path("ok"), 60),
+        ng_folder(Path("ng"), 8, seed=2000),
+        ok_folder(Path("new"), 4, seed=50),
+    )
     photo = next((bad / "blot").iterdir())
     shutil.copy(photo, new / "0815.png")
     calibrate = ["calibrate", "line1", "--ok", good, "--ng", bad, "--false-reject", "0.1"]
@@ -95,7 +149,18 @@ def cases(mekiki):
     yield (
         "search with conditions",
         mekiki(
-            *["search", "line1", photo, "--where", "label != 'crack'", "--like", good, "--unlike", bad, "--json"],
+            *[
+                "search",
+                "line1",
+                photo,
+                "--where",
+                "label != 'crack'",
+                "--like",
+                good,
+                "--unlike",
+                bad,
+                "--json",
+            ],
         ),
     )
     yield "judge --cases", mekiki("judge", "line1", "new", "--cases", "2", "--json")
@@ -103,13 +168,23 @@ def cases(mekiki):
     yield "feedback --list", mekiki("feedback", "line1", "--list", "--json")
     yield "feedback --undo", mekiki("feedback", "line1", "--undo", "--go", "1", "--json")
     yield "cases stats", mekiki("cases", "stats", "line1", "--json")
-    yield "cases export", mekiki("cases", "export", "line1", "-o", "cases.parquet", "--space", "images", "--json")
+    yield (
+        "cases export",
+        mekiki("cases", "export", "line1", "-o", "cases.parquet", "--space", "images", "--json"),
+    )
     dimension = pyarrow.read_schema("cases.parquet").field("vector").type.list_size
     rng = np.random.default_rng(0)
     shift = np.eye(1, dimension, dtype=np.float32)[0] * 30
     anchor = rng.normal(size=(80, dimension)).astype(np.float32)
-    np.savez("triplets.npz", anchor=anchor, positive=anchor + shift, negative=anchor + rng.normal(size=(80, dimension)))
-    trained = mekiki("feedback", "line1", "--train", "--triplets", "triplets.npz", "--adapter", "linear", "--json")
+    np.savez(
+        "triplets.npz",
+        anchor=anchor,
+        positive=anchor + shift,
+        negative=anchor + rng.normal(size=(80, dimension)),
+    )
+    trained = mekiki(
+        "feedback", "line1", "--train", "--triplets", "triplets.npz", "--adapter", "linear", "--json"
+    )
     yield "feedback --train", trained
     if trained.json["replaced"]:
         yield "feedback --untrain", mekiki("feedback", "line1", "--untrain", "--json")
@@ -122,10 +197,36 @@ def describing(mekiki):
     yield "data reports", mekiki("data", "reports", "parts", "--count", "120", "--size", "32", "--json")
     yield (
         "train",
-        mekiki("train", "surfaces", "--encoder", "vgg", "--dim", "8", "--size", "32", "--out", "eye", *QUICK, "--json"),
+        mekiki(
+            "train",
+            "surfaces",
+            "--encoder",
+            "vgg",
+            "--dim",
+            "8",
+            "--size",
+            "32",
+            "--out",
+            "eye",
+            *QUICK,
+            "--json",
+        ),
     )
-    yield "sharpen", mekiki("sharpen", "eye", "--texts", "parts/texts.csv", "--epochs", "1", "--lr", "0.004", "--json")
-    learn = ["describe-train", "eye", "--texts", "parts/texts.csv", "--epochs", "1", "--batch-size", "16", "--json"]
+    yield (
+        "sharpen",
+        mekiki("sharpen", "eye", "--texts", "parts/texts.csv", "--epochs", "1", "--lr", "0.004", "--json"),
+    )
+    learn = [
+        "describe-train",
+        "eye",
+        "--texts",
+        "parts/texts.csv",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "16",
+        "--json",
+    ]
     yield "describe-train", mekiki(*learn)
     photo = next(Path("parts").rglob("*.png"))
     yield "describe", mekiki("describe", "eye", photo, "--format", "json", "--language", "ja", "--cases", "0")
