@@ -24,7 +24,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
 
 
 def package_map() -> str:
-    """Table of the packages by level, made from the layers contract in `pyproject.toml` and the packages' docstrings."""
+    """Table of the packages by level, from the layers contract in `pyproject.toml` and the packages' docstrings."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     rows = ["| level | package | contents |", "|---:|---|---|"]
