@@ -1,8 +1,8 @@
 """Append-only logs: one JSON object a line, each line with its own checksum, and entries that can be undone.
 
 The checksum is the last key of the object and covers the bytes before it. Lines of an older mekiki have none and are
-read without a check. A last line without a line end was cut short by a crash before anybody was told that it was
-written, so it does not count.
+read without a check. A last line without a line end was cut short by a crash before `append` returned, so it does not
+count.
 """
 
 from __future__ import annotations
@@ -105,6 +105,21 @@ class EventLog:
                 raise damaged_line(self.path, line) from None
         return records
 
+    def _active_event(self, number: int | None) -> Event:
+        """The entry of that number, or the last that is not undone."""
+        events = self.events()
+        if number is None:
+            active = [event for event in events if not event.undone]
+            if not active:
+                raise InputError(f"no {self._noun} is active, so there is none to undo")
+            return active[-1]
+        if not 1 <= number <= len(events):
+            hint = f"; `{self._list_command}` lists them" if self._list_command else ""
+            raise InputError(f"{self._noun} {number}: there is none{hint}")
+        if events[number - 1].undone:
+            raise InputError(f"{self._noun} {number}: was undone before")
+        return events[number - 1]
+
     def _numbered_events(self) -> list[tuple[int, Event]]:
         """All entries with the numbers of their lines."""
         events: list[tuple[int, Event]] = []
@@ -135,25 +150,6 @@ class EventLog:
             append_event(self.path, entry)
         return Event(number, entry)
 
-    def active_event(self, number: int | None = None) -> Event:
-        """The entry of that number, or else the last that is not undone.
-
-        Raises:
-            InputError: there is none, or it was undone before.
-        """
-        events = self.events()
-        if number is None:
-            active = [event for event in events if not event.undone]
-            if not active:
-                raise InputError(f"no {self._noun} is active, so there is none to undo")
-            return active[-1]
-        if not 1 <= number <= len(events):
-            hint = f"; `{self._list_command}` lists them" if self._list_command else ""
-            raise InputError(f"{self._noun} {number}: there is none{hint}")
-        if events[number - 1].undone:
-            raise InputError(f"{self._noun} {number}: was undone before")
-        return events[number - 1]
-
     def undo(
         self,
         number: int | None = None,
@@ -169,10 +165,10 @@ class EventLog:
             revert: undoes what the entry did elsewhere; runs under the lock, before the line is written.
 
         Raises:
-            InputError: as `active_event`.
+            InputError: there is no such entry, or it was undone before.
         """
         with hold_lock(self.path.parent, f"writing {self.path.name}"):
-            event = self.active_event(number)
+            event = self._active_event(number)
             revert(event)
             append_event(self.path, {UNDO_KEY: event.number, **_signature(who)})
         return replace(event, undone=True)

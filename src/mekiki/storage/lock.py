@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,39 +68,29 @@ def hold_lock(
         >>> list(folder.iterdir())
         []
     """
-    key = (os.getpid(), _absolute(path), role)  # a forked process does not hold its parent's locks
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link)
+    key = (os.getpid(), absolute, role)  # a forked process does not hold its parent's locks
     held: set[tuple[int, Path, str]] = _this_thread.__dict__.setdefault("held", set())
     if key in held:
         yield
         return
     if timeout is None:
         timeout = getattr(_this_thread, "timeout", LOCK_TIMEOUT_S)
-    release = acquire_lock(path, purpose, timeout=timeout, role=role)
+    missing = [parent for parent in absolute.parents if not parent.is_dir()]
+    absolute.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = absolute.with_name(f".{absolute.name}.{role}")
+    try:
+        lock = _acquire(lock_file, path, purpose, timeout)
+    except PermissionError:  # the folder above cannot be written, the one that is guarded perhaps can
+        if not absolute.is_dir():
+            raise
+        lock_file = absolute / f".{role}"
+        lock = _acquire(lock_file, path, purpose, timeout)
     held.add(key)
     try:
         yield
     finally:
         held.discard(key)
-        release()
-
-
-def acquire_lock(
-    path: Path, purpose: str = "writing", *, timeout: float = LOCK_TIMEOUT_S, role: str = "lock"
-) -> Callable[[], None]:
-    """Take the lock of a file or folder as `hold_lock` does; returns a function that releases it, in any thread."""
-    whole = _absolute(path)
-    missing = [parent for parent in whole.parents if not parent.is_dir()]
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    lock_file = whole.with_name(f".{whole.name}.{role}")
-    try:
-        lock = _acquire(lock_file, path, purpose, timeout)
-    except PermissionError:  # the folder above cannot be written, the one that is guarded perhaps can
-        if not whole.is_dir():
-            raise
-        lock_file = whole / f".{role}"
-        lock = _acquire(lock_file, path, purpose, timeout)
-
-    def release() -> None:
         # Removed while it is held: a process that waits for it sees that, and opens the next one.
         with contextlib.suppress(OSError):
             lock_file.unlink()
@@ -108,8 +98,6 @@ def acquire_lock(
                 parent.rmdir()
         if lock is not None:
             lock.release()
-
-    return release
 
 
 def _acquire(lock_file: Path, path: Path, purpose: str, timeout: float) -> FileLock | None:
@@ -120,7 +108,7 @@ def _acquire(lock_file: Path, path: Path, purpose: str, timeout: float) -> FileL
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()} is {purpose}".encode())
 
-    lock = FileLock(lock_file, thread_local=False, on_acquired=write_holder)
+    lock = FileLock(lock_file, on_acquired=write_holder)
     try:
         lock.acquire(timeout=timeout, poll_interval=_POLL_INTERVAL_S)
     except Timeout:
@@ -135,7 +123,3 @@ def _acquire(lock_file: Path, path: Path, purpose: str, timeout: float) -> FileL
             raise
         return None
     return lock
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 (a link stays a link)
