@@ -9,13 +9,12 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
 
@@ -55,30 +54,41 @@ def styled(*pieces: tuple[str, str] | str) -> Text:
     return Text.assemble(*pieces)
 
 
-def new_table(
-    *headings: str, right: Collection[str] = (), title: str | None = None, **settings: Any
-) -> Table:
-    """An empty table without borders.
+def print_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    title: str | None = None,
+    show_headings: bool = True,
+) -> None:
+    """Print a table without borders on standard output.
 
     Args:
         headings: one for each column.
-        right: those of columns that are aligned right, as numbers are.
-        title: above the table, aligned left.
-        settings: further ones of rich's `Table`.
+        rows: the cells.
+        right: headings of the columns that are aligned right, as numbers are.
+        title: above the table.
+        show_headings: print them.
 
     Example:
-        >>> table = new_table("state", "files", right=["files"])
-        >>> table.add_row("whole", "7")
-        >>> out().print(table)
-        state  files
-        whole      7
+        >>> print_table(("state", "files"), [("whole", "7"), ("missing", "12")], right=("files",))
+        state    files
+        whole        7
+        missing     12
     """
     from rich.table import Table
 
-    table = Table(title=title, **{"title_justify": "left", "box": None, "padding": (0, 2, 0, 0), **settings})
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left")
-    return table
+    table = Table(
+        title=title, title_justify="left", show_header=show_headings, box=None, padding=(0, 2, 0, 0)
+    )
+    for column, heading in enumerate(headings):
+        aligned_right = heading in right
+        justify: Literal["left", "right"] = "right" if aligned_right else "left"
+        table.add_column(heading, justify=justify, no_wrap=aligned_right or column == 0)
+    for row in rows:
+        table.add_row(*row)
+    out().print(table)
 
 
 def line(word: str, text: str, style: str) -> None:

@@ -357,12 +357,7 @@ def _answer(json: bool, result: Mapping[str, Any], text: str | Callable[[Mapping
 
 def _print_columns(columns: Mapping[str, Sequence[str]], right: Sequence[str]) -> None:
     """A table; columns of the headings `right` are aligned on the right."""
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in columns:
-        table.add_column(heading, justify="right" if heading in right else "left")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    console.out().print(table)
+    console.print_table(list(columns), zip(*columns.values(), strict=True), right=right)
 
 
 def _print_cases(result: Mapping[str, Any]) -> None:

@@ -85,9 +85,5 @@ def data_reports(
 
 def catalogue_table(entries: Sequence[Mapping[str, Any]]) -> None:
     """The data sets known by name."""
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("name", "what", "images", "where"):
-        table.add_column(heading, justify="right" if heading == "images" else "left")
-    for entry in entries:
-        table.add_row(entry["name"], entry["what"], f"{entry['images']:,}", entry["where"])
-    console.out().print(table)
+    rows = [(entry["name"], entry["what"], f"{entry['images']:,}", entry["where"]) for entry in entries]
+    console.print_table(("name", "what", "images", "where"), rows, right=("images",))

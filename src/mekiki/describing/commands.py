@@ -244,13 +244,10 @@ def _print_grounding(grounding: Mapping[str, Any]) -> None:
     from mekiki.report.description_page import VECTOR_LABELS
 
     columns = list(grounding["most"])
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("described from", no_wrap=True)
-    for name in ("loss", *columns):
-        table.add_column(name, justify="right")
+    rows: list[list[str]] = []
 
     def add(name: str, loss: str, shares: Mapping[str, float]) -> None:
-        table.add_row(name, loss, *(console.number(shares.get(each), 100, "%") for each in columns))
+        rows.append([name, loss, *(console.number(shares.get(each), 100, "%") for each in columns)])
 
     for vectors, name in VECTOR_LABELS.items():
         add(name, f"{grounding['loss'][vectors]:.3f}", grounding["right"].get(vectors, {}))
@@ -258,7 +255,7 @@ def _print_grounding(grounding: Mapping[str, Any]) -> None:
         add("the most frequent", "", grounding["most"])
     for source, shares in grounding["readable"].items():
         add(f"linear probe of {source}", "", shares)
-    console.out().print(table)
+    console.print_table(("described from", "loss", *columns), rows, right=("loss", *columns))
     console.out().print(grounding["sentence"], style="" if grounding["reads"] else "bold red")
 
 

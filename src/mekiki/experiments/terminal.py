@@ -11,8 +11,6 @@ from mekiki import console
 from mekiki.experiments.headline import in_metrics
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mekiki.experiments.train import OnEpoch
 
 HISTORY_COLUMNS = {
@@ -34,12 +32,11 @@ COMPARISON_COLUMNS = (
 
 def print_metrics(metrics: Mapping[str, Any], title: str) -> None:
     """Print the main numbers of a run."""
-    table = _table(title, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for each in in_metrics(metrics):
-        table.add_row(each.label, console.number(metrics[each.key], each.factor, each.unit))
-    console.out().print(table)
+    rows = [
+        (each.label, console.number(metrics[each.key], each.factor, each.unit))
+        for each in in_metrics(metrics)
+    ]
+    console.print_table(("name", "value"), rows, right=("value",), title=title, show_headings=False)
 
 
 def print_comparison(comparison: Mapping[str, Any], title: str) -> None:
@@ -49,31 +46,28 @@ def print_comparison(comparison: Mapping[str, Any], title: str) -> None:
         comparison: as `mekiki.experiments.compare` returns it.
         title: above the table.
     """
-    table = _table(title)
-    table.add_column("", no_wrap=True)
-    for _, heading, _ in COMPARISON_COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = [heading for _, heading, _ in COMPARISON_COLUMNS]
+    rows = []
     for name, values in comparison["compared"].items():
         cells = []
         for key, _, factor in COMPARISON_COLUMNS:
             mean, sd = values[key]["mean"], values[key]["sd"]
             cells.append(console.number(mean, factor) + (f" ±{factor * sd:.2g}" if sd is not None else ""))
-        table.add_row(name, *cells)
-    console.out().print(table)
+        rows.append((name, *cells))
+    console.print_table(("", *headings), rows, right=headings, title=title)
     for sentence in comparison["findings"]:
         console.out().print(sentence)
 
 
 def print_history(history: Mapping[str, Sequence[float]], title: str) -> None:
     """Print the numbers of the collapse check, epoch by epoch."""
-    table = _table(title)
-    for heading in ("epoch", *HISTORY_COLUMNS.values()):
-        table.add_column(heading, justify="right")
+    headings = ("epoch", *HISTORY_COLUMNS.values())
+    rows = []
     for row, epoch in enumerate(history["epoch"]):
         values = [history[name][row] if name in history else None for name in HISTORY_COLUMNS]
         cells = [console.number(value) for value in values[:-1]] + [console.number(values[-1], 100, "%")]
-        table.add_row(str(int(epoch)), *cells)
-    console.out().print(table)
+        rows.append((str(int(epoch)), *cells))
+    console.print_table(headings, rows, right=headings, title=title)
 
 
 def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +121,3 @@ def _print_epoch(row: Mapping[str, float], epochs: int | None) -> None:
     parts.append(f"{row['seconds']:.1f} s")
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     console.err().print(" · ".join(parts), style="dim")
-
-
-def _table(title: str, **settings: Any) -> Table:
-    return console.new_table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), **settings)

@@ -99,20 +99,19 @@ def print_export(result: Mapping[str, Any]) -> None:
 
 
 def _print_parity(screen: Console, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    table = console.new_table(title=title, title_justify="left")
-    for name in ("images", "number", "verdicts differ", "score", "vector", "nearest to the threshold"):
-        table.add_column(name, justify="left" if name == "images" else "right")
-    for row in rows:
-        has_threshold = row["nearest"] is not None
-        table.add_row(
+    headings = ("images", "number", "verdicts differ", "score", "vector", "nearest to the threshold")
+    cells = [
+        (
             row["group"],
             str(row["images"]),
             str(row["verdicts"]),
             f"{row['score']:.1e}" if row["score"] else "–",
             f"{row['vector']:.1e}",
-            f"{row['nearest']:.1e}" if has_threshold else "–",
+            f"{row['nearest']:.1e}" if row["nearest"] is not None else "–",
         )
-    screen.print(table)
+        for row in rows
+    ]
+    console.print_table(headings, cells, right=headings[1:], title=title)
     for row in rows:
         for name, what in (
             ("steps", "lie on a step of the score"),

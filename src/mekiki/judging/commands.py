@@ -323,11 +323,8 @@ def _print_judgement(summary: Mapping[str, Any]) -> None:
 
 
 def _print_corrections(entries: Sequence[Mapping[str, Any]]) -> None:
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("correction", "when", "who", "as", "was", "photograph", ""):
-        table.add_column(heading, justify="right" if heading == "correction" else "left")
-    for entry in entries:
-        table.add_row(
+    rows = [
+        (
             str(entry["number"]),
             entry["when"],
             entry["who"],
@@ -336,20 +333,24 @@ def _print_corrections(entries: Sequence[Mapping[str, Any]]) -> None:
             entry["file"],
             "undone" if entry["undone"] else "",
         )
-    console.out().print(table)
+        for entry in entries
+    ]
+    headings = ("correction", "when", "who", "as", "was", "photograph", "")
+    console.print_table(headings, rows, right=("correction",))
 
 
 def _print_retraining(result: Mapping[str, Any]) -> None:
     screen = console.out()
-    table = console.new_table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("", "before", "after"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, label in (
-        ("false_rejects", f"false rejects of {result['held_out_ok']:,} OK parts held out"),
-        ("missed", f"missed of {result['ng']:,} NG parts"),
-    ):
-        table.add_row(label, *(console.number(result[when][name], 100, "%") for when in ("before", "after")))
-    screen.print(table)
+    times = ("before", "after")
+    labels = {
+        "false_rejects": f"false rejects of {result['held_out_ok']:,} OK parts held out",
+        "missed": f"missed of {result['ng']:,} NG parts",
+    }
+    rows = [
+        (label, *(console.number(result[time][name], 100, "%") for time in times))
+        for name, label in labels.items()
+    ]
+    console.print_table(("", *times), rows, right=times)
     screen.print(
         "The new judge is in place."
         if result["replaced"]

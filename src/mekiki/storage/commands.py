@@ -32,10 +32,10 @@ def check(
     files = check_run(run)
     bad = [file for file in files if file.state in (DAMAGED, MISSING)]
     if json:
-        rows = [file.to_dict() for file in files]
-        console.print_json({"run": str(run), "upgraded": upgraded, "files": rows, "damaged": len(bad)})
+        states = [file.to_dict() for file in files]
+        console.print_json({"run": str(run), "upgraded": upgraded, "files": states, "damaged": len(bad)})
     else:
-        table = console.new_table("files", "state", "which", right=["files"])
+        rows = []
         for state in dict.fromkeys(file.state for file in files):
             names = [
                 f"{file.file} ({file.detail})" if file.detail else file.file
@@ -43,8 +43,8 @@ def check(
                 if file.state == state
             ]
             most = len(names) if state in (DAMAGED, MISSING) else 4
-            table.add_row(f"{len(names):,}", state, ", ".join(names[:most]) + ", …" * (len(names) > most))
-        console.out().print(table)
+            rows.append((f"{len(names):,}", state, ", ".join(names[:most]) + ", …" * (len(names) > most)))
+        console.print_table(("files", "state", "which"), rows, right=("files",))
     if bad:
         more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise InputError(
