@@ -21,7 +21,16 @@ from mekiki.cases.search import find_similar, give_feedback, read_feedback, sear
 from mekiki.errors import InputError, NotFoundError
 from mekiki.judging.verdict import Verdict
 from mekiki.web.state import AppState
-from mekiki.web.wire import CaseId, Index, PhotoId, RequestBody, ResponseBody, check_label, png_response
+from mekiki.web.wire import (
+    CaseId,
+    Index,
+    PhotoId,
+    RequestBody,
+    ResponseBody,
+    check_label,
+    list_model,
+    png_response,
+)
 
 CaseIdInPath = Annotated[str, PathParameter(min_length=1, max_length=200)]
 
@@ -96,12 +105,6 @@ class FeedbackEntry(ResponseBody):
     undone: bool
 
 
-class FeedbackList(ResponseBody):
-    """Feedback, in order."""
-
-    feedback: list[FeedbackEntry]
-
-
 class PhotoToRemember(RequestBody):
     """One photograph to add as a case."""
 
@@ -135,23 +138,24 @@ class CaseStats(ResponseBody):
 def case_routes(state: AppState) -> APIRouter:
     """Return the routes of cases."""
     routes = APIRouter(tags=["cases"])
+    feedback_list = list_model("feedback", FeedbackEntry)
 
     @routes.post("/search", response_model=SearchAnswer)
     async def search_cases(query: SearchRequest) -> dict[str, Any]:
         """The cases nearest to a photograph or a text, re-ranked by feedback."""
         return await state.model_worker.run(_search, state, query)
 
-    @routes.post("/feedback", response_model=FeedbackList)
+    @routes.post("/feedback", response_model=feedback_list)
     async def add_feedback(body: FeedbackRequest) -> dict[str, Any]:
         """Say which cases a query should have found and which not; it holds from the next search on."""
         return _to_dict(await state.model_worker.run(_add_feedback, state, body))
 
-    @routes.get("/feedback", response_model=FeedbackList)
+    @routes.get("/feedback", response_model=feedback_list)
     async def list_feedback() -> dict[str, Any]:
         """All feedback in order, including what was undone."""
         return _to_dict(await state.io_worker.run(read_feedback, state.folder))
 
-    @routes.post("/feedback/{go}/undo", response_model=FeedbackList)
+    @routes.post("/feedback/{go}/undo", response_model=feedback_list)
     async def undo(go: Index) -> dict[str, Any]:
         """Undo one entry of feedback."""
         return _to_dict(await state.model_worker.run(_undo_feedback, state, go))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Header
@@ -30,7 +30,7 @@ from mekiki.recipes import RECIPES
 from mekiki.storage.json_files import finite
 from mekiki.training.objectives import LOSSES
 from mekiki.web.state import AppState
-from mekiki.web.wire import Name, RequestBody, ResponseBody, encode_column, format_event
+from mekiki.web.wire import Name, RequestBody, ResponseBody, encode_column, format_event, list_model
 
 POLL_INTERVAL_S = 0.25
 """How often the files of a training are read for a stream."""
@@ -56,26 +56,8 @@ class TrainingRequest(RequestBody):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-class Training(ResponseBody):
-    """One training."""
-
-    id: str
-    state: Literal["running", "finished", "stopped", "failed"]
-    message: str = Field(description="why it failed, in one line")
-    settings: dict[str, Any]
-    epochs: int | None = Field(description="requested")
-    done: int = Field(description="epochs done")
-    snapshots: int = Field(description="epochs whose positions are stored")
-    can_resume: bool
-
-
-class TrainingList(ResponseBody):
-    """All trainings of this run, the newest last."""
-
-    trainings: list[Training]
-
-
-class TrainingDetail(Training):
+@dataclass(frozen=True)
+class TrainingDetail(TrainingStatus):
     """One training, with its results."""
 
     history: dict[str, list[float | None]]
@@ -122,18 +104,18 @@ def training_routes(jobs: TrainingJobs, state: AppState) -> APIRouter:
             data=[*names, *(str(folder) for folder in state.allowed.further)],
         )
 
-    @routes.get("/trainings", response_model=TrainingList)
+    @routes.get("/trainings", response_model=list_model("trainings", TrainingStatus))
     async def list_trainings() -> dict[str, Any]:
         """All trainings of this run."""
-        return {"trainings": [vars(each) for each in await run_in_threadpool(jobs.list_all)]}
+        return {"trainings": await run_in_threadpool(jobs.list_all)}
 
-    @routes.post("/trainings", status_code=201, response_model=Training)
+    @routes.post("/trainings", status_code=201)
     async def start(body: TrainingRequest) -> TrainingStatus:
         """Start a training; one runs at a time."""
         return await run_in_threadpool(jobs.start, body.model_dump(exclude_none=True))
 
-    @routes.get("/trainings/{id}", response_model=TrainingDetail)
-    async def training(id: Name) -> dict[str, Any]:
+    @routes.get("/trainings/{id}")
+    async def training(id: Name) -> TrainingDetail:
         """One training, with its history and the findings of the collapse check."""
         return await run_in_threadpool(_detail, jobs, id)
 
@@ -164,12 +146,12 @@ def training_routes(jobs: TrainingJobs, state: AppState) -> APIRouter:
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    @routes.post("/trainings/{id}/stop", response_model=Training)
+    @routes.post("/trainings/{id}/stop")
     async def stop(id: Name) -> TrainingStatus:
         """Stop a training; the epochs that are done are kept."""
         return await run_in_threadpool(jobs.stop, id)
 
-    @routes.post("/trainings/{id}/resume", response_model=Training)
+    @routes.post("/trainings/{id}/resume")
     async def resume(id: Name) -> TrainingStatus:
         """Resume a training that was stopped."""
         return await run_in_threadpool(jobs.resume, id)
@@ -177,14 +159,14 @@ def training_routes(jobs: TrainingJobs, state: AppState) -> APIRouter:
     return routes
 
 
-def _detail(jobs: TrainingJobs, name: str) -> dict[str, Any]:
+def _detail(jobs: TrainingJobs, name: str) -> TrainingDetail:
     folder = jobs.folder_of(name)
-    results = {
-        "history": finite(read_epochs(folder)),
-        "findings": read_findings(folder),
-        "metrics": read_metrics(folder),
-    }
-    return vars(jobs.status(name)) | results
+    return TrainingDetail(
+        **vars(jobs.status(name)),
+        history=finite(read_epochs(folder)),
+        findings=read_findings(folder),
+        metrics=read_metrics(folder),
+    )
 
 
 def _positions(jobs: TrainingJobs, name: str) -> EpochPositions:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mekiki.data.catalogue import NAMES
 from mekiki.embedder import Embedder
@@ -53,7 +53,7 @@ class TrainingStatus:
     """
 
     id: str
-    state: str
+    state: Literal["running", "finished", "stopped", "failed"]
     message: str
     settings: dict[str, Any]
     epochs: int | None
@@ -116,6 +116,7 @@ class TrainingJobs:
         """
         folder, record = self._find(name)
         run, message = Run(folder), str(record.get("failed", ""))
+        state: Literal["running", "finished", "stopped", "failed"]
         if name in self._jobs or (name != OWN and _is_locked(folder)):
             state = "running"
         elif run.complete:

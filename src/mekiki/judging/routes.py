@@ -19,7 +19,7 @@ from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach_judge, undo
 from mekiki.judging.verdict import Verdict
-from mekiki.web.http_errors import TooLargeError
+from mekiki.web.http_errors import RequestTooLargeError
 from mekiki.web.state import AppState
 from mekiki.web.uploads import Upload
 from mekiki.web.wire import (
@@ -30,6 +30,7 @@ from mekiki.web.wire import (
     ResponseBody,
     check_label,
     encode_png,
+    list_model,
     png_response,
 )
 
@@ -47,12 +48,6 @@ class UploadedPhoto(ResponseBody):
     height: int
     width: int
     problem: str
-
-
-class UploadedPhotos(ResponseBody):
-    """Photographs, in the order of the upload."""
-
-    photos: list[UploadedPhoto]
 
 
 class HeatMap(ResponseBody):
@@ -92,12 +87,6 @@ class JudgedPhoto(ResponseBody):
     cases: list[CaseRow] = Field(default_factory=list)
 
 
-class JudgedPhotos(ResponseBody):
-    """Verdicts, in the order of the upload."""
-
-    verdicts: list[JudgedPhoto]
-
-
 class ScoreHistogram(ResponseBody):
     """Histogram of the scores of the OK parts that set the threshold."""
 
@@ -113,12 +102,6 @@ class ExamplePart(ResponseBody):
     example: int
     name: str
     kind: str
-
-
-class ExampleParts(ResponseBody):
-    """All of them."""
-
-    examples: list[ExamplePart]
 
 
 class CorrectionRequest(RequestBody):
@@ -149,28 +132,23 @@ class CorrectionResult(ResponseBody):
     after: JudgedPhoto
 
 
-class CorrectionList(ResponseBody):
-    """All corrections in order, including undone ones."""
-
-    lessons: list[CorrectionEntry]
-
-
 def judge_routes(state: AppState) -> APIRouter:
     """Return the routes of photographs and of the judge."""
     routes = APIRouter(tags=["judging"])
 
-    @routes.post("/photos", response_model=UploadedPhotos)
+    @routes.post("/photos", response_model=list_model("photos", UploadedPhoto))
     async def upload(photos: PhotoFiles) -> dict[str, Any]:
         """Store photographs for this session, without judging them."""
         return {"photos": [vars(each) for each in await state.io_worker.run(_store, state, photos)]}
 
-    @routes.post("/judge")
-    async def judge(photos: PhotoFiles, cases: Annotated[int, Query(ge=0, le=20)] = 0) -> JudgedPhotos:
+    @routes.post("/judge", response_model=list_model("verdicts", JudgedPhoto))
+    async def judge(photos: PhotoFiles, cases: Annotated[int, Query(ge=0, le=20)] = 0) -> dict[str, Any]:
         """Judge photographs: OK or NG, score and p-value, reason and anomaly map."""
         uploads = await state.io_worker.run(_store, state, photos)
         # One call for each photograph, so that requests of others are served in between.
-        verdicts = [await state.model_worker.run(_judge, state, upload, cases) for upload in uploads]
-        return JudgedPhotos(verdicts=verdicts)
+        return {
+            "verdicts": [await state.model_worker.run(_judge, state, upload, cases) for upload in uploads]
+        }
 
     @routes.get("/photos/{photo}/picture", response_class=Response)
     async def picture(photo: PhotoIdInPath) -> Response:
@@ -182,7 +160,7 @@ def judge_routes(state: AppState) -> APIRouter:
         """The scores of the OK parts that set the threshold."""
         return await state.model_worker.run(_histogram, state)
 
-    @routes.get("/examples", response_model=ExampleParts)
+    @routes.get("/examples", response_model=list_model("examples", ExamplePart))
     async def examples() -> dict[str, Any]:
         """The parts that photographs are compared with."""
         examples = (await state.model_worker.run(state.inspector)).references
@@ -207,7 +185,7 @@ def judge_routes(state: AppState) -> APIRouter:
         """Undo a correction."""
         return await state.model_worker.run(_undo, state, lesson)
 
-    @routes.get("/lessons", response_model=CorrectionList)
+    @routes.get("/lessons", response_model=list_model("lessons", CorrectionEntry))
     async def corrections() -> dict[str, Any]:
         """All corrections in order, including undone ones."""
         entries = await state.io_worker.run(read_corrections, state.folder)
@@ -218,7 +196,7 @@ def judge_routes(state: AppState) -> APIRouter:
 
 def _store(state: AppState, photos: Sequence[UploadFile]) -> list[Upload]:
     if len(photos) > state.limits.files:
-        raise TooLargeError(f"{len(photos)} photographs at once; send at most {state.limits.files}")
+        raise RequestTooLargeError(f"{len(photos)} photographs at once; send at most {state.limits.files}")
     return [state.uploads.add(photo.filename, photo.file) for photo in photos]
 
 

@@ -10,7 +10,7 @@ class ForbiddenError(MekikiError):
     """The caller has no right to this file or address."""
 
 
-class TooLargeError(MekikiError):
+class RequestTooLargeError(MekikiError):
     """The request is larger than the limits allow."""
 
 
@@ -20,7 +20,7 @@ STATUS: dict[type[MekikiError], int] = {
     LockedError: 409,
     MissingExtraError: 409,
     ForbiddenError: 403,
-    TooLargeError: 413,
+    RequestTooLargeError: 413,
 }
 
 

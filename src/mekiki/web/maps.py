@@ -26,18 +26,7 @@ MAX_LABELS = 2**16
 
 @dataclass(frozen=True)
 class MapSource:
-    """One map that can be shown.
-
-    Attributes:
-        source: its name.
-        title: for people.
-        count: of points.
-        dimension: of the vectors.
-        fingerprint: changes with the map.
-        pictures: points have pictures.
-        can_label: points can be given another label.
-        can_remember: points can be sent to the cases.
-    """
+    """One map that can be shown, and what can be done with its points."""
 
     source: str
     title: str
@@ -51,22 +40,10 @@ class MapSource:
 
 @dataclass(frozen=True)
 class MapColumns:
-    """A map, column by column, each as base64 of little-endian numbers.
+    """A map, column by column, as base64 of little-endian numbers.
 
-    Attributes:
-        source: its name.
-        fingerprint: changes when a row may mean another point.
-        count: of points.
-        axes: names of both axes.
-        note: on the projection.
-        x: float32.
-        y: float32.
-        label: uint16, index into `labels`.
-        labels: names.
-        verdict: uint8, index into `verdicts`.
-        verdicts: names.
-        distance: float32, NaN where unknown.
-        distance_name: what the distance is.
+    `x`, `y` and `distance` (NaN where unknown) are float32, `label` (uint16) and `verdict` (uint8) are indices into
+    `labels` and `verdicts`. The fingerprint changes when a row may mean another point.
     """
 
     source: str
@@ -210,7 +187,7 @@ class Maps:
                 f"map {source}: only cases can be relabelled; send the points to the cases first"
             )
         check_label(label)
-        table = self._unchanged(source, fingerprint, rows)
+        table = self._current_table(source, fingerprint, rows)
         with self.state.changing():
             change = relabel(self.state.run_memory(), [table.ids[row] for row in rows], label)
         return change, self.get(source)[1].fingerprint
@@ -219,7 +196,7 @@ class Maps:
         self, source: str, fingerprint: str, rows: Sequence[int], label: str | None
     ) -> dict[str, int]:
         """Send points to the cases; without `label` each keeps its own."""
-        table = self._unchanged(source, fingerprint, rows)
+        table = self._current_table(source, fingerprint, rows)
         if table.pixels is None:
             raise InputError(f"map {source}: has no photographs that could be sent to the cases")
         photographs = []
@@ -239,7 +216,7 @@ class Maps:
         with self.state.changing():
             return undo_relabelling(self.state.run_memory(), number)
 
-    def _unchanged(self, source: str, fingerprint: str, rows: Sequence[int]) -> MapTable:
+    def _current_table(self, source: str, fingerprint: str, rows: Sequence[int]) -> MapTable:
         """Return the table that the caller saw.
 
         Raises:

@@ -12,15 +12,9 @@ from mekiki.cases.relabel import Relabelling, read_relabellings
 from mekiki.cases.routes import RememberResult
 from mekiki.web.maps import MapColumns, MapPoint, Maps, MapSource
 from mekiki.web.state import AppState, RunSummary
-from mekiki.web.wire import Index, Label, Name, RequestBody, ResponseBody, png_response
+from mekiki.web.wire import Index, Label, Name, RequestBody, ResponseBody, list_model, png_response
 
 Row = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class MapList(ResponseBody):
-    """All maps."""
-
-    maps: list[MapSource]
 
 
 class LabelRequest(RequestBody):
@@ -58,12 +52,6 @@ class LabelChange(ResponseBody):
     undone: bool
 
 
-class LabelChanges(ResponseBody):
-    """All changes of labels, in order."""
-
-    changes: list[LabelChange]
-
-
 def run_routes(state: AppState) -> APIRouter:
     """Return the route of the run."""
     routes = APIRouter(tags=["run"])
@@ -80,10 +68,10 @@ def map_routes(maps: Maps) -> APIRouter:
     """Return the routes of maps, all in the thread of model calls, which opens the same files."""
     routes, run = APIRouter(tags=["maps"]), maps.state.model_worker.run
 
-    @routes.get("/maps")
-    async def sources() -> MapList:
+    @routes.get("/maps", response_model=list_model("maps", MapSource))
+    async def sources() -> dict[str, Any]:
         """All maps."""
-        return MapList(maps=await run(maps.list_sources))
+        return {"maps": await run(maps.list_sources)}
 
     @routes.get("/maps/{source}", response_model=MapColumns)
     async def columns(source: Name) -> Response:
@@ -111,7 +99,7 @@ def map_routes(maps: Maps) -> APIRouter:
         """Send points to the cases."""
         return await run(maps.remember, source, body.fingerprint, body.rows, body.label)
 
-    @routes.get("/labels", response_model=LabelChanges)
+    @routes.get("/labels", response_model=list_model("changes", LabelChange))
     async def labels() -> dict[str, Any]:
         """All changes of labels, in order."""
         return {"changes": [_to_dict(change) for change in await run(read_relabellings, maps.state.folder)]}

@@ -121,7 +121,7 @@ class Uploads:
         """Return the photograph of an id.
 
         Raises:
-            NotFoundError: there is none, or it was removed to make room.
+            NotFoundError: there is none, or it was removed for newer ones.
         """
         with self._lock:
             if photo not in self._uploads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from types import GenericAlias
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastapi import Path as PathParameter
 from fastapi import Response
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mekiki.errors import InputError
 
@@ -39,6 +40,18 @@ class Problem(ResponseBody):
     """Answer to a request that failed."""
 
     error: str = Field(description="one line: what, where and what to do")
+
+
+def list_model(key: str, item: type) -> type[BaseModel]:
+    """Return the model of an answer with one list.
+
+    Example:
+        >>> list_model("rows", int).model_validate({"rows": [1]})
+        intList(rows=[1])
+    """
+    fields: dict[str, Any] = {key: (GenericAlias(list, (item,)), ...)}
+    model: type[BaseModel] = create_model(f"{item.__name__}List", __base__=ResponseBody, **fields)
+    return model
 
 
 def check_label(label: str) -> None:
