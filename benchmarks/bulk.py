@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from mekiki import Embedder, load_images
 from mekiki.bulk.plan import Plan
-from mekiki.bulk.shard import do_part, fingerprint
+from mekiki.bulk.shard import process_shard, fingerprint
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.storage.run_folder import METRICS
 
@@ -48,11 +48,11 @@ with tempfile.TemporaryDirectory() as folder:
         calibrate_run(run, [here / "ok"], [], encoder=eye, settings=CalibrationSettings(0.05))
     names = sorted(map(str, (here / "new").iterdir()))
     known = fingerprint(run, work)
-    Plan.made(here / "warm", {}, names[:4])
-    do_part(str(here / "warm"), 0, str(run), work, known)
-    plan = Plan.made(here / "out", {}, names)
+    Plan.create(here / "warm", {}, names[:4])
+    process_shard(str(here / "warm"), 0, str(run), work, known)
+    plan = Plan.create(here / "out", {}, names)
     start = time.process_time()
-    do_part(str(here / "out"), 0, str(run), work, known)
+    process_shard(str(here / "out"), 0, str(run), work, known)
     seconds = time.process_time() - start
     print(json.dumps({
         "images": len(names),

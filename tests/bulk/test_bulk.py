@@ -17,7 +17,7 @@ from mekiki import Embedder
 from mekiki.bulk import engine
 from mekiki.bulk.engine import embed_in_bulk, judge_in_bulk
 from mekiki.bulk.plan import Plan
-from mekiki.bulk.shard import do_part
+from mekiki.bulk.shard import process_shard
 from mekiki.errors import InputError
 from mekiki.experiments.embed import embed_images
 from mekiki.storage.run_folder import METRICS
@@ -64,9 +64,9 @@ def in_process(monkeypatch):
             if place == Control.stop:
                 raise KeyboardInterrupt
             Control.done.append(number)
-            yield do_part(part=number, **arguments)
+            yield process_shard(shard=number, **arguments)
 
-    monkeypatch.setattr(engine, "_given_out", given_out)
+    monkeypatch.setattr(engine, "_process_with_ray", given_out)
     monkeypatch.setattr(engine, "require", lambda *args, **more: None)
     Control.stop, Control.done = None, []
     return Control
@@ -79,7 +79,7 @@ def rows_of(folder):
 
 
 def test_each_image_has_one_row_and_the_vector_of_the_ordinary_engine(trained, photos, tmp_path, in_process):
-    told = embed_in_bulk(trained, str(photos), tmp_path / "out", part=5)
+    told = embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=5)
     assert (told["n"], told["problems"], told["parts"], told["dim"]) == (22, 1, 5, 3)
     rows = rows_of(tmp_path / "out")
     assert sorted(row["name"] for row in rows) == sorted(map(str, photos.rglob("*.png")))
@@ -98,7 +98,7 @@ def test_each_image_has_one_row_and_the_vector_of_the_ordinary_engine(trained, p
 
 def test_the_parts_are_read_as_one_table(trained, photos, tmp_path, in_process):
     dataset = pytest.importorskip("pyarrow.dataset")
-    embed_in_bulk(trained, str(photos), tmp_path / "out", part=5)
+    embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=5)
     whole = dataset.dataset(tmp_path / "out", format="parquet", exclude_invalid_files=True)
     assert whole.count_rows() == 22
 
@@ -106,19 +106,19 @@ def test_the_parts_are_read_as_one_table(trained, photos, tmp_path, in_process):
 def test_after_a_stop_only_what_is_missing_is_done(trained, photos, tmp_path, in_process):
     in_process.stop = 2
     with pytest.raises(KeyboardInterrupt):
-        embed_in_bulk(trained, str(photos), tmp_path / "out", part=5)
+        embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=5)
     (tmp_path / "out" / ".part-000002.123.partial.parquet").write_bytes(b"half")  # as a kill leaves it
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
     assert len(before) == 2
     in_process.stop = None
-    told = embed_in_bulk(trained, str(photos), tmp_path / "out", part=5)
+    told = embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=5)
     assert (told["n"], told["done"]) == (22, 10)
     assert in_process.done == [0, 1, 2, 3, 4]
     assert all((tmp_path / "out" / name).stat().st_mtime_ns == when for name, when in before.items())
     assert not list((tmp_path / "out").glob(".*partial*"))
     # What has arrived since goes into parts of its own, whatever the length of a part is now.
     ok_folder(photos / "c", 3, seed=99)
-    told = embed_in_bulk(trained, str(photos), tmp_path / "out", part=2)
+    told = embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=2)
     assert (told["n"], told["done"], told["parts"]) == (25, 22, 7)
     names = [row["name"] for row in rows_of(tmp_path / "out")]
     assert len(names) == len(set(names)) == 25
@@ -128,17 +128,17 @@ def test_a_part_done_twice_is_done_once(trained, photos, tmp_path):
     from mekiki.bulk.shard import fingerprint
 
     known = fingerprint(trained, "embed")
-    plan = Plan.made(tmp_path / "out", {"work": "embed"}, sorted(map(str, photos.rglob("*.png"))), 30)
-    one = do_part(str(tmp_path / "out"), 0, str(trained), "embed", known)
+    plan = Plan.create(tmp_path / "out", {"work": "embed"}, sorted(map(str, photos.rglob("*.png"))), 30)
+    one = process_shard(str(tmp_path / "out"), 0, str(trained), "embed", known)
     content = plan.table(0).read_bytes()
-    assert do_part(str(tmp_path / "out"), 0, str(trained), "embed", known) == one
+    assert process_shard(str(tmp_path / "out"), 0, str(trained), "embed", known) == one
     plan.table(0).unlink()
-    do_part(str(tmp_path / "out"), 0, str(trained), "embed", known)
+    process_shard(str(tmp_path / "out"), 0, str(trained), "embed", known)
     assert plan.table(0).read_bytes() == content
 
 
 def test_the_work_of_another_run_or_another_folder_is_not_touched(trained, photos, tmp_path, in_process):
-    embed_in_bulk(trained, str(photos), tmp_path / "out", part=50)
+    embed_in_bulk(trained, str(photos), tmp_path / "out", shard_length=50)
     other = tmp_path / "other"
     Embedder(dim=2, epochs=1, batch_size=8).fit(
         np.random.default_rng(1).integers(0, 256, (40, 64, 64), dtype=np.uint8), np.arange(40) % 2
@@ -166,7 +166,7 @@ def test_urls_give_the_vectors_that_files_give(trained, photos, tmp_path, in_pro
     remote, local = read_vectors(tmp_path / "remote.npz"), read_vectors(tmp_path / "local.npz")
     assert remote.names[0].startswith(f"{protocol}://")
     assert (remote.vectors == local.vectors).all()
-    told = embed_in_bulk(trained, url, tmp_path / "out", part=9)
+    told = embed_in_bulk(trained, url, tmp_path / "out", shard_length=9)
     assert (told["n"], told["problems"]) == (22, 1)
     good = [row for row in rows_of(tmp_path / "out") if not row["problem"]]
     assert [row["name"] for row in good] == list(remote.names)
@@ -176,7 +176,7 @@ def test_urls_give_the_vectors_that_files_give(trained, photos, tmp_path, in_pro
 def test_verdicts_in_bulk_are_those_of_judge(calibrated_once, fresh, ng, tmp_path, in_process):
     from mekiki.judging.results import judge_paths
 
-    told = judge_in_bulk(calibrated_once, str(fresh), tmp_path / "out", part=7)
+    told = judge_in_bulk(calibrated_once, str(fresh), tmp_path / "out", shard_length=7)
     assert told["n"] == 24
     said = {row["file"]: (row["verdict"], row["score"]) for row in rows_of(tmp_path / "out")}
     alone = judge_paths(calibrated_once, [fresh])["verdicts"]

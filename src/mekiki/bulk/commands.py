@@ -10,15 +10,12 @@ import typer
 
 from mekiki import console
 from mekiki.errors import not_known
-from mekiki.options import (
-    INTERRUPTED,
-)
+from mekiki.options import INTERRUPTED
 
 Engine = Annotated[
-    str, typer.Option(help="here, or ray: by many processes or machines, to a folder of Parquet files")
+    str, typer.Option(help="here, or ray: on many processes or machines, to a folder of Parquet files")
 ]
-
-PartLength = Annotated[int, typer.Option("--part", min=1, help="images a file, with --engine ray")]
+PartLength = Annotated[int, typer.Option("--part", min=1, help="images per file, with --engine ray")]
 
 
 def is_ray(engine: str) -> bool:
@@ -29,10 +26,19 @@ def is_ray(engine: str) -> bool:
 
 
 def run_in_bulk(work: Any, run: Path, data: str, output: Path, part: int, json: bool) -> None:
-    """Have it done by Ray, and say what came of it."""
+    """Process images with Ray, and print the summary.
+
+    Args:
+        work: `embed_in_bulk` or `judge_in_bulk`.
+        run: the run folder.
+        data: a folder or URL of images.
+        output: a folder.
+        part: images per file.
+        json: print the summary as JSON.
+    """
     try:
         with console.progress_bar() as progress:
-            summary = work(run, data, output, part=part, progress=progress)
+            summary = work(run, data, output, shard_length=part, progress=progress)
     except KeyboardInterrupt:
         console.line("interrupted", "finished parts are kept: the same command goes on", "yellow")
         sys.exit(INTERRUPTED)
@@ -41,5 +47,5 @@ def run_in_bulk(work: Any, run: Path, data: str, output: Path, part: int, json: 
         return
     for note in summary["notes"]:
         console.line("note", note, "yellow")
-    said = f", {summary['problems']:,} of them cannot be read" if summary["problems"] else ""
-    console.out().print(f"{summary['n']:,} rows{said}: {output}")
+    problems = f", {summary['problems']:,} of them cannot be read" if summary["problems"] else ""
+    console.out().print(f"{summary['n']:,} rows{problems}: {output}")

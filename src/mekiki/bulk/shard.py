@@ -1,4 +1,4 @@
-"""One part: its images in, a Parquet file with one row an image out. Runs in whatever process the engine has."""
+"""Processing one shard: images in, a Parquet file with one row per image out. Runs in any process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from mekiki.bulk.plan import Plan
-from mekiki.data.decoding import decode
 from mekiki.data.image_set import Pixels
+from mekiki.data.photo import map_photos
 from mekiki.data.remote import is_url, temporary_copies
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.extras import require
 from mekiki.judging.inspector import Inspector
-from mekiki.judging.results import COLUMNS
+from mekiki.judging.results import parquet_schema
+from mekiki.judging.verdict import escape_name
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.run import Run
 from mekiki.storage.run_folder import CONFIG, CORRECTIONS, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS, MODEL
@@ -29,13 +30,13 @@ FILES: dict[Work, tuple[str, ...]] = {
     "embed": (MODEL, CONFIG),
     "judge": (f"{JUDGE}/{JUDGE_SETTINGS}", f"{JUDGE}/{JUDGE_ARRAYS}", CORRECTIONS, MODEL),
 }
-"""What of a run decides what comes out; those that are there."""
-FETCH = 256
+"""The files of a run that determine the rows, as far as they exist."""
+BLOCK = 256
 """Images that are on this machine, and decoded, at a time."""
 
 
 def fingerprint(run: Path, work: Work) -> str:
-    """A hash of what of a run decides what comes out."""
+    """A hash of what in a run determines the rows."""
     digest = hashlib.sha256()
     for name in FILES[work]:
         path = run / name
@@ -45,70 +46,64 @@ def fingerprint(run: Path, work: Work) -> str:
     return digest.hexdigest()[:32]
 
 
-def do_part(folder: str, part: int, run: str, work: Work, known_as: str) -> dict[str, int]:
-    """Do a part, unless it is done.
+def process_shard(folder: str, shard: int, run: str, work: Work, run_fingerprint: str) -> dict[str, int]:
+    """Process a shard, unless it is done.
 
     Args:
         folder: of the plan.
-        part: its number.
+        shard: its number.
         run: the run folder.
         work: what is done with an image.
-        known_as: fingerprint of the run, for a process that has done others before.
+        run_fingerprint: so that a process that is used again loads a changed run again.
 
     Returns:
-        `part`, and how many `rows` and `problems` it has.
+        `rows` and `problems`, their numbers.
     """
     plan = Plan(Path(folder))
-    names, path = plan.names(part), plan.table(part)
+    names, path = plan.names(shard), plan.table(shard)
     arrow = require("pyarrow", extra="scale", purpose="writing .parquet")
     parquet = require("pyarrow.parquet", extra="scale", purpose="writing .parquet")
-    if path.is_file():  # by a process that was thought lost
+    if path.is_file():  # written by a process that was taken for lost
         table = parquet.read_table(path, columns=["problem"])
     else:
-        rows = _embedded(names, run, known_as) if work == "embed" else _judged(names, run, known_as)
-        table = arrow.Table.from_pylist(list(rows), schema=_schema(arrow, work, run, known_as))
+        if work == "embed":
+            embedder = _load_embedder(run, run_fingerprint)
+            rows, schema = _embed(embedder, names), _embedding_schema(arrow, int(embedder.dim))
+        else:
+            rows, schema = _judge(_load_inspector(run, run_fingerprint), names), parquet_schema(arrow)
+        table = arrow.Table.from_pylist(list(rows), schema=schema)
         with replace_file(path) as temporary:
             parquet.write_table(table, temporary)
     if table.num_rows != len(names):
         raise InputError(f"{path}: has {table.num_rows} rows and not {len(names)}; delete it")
-    return {"part": part, "rows": len(names), "problems": sum(map(bool, table["problem"].to_pylist()))}
+    return {"rows": len(names), "problems": sum(map(bool, table["problem"].to_pylist()))}
 
 
-def _embedded(names: Sequence[str], run: str, known_as: str) -> Iterator[dict[str, Any]]:
-    embedder = _embedder(run, known_as)
-    channels, *size = embedder.input_shape_
-    for start in range(0, len(names), FETCH):
-        some = names[start : start + FETCH]
-        read: list[Pixels | str] = []
-        with _here(some) as paths:
-            for path in paths:
-                try:
-                    read.append(decode(path, (size[0], size[1]), channels).pixels)
-                except InputError as error:
-                    read.append(str(error).removeprefix(f"{path}: "))
-        pixels = [each for each in read if not isinstance(each, str)]
-        vectors = iter(embedder.transform(np.stack(pixels)) if pixels else ())
-        for name, each in zip(some, read, strict=True):
-            bad = isinstance(each, str)
-            yield {
-                "name": _text(name),
-                "label": "",
-                "vector": None if bad else next(vectors),
-                "problem": _text(each) if isinstance(each, str) else "",
-            }
+def _embed(embedder: Embedder, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    channels, height, width = embedder.input_shape_
+
+    def embed(images: list[Pixels]) -> Any:
+        return embedder.transform(np.stack(images))
+
+    for start in range(0, len(names), BLOCK):
+        some = names[start : start + BLOCK]
+        with _local_files(some) as paths:
+            photos = map_photos(paths, lambda *size: (height, width), channels, embed, block=BLOCK)
+            for name, (photo, vector) in zip(some, photos, strict=True):
+                problem = escape_name(photo.problem)
+                yield {"name": escape_name(name), "label": "", "vector": vector, "problem": problem}
 
 
-def _judged(names: Sequence[str], run: str, known_as: str) -> Iterator[dict[str, Any]]:
-    inspector = _inspector(run, known_as)
-    for start in range(0, len(names), FETCH):
-        some = names[start : start + FETCH]
-        with _here(some) as paths:
+def _judge(inspector: Inspector, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(names), BLOCK):
+        some = names[start : start + BLOCK]
+        with _local_files(some) as paths:
             for name, verdict in zip(some, inspector.judge_files(paths), strict=True):
-                yield verdict.row() | {"file": _text(name)}
+                yield verdict.row() | {"file": escape_name(name)}
 
 
 @contextmanager
-def _here(names: Sequence[str]) -> Iterator[list[Path]]:
+def _local_files(names: Sequence[str]) -> Iterator[list[Path]]:
     """The images as files on this machine."""
     if names and is_url(names[0]):
         with temporary_copies(names) as paths:
@@ -117,26 +112,16 @@ def _here(names: Sequence[str]) -> Iterator[list[Path]]:
         yield [Path(name) for name in names]
 
 
-def _schema(arrow: Any, work: Work, run: str, known_as: str) -> Any:
-    text, number = arrow.string(), arrow.float64()
-    if work == "judge":
-        numbers = ("score", "p", "threshold")
-        return arrow.schema([(name, number if name in numbers else text) for name in COLUMNS])
-    vector = arrow.list_(arrow.float32(), int(_embedder(run, known_as).dim))
+def _embedding_schema(arrow: Any, dim: int) -> Any:
+    text, vector = arrow.string(), arrow.list_(arrow.float32(), dim)
     return arrow.schema([("name", text), ("label", text), ("vector", vector), ("problem", text)])
 
 
 @lru_cache(maxsize=1)
-def _embedder(run: str, known_as: str) -> Embedder:
-    """Read once a process; `known_as` makes it read again what was trained anew."""
+def _load_embedder(run: str, run_fingerprint: str) -> Embedder:
     return Embedder.load(Run(Path(run)).open().folder)
 
 
 @lru_cache(maxsize=1)
-def _inspector(run: str, known_as: str) -> Inspector:
+def _load_inspector(run: str, run_fingerprint: str) -> Inspector:
     return Inspector.open(Path(run))
-
-
-def _text(name: str) -> str:
-    """A name as a table may hold it: bytes that are no text are written out."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
