@@ -64,7 +64,7 @@ QUERY = VECTORS[100] + np.float32(0.1)
 
 @settings(max_examples=20, deadline=None)
 @given(place=st.integers(0, N - 1), case=st.integers(0, N - 1), good=st.booleans())
-def test_one_word_moves_few_cases_and_only_so_far(store, tmp_path_factory, place, case, good):
+def test_one_judgement_moves_few_cases_and_only_so_far(store, tmp_path_factory, place, case, good):
     log = FeedbackLog(tmp_path_factory.mktemp("log"))
     query = VECTORS[place] + np.float32(0.2)
     id_ = f"{case:04}"
@@ -85,7 +85,7 @@ def test_one_word_moves_few_cases_and_only_so_far(store, tmp_path_factory, place
     case=st.integers(0, N - 1),
     before=st.lists(st.tuples(st.integers(0, N - 1), st.booleans()), max_size=4),
 )
-def test_a_good_word_never_costs_a_case_its_place_and_a_bad_one_never_wins_it_one(
+def test_positive_feedback_never_lowers_a_rank_and_negative_never_raises_it(
     store, tmp_path_factory, place, case, before
 ):
     query = VECTORS[place] + np.float32(0.2)
@@ -101,7 +101,7 @@ def test_a_good_word_never_costs_a_case_its_place_and_a_bad_one_never_wins_it_on
     assert ranking(store, log, query)[0].index(id_) >= praised
 
 
-def test_the_nearest_case_said_to_be_bad_leaves_the_first_ten_but_is_not_buried(store, log):
+def test_the_nearest_case_judged_bad_leaves_the_first_ten_but_is_not_buried(store, log):
     before, _ = ranking(store, log, QUERY)
     log.add(store, "images", QUERY, [], before[:1])
     place = ranking(store, log, QUERY)[0].index(before[0])
@@ -155,15 +155,20 @@ def test_one_of_several_can_be_taken_back(store, log):
         log.undo(9)
 
 
-def test_the_last_word_counts(store, log):
+def test_the_last_judgement_of_a_case_counts(store, log):
     log.add(store, "images", QUERY, ["0001"], [], who="sato", asked="part.png")
     once = ranking(store, log, QUERY)
     log.add(store, "images", QUERY, [], ["0001"])
     log.add(store, "images", QUERY, ["0001"], [])
     assert ranking(store, log, QUERY) == once
-    told = log.judgements()[0].to_dict()
-    assert (told["who"], told["asked"], told["case"], told["good"]) == ("sato", "part.png", "0001", True)
-    json.dumps(told)
+    result = log.judgements()[0].to_dict()
+    assert (result["who"], result["asked"], result["case"], result["good"]) == (
+        "sato",
+        "part.png",
+        "0001",
+        True,
+    )
+    json.dumps(result)
 
 
 def test_what_is_forgotten_still_speaks_and_a_growing_store_changes_no_word(tmp_path, log):
@@ -186,7 +191,7 @@ def test_feedback_that_makes_no_sense(store, log):
     assert log.judgements() == []
 
 
-def test_a_line_cut_short_never_held_and_one_in_the_middle_is_told(store, log):
+def test_a_last_line_that_was_cut_short_does_not_count_and_a_damaged_one_is_named(store, log):
     log.add(store, "images", QUERY, ["0001"], ["0002"])
     whole = log.path.read_bytes()
     for cut in (1, len(whole) // 2, len(whole) - 1):

@@ -115,10 +115,10 @@ def test_a_run_remembers_and_finds_again(mekiki, made, run, tmp_path):
     assert shown.code == 0
     assert found[0]["id"] in shown.out
 
-    told = mekiki("cases", "stats", run, "--json").json
-    assert told["images"]["cases"] == count
-    assert set(told["images"]["labels"]) == {"ok", "scratch", "dent"}
-    assert told["images"]["notes"] == 1
+    result = mekiki("cases", "stats", run, "--json").json
+    assert result["images"]["cases"] == count
+    assert set(result["images"]["labels"]) == {"ok", "scratch", "dent"}
+    assert result["images"]["notes"] == 1
     assert mekiki("cases", "stats", run).code == 0
 
 
@@ -176,7 +176,7 @@ def test_feedback_has_sub_commands_and_the_old_form_still_works(mekiki, made, ru
         assert refused.err.startswith("error: feedback: ")
     shown = mekiki("feedback", "--help").out
     assert all(f"  {name} " in shown for name in ("add", "undo", "list", "train", "untrain"))
-    assert "--go" not in shown
+    assert "--go" not in mekiki("feedback", "undo", "--help").out
 
 
 def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
@@ -197,10 +197,10 @@ def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
     )
     assert calibrated.code == 0, calibrated.err
     kept = mekiki("remember", run, flat, "--json").json
-    told = mekiki("cases", "stats", run, "--json").json["images"]
-    assert kept["cases"] == told["cases"]
-    assert "" not in told["labels"], "the judge's word is the label where nobody said"
-    assert "judge of run" in told["encoder"]["name"]
+    result = mekiki("cases", "stats", run, "--json").json["images"]
+    assert kept["cases"] == result["cases"]
+    assert "" not in result["labels"], "the judge's word is the label where nobody said"
+    assert "judge of run" in result["encoder"]["name"]
     one = sorted(flat.iterdir())[0]
     assert len(mekiki("search", run, one, "--json").json["found"]) == 10
     notes = notes_file(tmp_path / "notes.csv", [[file.name, "", "seen before"] for file in flat.iterdir()])
@@ -214,7 +214,7 @@ def test_a_judge_remembers_in_its_own_space(mekiki, made, run, tmp_path):
     mekiki("calibrate", run, "--ok", made / "photos" / "ok", "--false-reject", 0.1, "--seed", 5, "--json")
     refused = mekiki("search", run, next(flat.iterdir()))
     assert refused.code == 2
-    assert refused.err.count("judge of run") == 2, "both names are told"
+    assert refused.err.count("judge of run") == 2, "both names are in the message"
     assert "again" in refused.err
 
 
@@ -238,9 +238,9 @@ def test_notes_are_found_by_their_text(mekiki, made, run, text_model, tmp_path):
     assert mekiki("search", run, "--text", "dent", "-k", 1, "--json").json["found"][0]["image"] == str(one)
     bad = found["found"][0]["id"]
     mekiki("feedback", run, "--text", "oil leak", "--bad", bad)
-    told = mekiki("cases", "stats", run, "--json").json
-    assert told["notes"]["cases"] == 4
-    assert told["feedback"] == {"in_force": 1, "all": 1}
+    result = mekiki("cases", "stats", run, "--json").json
+    assert result["notes"]["cases"] == 4
+    assert result["feedback"] == {"in_force": 1, "all": 1}
     assert mekiki("search", run, one, "-k", 1, "--json").json["space"] == "images"
 
 
@@ -278,9 +278,9 @@ def test_feedback_teaches_and_can_be_taken_back(mekiki, made, run, tmp_path):
     with (tmp_path / "t.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows(rows)
     before = mekiki("search", run, photos["scratch"][0], "--json").json["found"]
-    told = mekiki("feedback", run, "--train", "--triplets", "t.csv", "--adapter", "mlp", "--json").json
-    assert told["replaced"] == (told["after"] > told["before"])
-    assert told["replaced"]
+    result = mekiki("feedback", run, "--train", "--triplets", "t.csv", "--adapter", "mlp", "--json").json
+    assert result["replaced"] == (result["after"] > result["before"])
+    assert result["replaced"]
     assert mekiki("search", run, photos["scratch"][0], "--json").json["found"] != before
     worse = mekiki("feedback", run, "--train", "--triplets", "t.csv", "--adapter", "mlp", "--json").json
     assert not worse["replaced"], "the same again is no better"
@@ -336,7 +336,7 @@ def test_export_import_and_forget(mekiki, made, run, tmp_path):
         (["cases", "import", "RUN", "missing.parquet"], "no such file"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(mekiki, made, run, arguments, message):
+def test_what_cannot_be_done_is_refused_in_one_line(mekiki, made, run, arguments, message):
     photo = next((made / "photos" / "dent").iterdir())
     mekiki("remember", run, photo)
     said = mekiki(*(str({"RUN": run, "PHOTO": photo}.get(each, each)) for each in arguments))
@@ -416,10 +416,10 @@ from mekiki.cases.remember import remember
 from mekiki.cases.run_memory import RunMemory
 from mekiki.cases import remember as module
 module.BLOCK = 8
-def told(what, done, total):
+def report(what, done, total):
     print(done, flush=True)
 print("ready", flush=True)
-remember(RunMemory(Path(sys.argv[1])), [Path(sys.argv[2])], progress=told)
+remember(RunMemory(Path(sys.argv[1])), [Path(sys.argv[2])], progress=report)
 """
 FEEDBACK = """
 import sys
@@ -463,8 +463,8 @@ def test_what_was_remembered_and_judged_survives_a_kill(made, run):
     log = RunMemory(run).log
     acknowledged = killed(FEEDBACK, rng.uniform(1, 2), run)
     said = log.judgements()
-    goes = {each.entry for each in said}
-    assert len(said) == 5 * len(goes), "what was said in one go is there whole"
-    assert len(goes) >= len(acknowledged) >= 1
+    entries = {each.entry for each in said}
+    assert len(said) == 5 * len(entries), "what was judged together is one entry"
+    assert len(entries) >= len(acknowledged) >= 1
     log.add(open_store(run / "cases"), "images", said[0].query, [said[0].case], [])
     assert len(log.undo()) == 1

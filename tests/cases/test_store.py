@@ -176,7 +176,7 @@ def test_vectors_of_another_encoder_or_size_are_refused_with_both_names(place):
     assert store.count() == 0
 
 
-def test_a_store_that_is_not_there_is_told(place):
+def test_a_store_that_is_not_there_is_refused(place):
     with pytest.raises(InputError, match="mekiki remember"):
         place.open(None)
 
@@ -186,14 +186,14 @@ def test_statistics(place):
     store.add(
         Cases.of([case("a", label="x", who="u", note="n"), case("b", label="x", time=NOON + timedelta(1))])
     )
-    told = stats(store)
-    assert told["cases"] == 2
-    assert told["labels"] == {"x": 2}
-    assert told["who"] == {"": 1, "u": 1}
-    assert told["notes"] == 1
-    assert told["from"].startswith("2026-11-25T12")
-    assert told["to"].startswith("2026-11-26")
-    assert told["encoder"]["name"] == "run tiles"
+    result = stats(store)
+    assert result["cases"] == 2
+    assert result["labels"] == {"x": 2}
+    assert result["who"] == {"": 1, "u": 1}
+    assert result["notes"] == 1
+    assert result["from"].startswith("2026-11-25T12")
+    assert result["to"].startswith("2026-11-26")
+    assert result["encoder"]["name"] == "run tiles"
 
 
 def test_parquet_there_and_back_loses_nothing(place, tmp_path):
@@ -278,10 +278,10 @@ def both(tmp_path_factory):
     ]
     for store in stores:
         store.add(Cases.of(rows))
-    told = [
+    result = [
         row.to_dict() | {"time": int(since)} for row, since in zip(rows, Cases.of(rows).times, strict=True)
     ]
-    return stores, told
+    return stores, result
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -354,7 +354,7 @@ def test_addresses(tmp_path):
         open_store(tmp_path / "file", encoder=ENCODER)
 
 
-def test_a_table_that_a_crash_left_half_made_is_made_anew(tmp_path):
+def test_a_table_that_a_crash_left_half_made_is_made_again(tmp_path):
     (tmp_path / "cases" / "images.lance" / "data").mkdir(parents=True)
     assert LanceStore(tmp_path / "cases", "images", ENCODER).count() == 0
 
@@ -452,7 +452,7 @@ def test_checksums_of_files_that_were_tidied_away_go_with_them(tmp_path, monkeyp
     assert LanceStore(folder, "images").count() == 6
 
 
-def test_a_writer_that_waits_in_vain_is_told_to_try_again(tmp_path):
+def test_a_writer_that_waits_in_vain_is_asked_to_try_again(tmp_path):
     store = LanceStore(tmp_path / "cases", "images", ENCODER)
     with (
         held_elsewhere(tmp_path / "cases", "writing"),

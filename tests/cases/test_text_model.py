@@ -64,13 +64,13 @@ def ranking(run, text="the pump leaks again"):
 def test_a_tuned_model_is_put_in_force_with_notes_and_feedback_and_taken_back_exactly(mekiki, memo):
     before = ranking(memo)
     said = len(read_feedback(memo))
-    told = mekiki(
+    result = mekiki(
         "feedback", memo, "--train", "--tune-text", "--nested", "384,64", "--text-dim", "64", "--json"
     ).json
-    assert told["replaced"], told
-    assert told["after"] > told["before"]
-    assert set(told["nested"]) == {"384", "64"}
-    assert told["notes"] == len(FAULTS) * 4
+    assert result["replaced"], result
+    assert result["after"] > result["before"]
+    assert set(result["nested"]) == {"384", "64"}
+    assert result["notes"] == len(FAULTS) * 4
     run_memory = RunMemory(memo)
     assert run_memory.store("notes").encoder.dimension == 64
     assert run_memory.store("notes").count() == len(FAULTS) * 4
@@ -95,8 +95,8 @@ def test_a_model_that_is_no_better_is_not_put_in_force(memo, tmp_path):
             writer.writerow(
                 [f"query {number} on oil", f"query {number} about oil", f"the weather {rng.random()}"]
             )
-    told = tune_text_model(RunMemory(memo), triplets=table, config=TextModelConfig(epochs=1))
-    assert (told["before"], told["replaced"], told["model"]) == (1.0, False, None)
+    result = tune_text_model(RunMemory(memo), triplets=table, config=TextModelConfig(epochs=1))
+    assert (result["before"], result["replaced"], result["model"]) == (1.0, False, None)
     assert not list((memo / "text-models").glob("*"))
     assert ranking(memo) == before
 
@@ -111,8 +111,8 @@ def test_a_kill_at_any_moment_leaves_the_old_model_or_the_new_one(memo):
     command.send_signal(signal.SIGKILL)
     command.wait()
     assert ranking(memo) == before
-    told = tune_text_model(RunMemory(memo))
-    assert told["replaced"]
+    result = tune_text_model(RunMemory(memo))
+    assert result["replaced"]
     assert json.loads((memo / "memory.json").read_text())["generation"] >= 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +77,7 @@ class FeedbackGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Group.parse_args`."""
+        args = [re.sub(r"^--go(?==|$)", "--entry", arg) for arg in args]
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = translate_old_form(args)
         return super().parse_args(ctx, args)
@@ -85,18 +87,18 @@ def translate_old_form(args: Sequence[str]) -> list[str]:
     """Arguments of `mekiki feedback RUN …` as those of a sub-command.
 
     Raises:
-        InputError: flags of several sub-commands, or `--go` without `--undo`.
+        InputError: flags of several sub-commands, or `--entry` without `--undo`.
 
     Example:
-        >>> translate_old_form(["line1", "--undo", "--go", "3"])
-        ['undo', 'line1', '--go', '3']
+        >>> translate_old_form(["line1", "--undo", "--entry", "3"])
+        ['undo', 'line1', '--entry', '3']
         >>> translate_old_form(["line1", "0815.png", "--good", "3fa9c1d2"])
         ['add', 'line1', '0815.png', '--good', '3fa9c1d2']
     """
     flags = [arg for arg in args if arg in ("--undo", "--list", "--train", "--untrain")]
-    if len(flags) > 1 or ("--go" in args and flags != ["--undo"]):
+    if len(flags) > 1 or ("--entry" in args and flags != ["--undo"]):
         raise InputError(
-            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--go N]; or --list; or --train "
+            "feedback: give QUERY or --text, with --good ID or --bad ID; or --undo [--entry N]; or --list; or --train "
             "[--triplets FILE]; or --untrain"
         )
     if {"--nested", "--text-dim"} & set(args) and flags != ["--train"]:
@@ -189,7 +191,7 @@ def feedback_undo(
     run: MemoryFolder,
     entry: Annotated[
         int | None,
-        typer.Option("--entry", "--go", min=1, metavar="N", help="which to undo  [default: the last]"),
+        typer.Option(min=1, metavar="N", help="which to undo  [default: the last]"),
     ] = None,
     json: Json = False,
 ) -> None:
