@@ -184,23 +184,20 @@ class FeedbackLog:
 def _judgements(event: Event) -> list[Judgement]:
     """The judgements of one entry, not numbered yet."""
     content = event.content
+    common = {name: content[name] for name in ("space", "encoder", "asked", "who", "when")}
     return [
         Judgement(
-            0,
-            event.number,
-            content["space"],
-            content["encoder"],
-            content["asked"],
-            np.array(content["query"], np.float32),
-            each["case"],
-            np.array(each["vector"], np.float32),
-            bool(each["good"]),
-            float(content["step"]),
-            _pair(each["reach"]),
-            _pair(content["similar"]),
-            content["who"],
-            content["when"],
-            event.undone,
+            number=0,
+            entry=event.number,
+            query=np.array(content["query"], np.float32),
+            case=each["case"],
+            vector=np.array(each["vector"], np.float32),
+            good=bool(each["good"]),
+            step=float(content["step"]),
+            reach=_pair(each["reach"]),
+            similar=_pair(content["similar"]),
+            undone=event.undone,
+            **common,
         )
         for each in content["said"]
     ]

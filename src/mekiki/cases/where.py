@@ -139,34 +139,34 @@ class _Parser:
         self._next()
 
     def parse(self) -> Condition:
-        condition = self._joined("or")
+        condition = self._parse_joined("or")
         if self.kind != "end":
             self._refuse("and, or, or the end")
         return condition
 
-    def _joined(self, word: str) -> Condition:
+    def _parse_joined(self, word: str) -> Condition:
         parts: list[Condition] = []
         while not parts or self._accept(word):
-            parts.append(self._joined("and") if word == "or" else self._single())
+            parts.append(self._parse_joined("and") if word == "or" else self._parse_single())
         return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
-    def _single(self) -> Condition:
+    def _parse_single(self) -> Condition:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise InputError(
                 f"--where: more than {MAX_DEPTH} parentheses inside one another; make it simpler"
             )
         if self._accept("not"):
-            condition: Condition = Not(self._single())
+            condition: Condition = Not(self._parse_single())
         elif self._accept("("):
-            condition = self._joined("or")
+            condition = self._parse_joined("or")
             self._expect(")")
         else:
-            condition = self._comparison()
+            condition = self._parse_comparison()
         self.depth -= 1
         return condition
 
-    def _comparison(self) -> Condition:
+    def _parse_comparison(self) -> Condition:
         if self.kind != "word" or self.token.lower() in _WORDS:
             self._refuse(f"one of {', '.join(FIELDS)}")
         field = self.token.lower()
@@ -176,19 +176,19 @@ class _Parser:
         op = "!=" if self.token == "<>" else self.token  # nosec B105: a sign, no password
         if self.kind == "sign" and op in _COMPARE:
             self._next()
-            return Compare(field, op, self._value(field))
+            return Compare(field, op, self._parse_value(field))
         negated = self._accept("not")
         if self._accept("in"):
             self._expect("(")
-            values = [self._value(field)]
+            values = [self._parse_value(field)]
             while self._accept(","):
-                values.append(self._value(field))
+                values.append(self._parse_value(field))
             self._expect(")")
             condition = Compare(field, "in", tuple(values))
         elif self._accept("like"):
             if field == "time":
                 raise InputError("--where: time has no pattern; compare it, as in time >= '2026-11-01'")
-            condition = Compare(field, "like", self._value(field))
+            condition = Compare(field, "like", self._parse_value(field))
             if re.fullmatch(r"(?:[^\\]|\\[%_\\])*", str(condition.value), re.DOTALL) is None:
                 raise InputError(
                     f"--where: like '{condition.value}': a backslash goes before %, _ or another backslash only"
@@ -197,7 +197,7 @@ class _Parser:
             self._refuse("=, !=, <, <=, >, >=, in or like")
         return Not(condition) if negated else condition
 
-    def _value(self, field: str) -> str | int:
+    def _parse_value(self, field: str) -> str | int:
         if self.kind != "value":
             self._refuse("a value in single quotes")
         text = self.token
