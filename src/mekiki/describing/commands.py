@@ -15,6 +15,14 @@ from mekiki.options import Json, MemoryFolder, command_line
 if TYPE_CHECKING:
     from mekiki.describing.describe import PartInput, RunDescriber
 
+TextFile = Annotated[
+    Path,
+    typer.Option(
+        metavar="CSV",
+        help="table of texts with the columns file, text and, if known, language, defect, place, severity, cause, "
+        "repair; `localise` needs defect, place and severity",
+    ),
+]
 FourBit = Annotated[bool, typer.Option("--four-bit", help="keep a language model in four bits (CUDA)")]
 VectorFile = Annotated[
     Path | None,
@@ -37,17 +45,9 @@ def register(app: typer.Typer) -> None:
 
 def localise(
     run: MemoryFolder,
-    texts: Annotated[
-        Path,
-        typer.Option(
-            metavar="CSV",
-            help="texts on other parts than those to be described: a .csv file with the columns file, text, defect, "
-            "place, severity",
-        ),
-    ],
+    texts: TextFile,
     masks: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="masks of the defects, under the names in the texts"),
+        Path | None, typer.Option(metavar="DIR", help="masks of the defects, under the names in the texts")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the photographs")] = 12,
     rate: LearningRate = 0.004,
@@ -56,7 +56,7 @@ def localise(
     resume: Resume = False,
     json: Json = False,
 ) -> None:
-    """Train a run's network further to predict where a defect is and how large it is, for describing."""
+    """Train a run's network further to predict where a defect is and how large it is, for describing other parts."""
     from mekiki.describing.part_training import TrainConfig
     from mekiki.describing.train_localiser import train_localiser
 
@@ -79,20 +79,12 @@ def localise(
 
 def describe_train(
     run: MemoryFolder,
-    texts: Annotated[
-        Path,
-        typer.Option(
-            metavar="CSV",
-            help="texts on the parts: a .csv file with the columns file, text and, if known, language, defect, place, "
-            "severity, cause, repair",
-        ),
-    ],
+    texts: TextFile,
     lm: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|DIR",
-            help="causal or vision-language model of transformers; it stays frozen  [default: a small one from "
-            "scratch, trained on the texts]",
+            help="causal or vision-language model of transformers, frozen  [default: a small one from scratch]",
         ),
     ] = None,
     adapter: Annotated[
@@ -160,20 +152,17 @@ def describe(
     endpoint: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
-            help="let a vLLM server answer, such as http://HOST:8000/v1; its key in MEKIKI_LM_KEY",
+            metavar="URL", help="vLLM server that answers, as http://HOST:8000/v1; key in MEKIKI_LM_KEY"
         ),
     ] = None,
     served_model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="with --endpoint: the server's name for the model  [default: the name it was trained with]",
+            metavar="NAME", help="with --endpoint: its name for the model  [default: that of the training]"
         ),
     ] = None,
     requests: Annotated[
-        Path | None,
-        typer.Option(metavar="JSONL", help="write what such a server would be sent, and send nothing"),
+        Path | None, typer.Option(metavar="JSONL", help="write what a server would be sent, and send nothing")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="page.html: each photograph beside its description")

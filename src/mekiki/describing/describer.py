@@ -138,7 +138,7 @@ class Describer:
         *,
         vectors: str = "true",
     ) -> NDArray[np.float64]:
-        """The same as `losses` for any number of answers: `[N]`; for `vectors` see `answer_fields`."""
+        """The same for any number of answers, `[N]`, without gradient; for `vectors` see `answer_fields`."""
         losses = []
         for start in range(0, len(answers), BATCH):
             batch = answers[start : start + BATCH]

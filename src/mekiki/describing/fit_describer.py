@@ -55,7 +55,7 @@ def fit_describer(
         config: settings of the training.
         lora: rank of trainable low-rank changes of the language model; `None` for none.
         checkpoint: file of the state after each epoch.
-        resume: continue from the checkpoint.
+        resume: continue an interrupted training.
         progress: called after each step.
         on_epoch: called with the history's row after each epoch.
 

@@ -139,10 +139,7 @@ def evaluate_grounding(
     return GroundingTest(
         len(test),
         {vectors: float(each.mean()) for vectors, each in loss.items()},
-        {
-            vectors: {name: float(each.mean()) for name, each in by_name.items()}
-            for vectors, by_name in right.items()
-        },
+        {vectors: {name: float(each.mean()) for name, each in row.items()} for vectors, row in right.items()},
         majority,
         p_values,
         probes or {},

@@ -97,10 +97,7 @@ class LanguageModel:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and weights, of a small model over its present weights.
-
-        Equal fingerprints mean equal answers.
-        """
+        """SHA-256 over settings and weights, of a small model over its present weights: equal ones, equal answers."""
         return self._fingerprint or _weights_digest(self.model, self.tokenizer)
 
     @classmethod
@@ -120,7 +117,6 @@ class LanguageModel:
             seed: seed of the random weights.
 
         Raises:
-            MissingExtraError: the extra `describe` is not installed.
             InputError: there is no text, or a size is not possible.
         """
         transformers = require("transformers", extra=EXTRA, purpose="a language model")
@@ -178,9 +174,7 @@ class LanguageModel:
         transformers = require("transformers", extra=EXTRA, purpose=f"language model {source}")
         if _is_from_scratch(Path(source)):
             if adapter is not None:
-                raise InputError(
-                    f"adapter {adapter}: {source} is a small model trained here, which takes none"
-                )
+                raise InputError(f"adapter {adapter}: {source} is a small model, which takes none")
             with quiet_transformers(transformers):
                 # A folder that `save` wrote, never the hub.
                 tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(str(source))  # nosec B615
@@ -215,10 +209,8 @@ class LanguageModel:
             self.model.save_pretrained(folder)  # type: ignore[operator]
         if self.from_scratch:
             self.tokenizer.save_pretrained(folder)
-        for weights in folder.glob(
-            "*.safetensors"
-        ):  # `transformers` writes files that other users may not read
-            weights.chmod(0o644)
+        for weights in folder.glob("*.safetensors"):
+            weights.chmod(0o644)  # `transformers` writes files that other users may not read
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a piece of text, nothing added in front or behind; names of special tokens are text."""
@@ -309,9 +301,7 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     tokenizers = require("tokenizers", extra=EXTRA, purpose="a tokenizer")
     corpus = list(texts)
     if not any(text.strip() for text in corpus):
-        raise InputError(
-            "a language model cannot be made from no text; give at least one text that is not empty"
-        )
+        raise InputError("a language model cannot be made without text; give one text that is not empty")
     split = tokenizers.pre_tokenizers
     bare = tokenizers.Tokenizer(tokenizers.models.BPE())
     bare.pre_tokenizer = split.Sequence(

@@ -272,10 +272,9 @@ def fit_localiser(
         order = rng.permutation(split.train)
         rows = [order[start : start + config.batch] for start in range(0, len(order), config.batch)]
         rows = [each for each in rows if len(each) > 1]  # batch normalisation cannot train on a single image
-        numbers = [int(rng.integers(len(localiser.orientations))) for _ in rows]
-        return -(-len(order) // config.batch), zip(
-            rows, [localiser.orientations[number] for number in numbers], strict=True
-        )
+        choices = localiser.orientations
+        drawn = [choices[int(rng.integers(len(choices)))] for _ in rows]
+        return -(-len(order) // config.batch), zip(rows, drawn, strict=True)
 
     def step(batch: tuple[NDArray[np.intp], Orientation]) -> tuple[Tensor, int]:
         return _loss(localiser, data, *batch), len(batch[0])
@@ -331,9 +330,8 @@ def localiser_accuracy(localiser: Localiser, data: LocaliserData, rows: NDArray[
     """Accuracy of each attribute, predicted as by `Localiser.extract`."""
     predictions, _ = localiser.extract([image.numpy() for image in data.images[rows]])
     ends = np.cumsum([len(each) for each in localiser.values.values()])[:-1]
-    return _share_right(
-        data, rows, dict(zip(localiser.values, np.split(predictions, ends, axis=1), strict=True))
-    )
+    columns = zip(localiser.values, np.split(predictions, ends, axis=1), strict=True)
+    return _share_right(data, rows, dict(columns))
 
 
 def _share_right(

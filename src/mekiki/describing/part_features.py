@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from mekiki.cases.encoders import PhotoEncoder, open_photo_encoder
 from mekiki.console import Progress, silent
@@ -104,10 +106,6 @@ def pool_maximum(patches: Floats) -> Floats:
         >>> pool_maximum(np.arange(16, dtype=np.float32).reshape(1, 16, 1))[0, :, 0]
         array([ 1.,  3.,  5.,  7.,  9., 11., 13., 15.], dtype=float32)
     """
-    for axis in (0, 1):
-        length = patches.shape[axis]
-        cells = min(GRID, length)
-        cuts = [slice(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)]
-        moved = np.moveaxis(patches, axis, 0)
-        patches = np.moveaxis(np.stack([moved[cut].max(axis=0) for cut in cuts]), 0, axis)
-    return np.ascontiguousarray(patches, np.float32)
+    maps = torch.from_numpy(np.ascontiguousarray(patches)).permute(2, 0, 1)
+    cells = functional.adaptive_max_pool2d(maps, tuple(min(GRID, side) for side in maps.shape[1:]))
+    return np.ascontiguousarray(cells.permute(1, 2, 0).numpy())

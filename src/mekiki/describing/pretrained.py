@@ -41,7 +41,6 @@ def load_pretrained(
         device: where to compute; with four bits, CUDA.
 
     Raises:
-        MissingExtraError: the extra `describe` is not installed.
         InputError: there is no such model, it is not a language model, its weights are not safetensors, or the adapter
             does not fit it.
     """
@@ -140,7 +139,6 @@ def add_adapter(model: Any, folder: Path, *, merge: bool) -> Any:
         merge: add it to the weights, which is faster; not for weights in four bits.
 
     Raises:
-        MissingExtraError: the extra `describe` is not installed.
         InputError: the folder is not an adapter, or it was made for another model.
     """
     peft = require("peft", extra=EXTRA, purpose=f"adapter {folder}")
@@ -193,12 +191,7 @@ def _resize_embeddings(model: Any, state: Mapping[str, Tensor]) -> None:
 def add_lora(model: Any, rank: int) -> Any:
     """A frozen language model with trainable low-rank changes (Hu et al., *LoRA*, 2021), the vision encoder left out.
 
-    Args:
-        model: of `transformers`.
-        rank: rank of the change of each linear layer.
-
     Raises:
-        MissingExtraError: the extra `describe` is not installed.
         InputError: the model has no linear layer.
     """
     peft = require("peft", extra=EXTRA, purpose="--lora")

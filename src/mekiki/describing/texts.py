@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mekiki.data.text_files import read_text
+from mekiki.data.text_files import read_csv_rows
 from mekiki.describing.schema import ATTRIBUTES, FIELDS, LANGUAGES
 from mekiki.errors import InputError, nearest, not_known
 
@@ -78,16 +76,7 @@ def read_texts(path: Path) -> list[PartText]:
         >>> read_texts(path)
         [PartText(part=0, text='左上に傷', language='ja', fields={'defect': 'scratch'}, group=None, file='a.png')]
     """
-    reader = csv.reader(
-        io.StringIO(read_text(path, "the columns file and text"), newline=""), skipinitialspace=True
-    )
-    try:
-        lines = [line for line in reader if line]
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
-    names = [name.strip() for name in lines[0]] if lines else []
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
+    names, rows = read_csv_rows(path, "the columns file and text")
     for needed in ("file", "text"):
         if needed not in names:
             raise InputError(
@@ -96,8 +85,7 @@ def read_texts(path: Path) -> list[PartText]:
             )
     texts: list[PartText] = []
     files: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        cells = dict(zip(names, (value.strip() for value in line), strict=False))
+    for number, cells in enumerate(rows, start=2):
         text, file = cells.get("text"), cells.get("file", "")
         if not text:
             continue

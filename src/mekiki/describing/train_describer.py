@@ -86,8 +86,8 @@ def train_describer(
         lm_config: the language model.
         vectors: .npz, .parquet or .csv of vectors by name, in place of photographs.
         config: settings of the training.
-        resume: continue an interrupted training.
         command: the command line, for the record.
+        resume: continue an interrupted training.
         progress: called after each step.
         on_epoch: called with the history's row after each epoch.
 

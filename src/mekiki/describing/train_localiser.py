@@ -49,8 +49,8 @@ def train_localiser(
         texts: .csv file of texts with the columns defect, place and severity.
         masks: folder of masks under the names in the texts; a part without a mask has no defect cells.
         config: settings of the training.
-        resume: continue an interrupted training.
         command: the command line, for the record.
+        resume: continue an interrupted training.
         progress: called after each step.
         on_epoch: called with the history's row after each epoch.
 
