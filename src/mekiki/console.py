@@ -47,7 +47,7 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def styled(*pieces: tuple[str, str] | str) -> Text:
+def styled_text(*pieces: tuple[str, str] | str) -> Text:
     """Text put together from pieces, each plain or with a style."""
     from rich.text import Text
 
@@ -93,7 +93,7 @@ def print_table(
 
 def line(word: str, text: str, style: str) -> None:
     """Print `word: text` as one line on standard error; line breaks inside the text become spaces."""
-    err().print(styled((f"{word}: ", style), " ".join(text.split())))
+    err().print(styled_text((f"{word}: ", style), " ".join(text.split())))
 
 
 def print_json(content: Mapping[str, Any]) -> None:

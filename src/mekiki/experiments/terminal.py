@@ -75,7 +75,7 @@ def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     words = {"problem": ("problem", "bold red"), "notice": ("notice", "yellow"), "ok": ("well", "green")}
     for finding in findings:
         word, style = words[finding["severity"]]
-        text = console.styled((f"{word}: ", style), finding["message"])
+        text = console.styled_text((f"{word}: ", style), finding["message"])
         if finding["advice"]:
             text.append(f" Try: {finding['advice']}")
         console.out().print(text)

@@ -272,7 +272,7 @@ class VerdictPrinter:
         """Print one verdict."""
         self.count += 1
         style = {"OK": "green", "NG": "bold red"}.get(verdict.verdict, "yellow")
-        text = console.styled((f"{verdict.verdict:<3}", style), f" {verdict.photo.path}")
+        text = console.styled_text((f"{verdict.verdict:<3}", style), f" {verdict.photo.path}")
         if verdict.photo.problem:
             text.append(f"  {verdict.photo.problem}")
         else:

@@ -4,7 +4,7 @@ A folder that is written in one step (a run, its judge, its describer, a tuned t
 is replaced with the folder, so the two cannot disagree. A file that is written by itself carries its own checksum
 (`json_files`, `tensors`, `events`). Files are checked as they are read; `mekiki check` reads them all.
 
-Folders of mekiki before 1.0 have no manifest: they open with a warning, and `mekiki check --upgrade` adds one.
+A folder without a manifest, of an older mekiki, opens with a warning; `mekiki check --upgrade` adds one.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """The files of a run folder: every name and every format number, in this one place.
 
-    run/
-      model.safetensors, reference.safetensors, config.json, history.csv, metrics.json, backbone/, report.html   train
-      checkpoint.safetensors, epochs.json, epochs.f32                                                          train
-      judge/, lessons.jsonl, lessons/, watched.csv                              calibrate, teach, watch
-      memory.json, cases/, feedback.jsonl, labels.jsonl, adapters/, text-models/        remember, feedback
-      describer/, sharp/                                                         describe-train, localise
-      export.onnx, export-int8.onnx                                             export
-      trainings/                                                                the page
+A run folder holds what these commands write:
+
+- train: the network, its reference vectors, config, history, metrics, backbone, report, checkpoint and epochs;
+- calibrate, teach, watch: the judge, the corrections with their files, the table of watched parts;
+- remember, feedback: the memory's settings, cases, feedback, changes of labels, adapters, text models;
+- describe-train, localise: the describer and the localiser, with their checkpoints;
+- export: the ONNX graphs; the page: trainings that it started.
 
 The folders that are replaced in one step (`UNITS`) have a `manifest.json` each.
 """
