@@ -141,7 +141,7 @@ def test_a_damaged_model_is_one_line(fitted, tmp_path, victim, damage):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"is damaged .*; train it anew") as caught:
+    with pytest.raises(InputError, match=r"is damaged .*; train it again") as caught:
         Embedder.load(tmp_path / "model")
     assert "\n" not in str(caught.value)
 

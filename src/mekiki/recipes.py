@@ -48,7 +48,7 @@ def recipe(name: str, *, domain: str = "digits", **given: Any) -> dict[str, Any]
         >>> Embedder(**recipe("best", dim=16)).epochs, recipe("reference", dim=16)
         (60, {'dim': 16})
     """
-    name = _known(name)
+    name = _resolve(name)
     if domain not in DOMAINS:
         raise not_known("domain", domain, DOMAINS)
     settings: dict[str, Any] = {}
@@ -69,10 +69,10 @@ def nets(name: str) -> dict[str, dict[str, Any]]:
         >>> list(nets("best")), nets("reference")
         (['mlp, 2-D', 'vgg, 2-D', 'vgg, 32-D'], {})
     """
-    return NETS[_known(name)]
+    return NETS[_resolve(name)]
 
 
-def _known(name: str) -> str:
+def _resolve(name: str) -> str:
     if name == "post":  # its name before version 2.1
         return "reference"
     if name not in RECIPES:

@@ -184,9 +184,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.backbone_: Backbone | None = None
         if self.encoder.startswith(PREFIX):
             self.backbone_ = Backbone.load(self.encoder, device=fabric.device, progress=progress)
-        with fabric.rank_zero_first(
-            local=True
-        ):  # the other processes then read the first one's features from disk
+        # The other processes then read the first one's features from disk.
+        with fabric.rank_zero_first(local=True):
             features = self._features(stored, progress)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -76,7 +76,7 @@ def read_embedder(cls: type[E], folder: Path) -> E:
         InputError: there is no trained embedder in the folder, or its files do not fit together.
     """
     config = read_config(folder)
-    manifest = Manifest.of(folder, fix="train it anew")
+    manifest = Manifest.of(folder, fix="train it again")
     manifest.verify(f"{BACKBONE}/")
     backbone = _read_backbone(folder, config) if "backbone" in config else None
     try:
@@ -99,7 +99,7 @@ def read_embedder(cls: type[E], folder: Path) -> E:
     except InputError:
         raise
     except Exception as error:  # damaged files raise nearly anything
-        raise _damaged(folder, first_line(error)) from None
+        raise _damage_error(folder, first_line(error)) from None
     return embedder
 
 
@@ -158,7 +158,7 @@ def _read_backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
         source, place, layer = str(saved["source"]), str(saved["place"]), int(saved["layer"])
         fingerprint, fine_tuned = str(saved["fingerprint"]), bool(saved["fine_tuned"])
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, str(error)) from None
+        raise _damage_error(folder, str(error)) from None
     if fine_tuned:
         place = str(folder / BACKBONE)
     elif not Path(place).is_dir() and Path(source).expanduser().is_dir():
@@ -176,5 +176,5 @@ def _read_backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
     return backbone
 
 
-def _damaged(folder: Path, why: str) -> InputError:
-    return InputError(f"{folder}: the model in this folder is damaged ({why}); train it anew")
+def _damage_error(folder: Path, why: str) -> InputError:
+    return InputError(f"{folder}: the model in this folder is damaged ({why}); train it again")

@@ -19,49 +19,19 @@ class HeadlineNumber(NamedTuple):
     explanation: str = ""
 
 
+_NEAREST = "share of test images whose five nearest training images name the right class"
+_EER = "same or different? the error where as many pairs of one class are parted as of two are joined"
+_AUC = "probability that a pair of one class lies closer than a pair of two; at chance it is 50 %"
+_ACCURACY = "share judged rightly, half of the pairs of one class, at the threshold chosen on training pairs"
+_OVERLAP = "two members of a class lie farther apart than one of it and one of another; 50 % is one cloud"
+_SILHOUETTE = "how compact the classes are against the distance to the next; from −1 to 1"
 HEADLINE = (
-    HeadlineNumber(
-        "knn5_accuracy",
-        "5-NN accuracy",
-        100.0,
-        "%",
-        "share of test images whose five nearest training images name the right class",
-    ),
-    HeadlineNumber(
-        "pair_eer",
-        "equal error rate",
-        100.0,
-        "%",
-        "same or different? the error where as many pairs of one class are parted as of two are joined",
-    ),
-    HeadlineNumber(
-        "pair_auc",
-        "pair AUC",
-        100.0,
-        "%",
-        "probability that a pair of one class lies closer than a pair of two; at chance it is 50 %",
-    ),
-    HeadlineNumber(
-        "pair_accuracy",
-        "pair accuracy",
-        100.0,
-        "%",
-        "share judged rightly, half of the pairs of one class, at the threshold chosen on training pairs",
-    ),
-    HeadlineNumber(
-        "overlap_max",
-        "largest overlap",
-        100.0,
-        "%",
-        "two members of a class lie farther apart than one of it and one of another; 50 % is one cloud",
-    ),
-    HeadlineNumber(
-        "silhouette",
-        "silhouette",
-        1.0,
-        "",
-        "how compact the classes are against the distance to the next; from −1 to 1",
-    ),
+    HeadlineNumber("knn5_accuracy", "5-NN accuracy", 100.0, "%", _NEAREST),
+    HeadlineNumber("pair_eer", "equal error rate", 100.0, "%", _EER),
+    HeadlineNumber("pair_auc", "pair AUC", 100.0, "%", _AUC),
+    HeadlineNumber("pair_accuracy", "pair accuracy", 100.0, "%", _ACCURACY),
+    HeadlineNumber("overlap_max", "largest overlap", 100.0, "%", _OVERLAP),
+    HeadlineNumber("silhouette", "silhouette", 1.0, "", _SILHOUETTE),
     HeadlineNumber("train_loss", "training loss", 1.0, ""),
     HeadlineNumber("val_loss", "validation loss", 1.0, ""),
     HeadlineNumber("seconds_training", "training", 1.0, "s"),

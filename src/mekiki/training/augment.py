@@ -32,21 +32,20 @@ GRID_POINTS = range(2, 17)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are changed at random; each image of a batch gets changes of its own.
+    """Random changes of training images; each image of a batch gets its own.
 
-    All geometry is one resampling (bilinear), so an image is blurred once however many changes there are. It turns
-    and stretches about the middle of the image, in pixels: an image that is not square keeps its right angles.
-    Brightness and contrast follow, and so act on the border as well.
+    All geometry is one bilinear resampling about the middle of the image, in pixels, so that an image is blurred once
+    and keeps its right angles. Brightness and contrast follow, and so change the border as well.
 
     The elastic part is after Simard, Steinkraus and Platt, *Best Practices for Convolutional Neural Networks Applied
-    to Visual Document Analysis* (2003); here the random displacements are smooth because they are drawn at the points
-    of a coarse grid and interpolated (bicubic) between them, which costs less than their Gaussian filter.
+    to Visual Document Analysis* (2003), but with random displacements at the points of a coarse grid, interpolated
+    (bicubic) between them, which is faster than their Gaussian filter.
 
     Attributes:
         rotate: degrees, uniform in ± this, 0…180.
         shift: share of the side, uniform in ± this, each axis by itself, 0…0.5.
         scale: each axis by itself is stretched by e^s, s uniform in ± this, 0…1.
-        shear: by how many pixels a row slides along for each pixel of height, uniform in ± this, 0…1.
+        shear: by how many pixels a row moves sideways for each pixel of height, uniform in ± this, 0…1.
         elastic: standard deviation of the displacement at a point of the coarse grid, along each axis, as a share of
             that side, 0…0.5; over the whole image it is about a fifth smaller.
         elastic_grid: points of the coarse grid along each side, 2…16; more of them give finer waves.
@@ -54,13 +53,13 @@ class Augmentation:
         quarter_turns: turn by 0, 90, 180 or 270°, equally often. An image that is not square is turned by 0 or 180°
             only, because a quarter turn would not fit its frame.
         brightness: what is added to all of an image, uniform in ± this, 0…1. The unit is 255 for uint8 images, and
-            for float images, whose scale nobody states, the standard deviation of all numbers in the batch.
+            the standard deviation of all numbers in the batch for float images.
         contrast: differences from the image's own mean (one mean for all channels) are multiplied by e^c, c uniform
             in ± this, 0…1.
         border: what lies outside an image: `"zeros"` (black) or `"reflection"` (the image, mirrored at its edge).
 
     Raises:
-        InputError: a value is out of range, or not of its kind.
+        InputError: a value is out of range, or of another type.
 
     Example:
         >>> change = Augmentation(rotate=10, shift=0.07)
@@ -104,16 +103,14 @@ class Augmentation:
         """Change a batch.
 
         Args:
-            stored: images as they are stored, `[B, H, W]` or `[B, H, W, 3]`, uint8 or float32; not written to.
-            generator: where all chance comes from. It is on the processor, wherever the images are, so that a seed
-                means the same changes on every device. Each change has draws of its own: leaving one out leaves
-                the others of that call as they were.
-            share: change these of the batch only, as they are changed among all.
+            stored: images as they are stored, `[B, H, W]` or `[B, H, W, 3]`, uint8 or float32; not changed.
+            generator: on the processor for every device, so that a seed gives the same changes on each. Each change
+                has its own draws: without one, the others of that call stay the same.
+            share: change and return these of the batch only, as they are changed in the whole batch.
 
         Returns:
             float32 of the same shape (or of the share's), in the units of `stored`, on its device. Values of uint8
-            images stay within 0…255, those of float images are not clamped. Where nothing is to change, `stored` itself
-            as float32.
+            images stay within 0…255, those of float images are not clamped.
 
         Raises:
             InputError: `stored` is not a batch of images.
@@ -133,10 +130,10 @@ class Augmentation:
         numbers = stored[share].to(torch.float32)
         images = numbers.unsqueeze(1) if stored.ndim == 3 else numbers.permute(0, 3, 1, 2)
         if self._moves:
-            places = self._places(draws[:9], noise, images)
-            images = functional.grid_sample(images, places, padding_mode=self.border, align_corners=False)
+            positions = self._source_positions(draws[:9], noise, images)
+            images = functional.grid_sample(images, positions, padding_mode=self.border, align_corners=False)
         if self.brightness or self.contrast:
-            images = self._relit(draws[9:], images, unit)
+            images = self._adjust_light(draws[9:], images, unit)
             if byte:  # resampling alone stays between the values there are
                 images.clamp_(0.0, 255.0)
         return images.squeeze(1) if stored.ndim == 3 else images.permute(0, 2, 3, 1)
@@ -147,15 +144,15 @@ class Augmentation:
         amounts = (self.rotate, self.shift, self.scale, self.shear, self.elastic)
         return self.flip or self.quarter_turns or any(amounts)
 
-    def _places(self, draws: Tensor, noise: Tensor, images: Tensor) -> Tensor:
-        """Where each pixel of the result is looked up: `[B, H, W, 2]`, x and y, −1…1 from edge to edge."""
+    def _source_positions(self, draws: Tensor, noise: Tensor, images: Tensor) -> Tensor:
+        """The position in the image of each pixel of the result: `[B, H, W, 2]`, x and y, −1…1 from edge to edge."""
         height, width = images.shape[2:]
         angle, right, down, wide, high, lean, mirror_x, mirror_y, turn = draws
         angle = angle * math.radians(self.rotate)
         if self.quarter_turns:
             turns = (2 * turn + 2).floor() if height == width else 2 * (turn + 1).floor()
             angle = angle + turns * (math.pi / 2)
-        # A place is rotation · [[wide, lean], [0, high]] · pixel + shift; a mirror is a stretch by −1.
+        # A position is rotation · [[wide, lean], [0, high]] · pixel + shift; a mirror is a stretch by −1.
         wide, high, lean = (wide * self.scale).exp(), (high * self.scale).exp(), lean * self.shear
         if self.flip:
             wide, high = wide.copysign(mirror_x), high.copysign(mirror_y)
@@ -167,11 +164,11 @@ class Augmentation:
         if self.elastic:
             amounts = torch.cat((amounts, noise.view(-1, self.elastic_grid**2) * (2 * self.elastic)), 1)
         waves = _waves(height, width, self.elastic_grid if self.elastic else 0, images.device)
-        # One product for the affine and the elastic part: apart, they would pass over the places twice.
-        places = amounts.to(images.device) @ waves
-        return places.view(-1, 2, height, width).permute(0, 2, 3, 1)
+        # One product for the affine and the elastic part: apart, they would pass over the positions twice.
+        positions = amounts.to(images.device) @ waves
+        return positions.view(-1, 2, height, width).permute(0, 2, 3, 1)
 
-    def _relit(self, draws: Tensor, images: Tensor, unit: Tensor | float) -> Tensor:
+    def _adjust_light(self, draws: Tensor, images: Tensor, unit: Tensor | float) -> Tensor:
         """Brightness and contrast of `[B, C, H, W]`, as a new tensor."""
         light, contrast = draws.to(images.device).view(2, -1, 1, 1, 1)
         factor = (contrast * self.contrast).exp()
@@ -192,18 +189,18 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         border="reflection",
     ),
 }
-"""What suits handwritten digits (which a mirror would spoil), and photographs of a surface (which has no upside)."""
+"""For handwritten digits, which may not be mirrored, and for photographs of a surface, which may be turned as well."""
 
 
 def augmentation(given: str | Mapping[str, Any] | None) -> Augmentation | None:
-    """The augmentation that a setting asks for.
+    """The augmentation of a setting.
 
     Args:
-        given: `None` or `"none"`; a name in `AUGMENTATIONS`; or fields of `Augmentation` by name, which start from
-            the one that `"base"` names, if it is there, and otherwise from no change.
+        given: `None` or `"none"`; a name in `AUGMENTATIONS`; or fields of `Augmentation` by name, with `"base"` for the
+            name of the augmentation whose other fields are used.
 
     Returns:
-        None where there is to be none.
+        `None` for no augmentation.
 
     Raises:
         InputError: there is no such name or field, or a value is out of range.
@@ -241,7 +238,7 @@ def augmentation(given: str | Mapping[str, Any] | None) -> Augmentation | None:
 
 @functools.lru_cache(maxsize=8)
 def _waves(height: int, width: int, points: int, device: torch.device) -> Tensor:
-    """What each number of an image's row of amounts adds to the places of its pixels: `[3 + points², H · W]`.
+    """What each amount of an image adds to the positions of its pixels: `[3 + points², H · W]`.
 
     The first three rows are x, y (pixels, from the middle) and 1, of an affine map; then comes one bicubic bump for
     each point of the coarse grid.

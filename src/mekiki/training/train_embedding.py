@@ -142,16 +142,8 @@ def train_embedding(
         DivergedError: a loss is not finite; the checkpoint holds the last good epoch.
         InputError: the checkpoint was made with other settings, or another process has other data.
     """
-    ranks = Ranks.of(fabric)
-    objective.loss.to(fabric.device)
-    model: nn.Module = objective.model
-    if not ranks.alone and fabric.device.type == "cuda":  # torch has this for GPUs only
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    parameters = [*model.parameters(), *objective.loss.parameters()]
-    optimizer = torch.optim.Adam(parameters, settings.lr, fused=fabric.device.type in FUSED_ON or None)
-    wrapped = fabric.setup(model, optimizer)
-    if not ranks.alone:  # with one process the wrapper takes time and does nothing
-        model = wrapped[0]
+    training = _EmbeddingTraining(objective, encoder, examples, validation, settings, fabric)
+    ranks, optimizer = training.ranks, training.optimizer
     identity = dict(identity or {}) | asdict(settings)
     if settings.schedule not in NEEDS_LENGTH:  # then a training may be made longer afterwards
         del identity["epochs"]
@@ -168,7 +160,9 @@ def train_embedding(
         history = saved.history
     after: list[Callback] = []
     if ranks.first:
+        training.progress = progress
         if checkpoint is not None:
+            training.saves = True
             after.append(
                 SaveCheckpoint(
                     checkpoint, identity, model=objective.model, loss=objective.loss, optimizer=optimizer
@@ -176,20 +170,7 @@ def train_embedding(
             )
         after += callbacks
     factor = schedule(settings.schedule)
-    with adaptive_threads() as adapt_threads:
-        training = _EmbeddingTraining(
-            objective,
-            model,
-            encoder,
-            optimizer,
-            examples.move_to(fabric.device),
-            None if validation is None else validation.move_to(fabric.device),
-            settings,
-            fabric,
-            adapt_threads,
-            progress if ranks.first else silent,
-            saves=checkpoint is not None,
-        )
+    with adaptive_threads() as training.adapt_threads:
         fit(
             training.batches,
             training.step,
@@ -209,28 +190,36 @@ def train_embedding(
 
 
 class _EmbeddingTraining(Callback):
-    """The batches, the step and the measurements of one training."""
+    """The optimizer, the batches, the step and the measurements of one training."""
+
+    adapt_threads: Callable[[], None]
 
     def __init__(
         self,
         objective: Objective,
-        model: nn.Module,
         encoder: nn.Module,
-        optimizer: Optimizer,
         examples: Examples,
         validation: Examples | None,
         settings: TrainingSettings,
         fabric: Fabric,
-        adapt_threads: Callable[[], None],
-        progress: Progress,
-        saves: bool,
     ) -> None:
-        self.objective, self.model, self.encoder, self.optimizer = objective, model, encoder, optimizer
-        self.examples, self.validation, self.settings = examples, validation, settings
+        self.objective, self.encoder, self.settings = objective, encoder, settings
+        self.progress: Progress = silent
+        self.saves = False
         self.fabric, self.ranks, self.device = fabric, Ranks.of(fabric), fabric.device
-        self.adapt_threads, self.progress, self.saves = adapt_threads, progress, saves
+        objective.loss.to(self.device)
+        if not self.ranks.alone and self.device.type == "cuda":  # torch has this for GPUs only
+            nn.SyncBatchNorm.convert_sync_batchnorm(objective.model)  # type: ignore[no-untyped-call]
+        parameters = [*objective.model.parameters(), *objective.loss.parameters()]
+        fused = self.device.type in FUSED_ON or None
+        self.optimizer = torch.optim.Adam(parameters, settings.lr, fused=fused)
+        wrapped = fabric.setup(objective.model, self.optimizer)
+        # With one process the wrapper takes time and does nothing.
+        self.model: nn.Module = objective.model if self.ranks.alone else wrapped[0]
+        self.examples = examples.move_to(self.device)
+        self.validation = None if validation is None else validation.move_to(self.device)
         self.fixed = [] if validation is None else objective.fixed_batches(validation.labels)
-        self.watched = examples if validation is None else validation
+        self.watched = self.validation or self.examples
         order = torch.randperm(len(self.watched), generator=torch.Generator().manual_seed(0))
         self.sample = order[:SAMPLE]
 
@@ -394,8 +383,7 @@ class _Means:
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self.ranks, self.device = ranks, device
         self.waiting: list[Outcome] = []
-        self.loss = self.zero = self.correct = 0.0
-        self.items = self.answers = 0
+        self.totals = np.zeros(5)
 
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of a batch."""
@@ -407,21 +395,15 @@ class _Means:
     def compute(self) -> dict[str, float]:
         """`loss`, the share of items without loss `zero`, and the share that is `correct` where that has a meaning."""
         self._sum_up()
-        own = [self.loss, self.zero, self.correct, self.items, self.answers]
-        loss, zero, correct, items, answers = self.ranks.sum(own, self.device)
+        loss, zero, correct, items, answers = self.ranks.sum(self.totals.tolist(), self.device)
         result = {"loss": loss / items, "zero": zero / items}
         return result | ({"correct": correct / answers} if answers else {})
 
     def _sum_up(self) -> None:
-        if not self.waiting:
-            return
-        losses = torch.cat([outcome.losses for outcome in self.waiting])
-        self.loss += losses.sum().item()
-        self.zero += (losses == 0).sum().item()
-        self.items += len(losses)
-        correct = [outcome.correct for outcome in self.waiting if outcome.correct is not None]
-        if correct:
-            answers = torch.cat(correct)
-            self.correct += answers.sum().item()
-            self.answers += len(answers)
-        self.waiting.clear()
+        if self.waiting:
+            losses = torch.cat([outcome.losses for outcome in self.waiting])
+            right = [outcome.correct for outcome in self.waiting if outcome.correct is not None]
+            correct = torch.cat(right) if right else losses.new_zeros(0)
+            sums = [each.sum().item() for each in (losses, losses == 0, correct)]
+            self.totals += [*sums, len(losses), len(correct)]
+            self.waiting.clear()
