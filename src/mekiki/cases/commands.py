@@ -64,7 +64,9 @@ def register(app: typer.Typer) -> None:
     feedback.command("train")(feedback_train)
     feedback.command("untrain")(feedback_untrain)
     app.add_typer(feedback, name="feedback")
-    cases = typer.Typer(help="What a run remembers.", no_args_is_help=True, rich_markup_mode=None)
+    cases = typer.Typer(
+        help="Statistics, export, import and removal of cases.", no_args_is_help=True, rich_markup_mode=None
+    )
     cases.command("stats")(cases_stats)
     cases.command("export")(cases_export)
     cases.command("import")(cases_import)
@@ -172,7 +174,10 @@ def feedback_add(
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
-    """Judge cases that a search found good or bad; it counts from the next search on."""
+    """Judge cases that a search found as good or bad.
+
+    The next search, and searches similar to it, rank them accordingly.
+    """
     from mekiki.cases.search import give_feedback
 
     if (query is None and text is None) or not (good or bad):
@@ -195,7 +200,7 @@ def feedback_undo(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Undo feedback; searches find exactly what they found before it."""
+    """Undo feedback, so that searches find exactly what they found before it."""
     from mekiki.cases.search import undo_feedback
 
     undone = undo_feedback(run, entry)
@@ -236,7 +241,10 @@ def feedback_train(
     store: StorePlace = None,
     json: Json = False,
 ) -> None:
-    """Train an adapter that compares cases as they were judged; it is used only if it is better."""
+    """Train an adapter from feedback.
+
+    It compares cases as they were judged, and is used only if it is better on queries kept from training.
+    """
     if (nested or text_dim) and not tune_text:
         raise InputError("feedback: --nested and --text-dim go with --tune-text")
     from mekiki.cases.adapter import AdapterConfig
