@@ -397,13 +397,13 @@ def feedback() -> Kind:
 def watched() -> Kind:
     """What watching wrote."""
     from mekiki.judging.results import COLUMNS
-    from mekiki.judging.watch import begun
+    from mekiki.judging.watch import read_results
 
     header = f"size,changed_ns,{','.join(COLUMNS)}\r\n".encode()
     row = (
         "10,20," + ",".join({"file": "a.png", "p": "0.5"}.get(name, "") for name in COLUMNS) + "\r\n"
     ).encode()
-    return Kind([header + row + row], of_file("f.csv", begun))
+    return Kind([header + row + row], of_file("f.csv", read_results))
 
 
 KINDS: dict[str, Callable[[], Kind]] = {
