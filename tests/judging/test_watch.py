@@ -369,7 +369,7 @@ def steady_once(net, tmp_path_factory):
 
 
 @pytest.fixture
-def read_consistently(steady_once, tmp_path):
+def steady(steady_once, tmp_path):
     return Path(shutil.copytree(steady_once, tmp_path / "steady"))
 
 
@@ -384,8 +384,8 @@ def shifted(tmp_path):
     return tmp_path / "in"
 
 
-def test_a_shifted_camera_raises_the_alarm_and_says_since_when(read_consistently, shifted, mekiki):
-    said = mekiki("watch", read_consistently, shifted, "--once", "--poll", "0.05")
+def test_a_shifted_camera_raises_the_alarm_and_says_since_when(steady, shifted, mekiki):
+    said = mekiki("watch", steady, shifted, "--once", "--poll", "0.05")
     assert said.code == 0
     alarms = [line for line in said.err.splitlines() if line.startswith("drift: ")]
     assert alarms, said.err
@@ -395,17 +395,17 @@ def test_a_shifted_camera_raises_the_alarm_and_says_since_when(read_consistently
     assert len(said.out.splitlines()) == 80
 
 
-def test_the_alarm_remembers_what_came_before_a_restart(read_consistently, shifted):
-    every = once(read_consistently, shifted)[1]
-    whole = (read_consistently / "watched.csv").read_bytes().splitlines(keepends=True)
+def test_the_alarm_remembers_what_came_before_a_restart(steady, shifted):
+    every = once(steady, shifted)[1]
+    whole = (steady / "watched.csv").read_bytes().splitlines(keepends=True)
     assert every[0].at > 42
-    (read_consistently / "watched.csv").write_bytes(
+    (steady / "watched.csv").write_bytes(
         b"".join(whole[: 1 + every[0].at - 1])
     )  # cut off just before the alarm
-    assert once(read_consistently, shifted)[1][0] == every[0]
+    assert once(steady, shifted)[1][0] == every[0]
 
 
-def test_usual_parts_raise_no_alarm(read_consistently, tmp_path):
+def test_usual_parts_raise_no_alarm(steady, tmp_path):
     for number in range(80):
         arrive(tmp_path / "in", f"{number:03}.png", part(6000 + number))
-    assert once(read_consistently, tmp_path / "in")[1] == []
+    assert once(steady, tmp_path / "in")[1] == []
