@@ -57,7 +57,7 @@ SPECIAL = (
     "<|im_end|>",
     "<image>",
 )
-SEEING = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+VISION_TOKENS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 
 TEMPLATES = {
     "llama": LLAMA,
@@ -70,7 +70,7 @@ TEMPLATES = {
 }
 ENDS = {"llama": "<|turn|>", "qwen": "<|im_end|>", "qwen-vl": "<|im_end|>", "qwen2-vl": "<|im_end|>"}
 KINDS = tuple(TEMPLATES)
-WITH_EYES = ("qwen-vl", "qwen2-vl", "llava")
+VISION_KINDS = ("qwen-vl", "qwen2-vl", "llava")
 
 _SHAPE = {
     "hidden_size": 32,
@@ -88,7 +88,7 @@ def tokenizer_of(kind: str) -> transformers.PreTrainedTokenizerFast:
     bare.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=420,
-        special_tokens=[*SPECIAL, *SEEING],
+        special_tokens=[*SPECIAL, *VISION_TOKENS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -98,7 +98,7 @@ def tokenizer_of(kind: str) -> transformers.PreTrainedTokenizerFast:
         pad_token="<pad>",
         bos_token="<s>",
         eos_token=ENDS.get(kind, "</s>"),
-        extra_special_tokens=[name for name in (*SPECIAL[3:], *SEEING) if name != ENDS.get(kind)],
+        extra_special_tokens=[name for name in (*SPECIAL[3:], *VISION_TOKENS) if name != ENDS.get(kind)],
     )
     made.chat_template = TEMPLATES[kind]
     return made

@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from language_models import KINDS, TEXTS, WITH_EYES, language_model_folder, sentencepiece_like
+from language_models import KINDS, TEXTS, VISION_KINDS, language_model_folder, sentencepiece_like
 from mekiki.describing.chat_prompt import SOFT, ChatPrompt
 from mekiki.describing.language_model import LanguageModel
 from mekiki.errors import InputError, MissingExtraError
@@ -206,7 +206,7 @@ def test_generating_from_embeddings_goes_step_by_step_as_the_scores_say(loaded, 
             said.append(token)
 
 
-@pytest.mark.parametrize("kind", WITH_EYES)
+@pytest.mark.parametrize("kind", VISION_KINDS)
 def test_scores_after_generating_are_those_of_before(loaded, kind):
     """Some models with eyes remember positions from the last time they spoke, of as many prompts as it was then."""
     lm = loaded(kind)
@@ -421,7 +421,7 @@ def test_an_adapter_that_unsloth_wrote_is_put_on_the_model_named(folder_of, tmp_
     # Unsloth names what it trains in models with eyes by a pattern, not by a list.
     pattern = r"(?:.*?(?:language|text).*?(?:self_attn|attn|mlp).*?(?:q_proj|v_proj))"
     made = as_unsloth_writes(
-        folder_of(kind), tmp_path, kind, pattern if kind in WITH_EYES else ["q_proj", "v_proj"]
+        folder_of(kind), tmp_path, kind, pattern if kind in VISION_KINDS else ["q_proj", "v_proj"]
     )
     lm = LanguageModel.load(folder_of(kind), adapter=tmp_path)
     prompt = torch.tensor([lm.encode(TEXTS[0])])

@@ -211,7 +211,7 @@ class RunDescriber:
         return {
             "file": part.name,
             **fields,
-            "cases": [str(case["id"]) for case in self._cited(part, fields)],
+            "cases": [str(case["id"]) for case in self._select_cited(part, fields)],
             "method": self.method,
             "language": self.language,
             "warning": self.warning,
@@ -255,9 +255,11 @@ class RunDescriber:
         """
         if self.method != "decoder" or not part.near:
             fields = {}
-        return self._cited(part, self.fields(part) if fields is None else fields, text)
+        return self._select_cited(part, self.fields(part) if fields is None else fields, text)
 
-    def _cited(self, part: PartInput, fields: Mapping[str, str], text: str = "") -> list[dict[str, Any]]:
+    def _select_cited(
+        self, part: PartInput, fields: Mapping[str, str], text: str = ""
+    ) -> list[dict[str, Any]]:
         """Of the nearest cases, those that a language model cites; with a small model, those of the same defect."""
         if self.method == "template":
             return part.near

@@ -185,7 +185,7 @@ class Schema:
         """The state before the first token."""
         return _State()
 
-    def allowed(self, state: _State) -> tuple[list[int], bool]:
+    def next_tokens(self, state: _State) -> tuple[list[int], bool]:
         """Ids of the tokens that may come next, and whether every token of free text may come too."""
         if state.piece == len(self.pieces):
             return sorted(self.lm.end_ids), False
@@ -235,7 +235,7 @@ class SchemaProcessor:
         self._length = input_ids.shape[1]
         masked = torch.full_like(scores, -torch.inf)
         for row, state in enumerate(self._states):
-            tokens, free = self._schema.allowed(state)
+            tokens, free = self._schema.next_tokens(state)
             masked[row, tokens] = scores[row, tokens]
             if free:
                 mask = _free_text_mask(self._schema.lm, scores.shape[1]).to(scores.device)
