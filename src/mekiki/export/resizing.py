@@ -1,10 +1,10 @@
-"""Pillow's resizing as whole numbers in a graph: the same pixels, to the last grey level.
+"""Resizing as Pillow does it, in whole numbers for a graph: the same pixels, to the last grey level.
 
 Pillow resizes 8-bit images in two passes, along rows and down columns, and rounds to whole grey levels after each; its
 weights are whole numbers too, in units of 2⁻²². ONNX's own `Resize` does not, so it gives other pixels. Here each pass
 is a sum of a few shifted and weighted copies in int32, which is exact.
 
-Source: `Resample.c` and `Reduce.c` of Pillow, whose arithmetic is told in `docs/exporting.md`.
+Source: `Resample.c` and `Reduce.c` of Pillow, whose arithmetic is described in `docs/exporting.md`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ FILTERS: dict[int, tuple[Callable[[float], float], float]] = {
 def weights(
     given: int, wanted: int, resample: int = 2, end: float | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Which pixels of a line make each new one, and how much they count.
+    """Source pixels and weights of each pixel of a resized line.
 
     Args:
         given: pixels of the line.
@@ -93,16 +93,16 @@ def weights(
     scale = float(np.float32(given if end is None else end)) / wanted
     stretch = max(scale, 1.0)
     support = reach * stretch
-    found: list[tuple[int, list[float]]] = []
+    windows: list[tuple[int, list[float]]] = []
     for place in range(wanted):
         centre = (place + 0.5) * scale
         first, last = max(0, int(centre - support + 0.5)), min(given, int(centre + support + 0.5))
         each = [curve((x - centre + 0.5) / stretch) for x in range(first, last)]
         total = sum(each)
-        found.append((first, [one / total for one in each] if total else each))
-    taps = max(len(each) for _, each in found)
+        windows.append((first, [one / total for one in each] if total else each))
+    taps = max(len(each) for _, each in windows)
     places, shares = np.zeros((wanted, taps), np.int64), np.zeros((wanted, taps), np.int32)
-    for row, (first, each) in enumerate(found):
+    for row, (first, each) in enumerate(windows):
         places[row, : len(each)] = np.arange(first, first + len(each))
         places[row, len(each) :] = first
         shares[row, : len(each)] = [int(one * 2**BITS + math.copysign(0.5, one)) for one in each]
@@ -173,13 +173,13 @@ class Resizing(nn.Module):
         if self.given == self.wanted:
             return pixels
         if self.factors != (1, 1):
-            pixels = self._reduced(pixels)
+            pixels = self._reduce(pixels)
         for axis in self.passes:
-            pixels = self._passed(pixels, axis)
+            pixels = self._pass_along(pixels, axis)
         return pixels
 
     def _order_passes(self, given: tuple[int, int], ends: tuple[float, float], resample: int) -> None:
-        """Which pass comes first differs between versions of Pillow, so it is asked."""
+        """Order the passes as the installed version of Pillow does; versions differ."""
         size, box = (self.wanted[1], self.wanted[0]), (0, 0, ends[1], ends[0])
         draws = np.random.default_rng(0)
         for _ in range(_PROBES):
@@ -188,20 +188,20 @@ class Resizing(nn.Module):
             pixels = torch.from_numpy(noise).int()[None]
             for order in (self.passes, self.passes[::-1]):
                 first, second = order
-                if not np.array_equal(self._passed(self._passed(pixels, first), second)[0], there):
+                if not np.array_equal(self._pass_along(self._pass_along(pixels, first), second)[0], there):
                     self.passes = order[::-1]
                     return
 
-    def _reduced(self, pixels: Tensor) -> Tensor:
+    def _reduce(self, pixels: Tensor) -> Tensor:
         """The rounded mean of each block of pixels; blocks at the end may be smaller."""
         (down, across), (height, width) = self.factors, self.given
         pixels = nn.functional.pad(pixels, (0, 0, 0, -width % across, 0, -height % down))
         height, width = -(-height // down), -(-width // across)
         blocks = pixels.reshape(-1, height, down, width, across, pixels.shape[3])
         total = blocks.sum((2, 4), dtype=torch.int32) + self.get_buffer("halves")
-        return _divided(total.double() * self.get_buffer("inverse"), 24)
+        return _divide(total.double() * self.get_buffer("inverse"), 24)
 
-    def _passed(self, pixels: Tensor, axis: int) -> Tensor:
+    def _pass_along(self, pixels: Tensor, axis: int) -> Tensor:
         """One pass: along rows (axis 2), or down columns (axis 1)."""
         places, shares = self.get_buffer(f"places{axis}"), self.get_buffer(f"shares{axis}")
         # The lines to be added stand in front, so that each copy is of whole lines.
@@ -209,14 +209,14 @@ class Resizing(nn.Module):
         total = torch.full((), 2 ** (BITS - 1), dtype=torch.int32)
         for tap in range(places.shape[1]):
             total = total + lines.index_select(1, places[:, tap]) * shares[:, tap, None, None]
-        return _divided(total.double(), BITS).clamp(0, 255).transpose(1, axis)
+        return _divide(total.double(), BITS).clamp(0, 255).transpose(1, axis)
 
 
-def _divided(values: Tensor, bits: int) -> Tensor:
-    """Whole numbers by a power of two, rounded down: exact in float64, and sooner than a division of whole numbers."""
+def _divide(values: Tensor, bits: int) -> Tensor:
+    """Whole numbers over a power of two, rounded down: exact in float64, and faster than integer division."""
     return (values * 2.0**-bits).floor().int()
 
 
 def _in_blocks(length: int, factor: int) -> NDArray[np.int64]:
-    """How many pixels of a line fall into each block."""
+    """Number of pixels of a line in each block."""
     return np.minimum(factor, length - np.arange(0, length, factor))

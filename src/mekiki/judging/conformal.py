@@ -8,7 +8,6 @@ by more than `TOLERANCE` of it, so a part on the threshold is OK. Every promise 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -17,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv
 
 from mekiki.errors import InputError
-
-Scores = NDArray[np.float64]
+from mekiki.judging.score_checks import Scores, check_finite_scores, check_scores, check_share
 
 Language = Literal["en", "ja"]
 """Languages in which a threshold can state its promise."""
@@ -386,64 +384,27 @@ def parts_needed(false_reject: float, confidence: float | None = None) -> int:
     high = 1
     while not _keeps(1, high, false_reject, confidence):
         high *= 2
-    return _smallest(high // 2 + 1, high, lambda number: _keeps(1, number, false_reject, confidence))
+    low = high // 2  # too few, and `high` enough; with more parts the rate only gets easier to keep
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _keeps(1, middle, false_reject, confidence) else (middle, high)
+    return high
 
 
-def check_scores(values: ArrayLike, what: str, dimensions: int = 1) -> Scores:
-    """Scores as float64 `[N]`, or `[N, columns]` with two dimensions.
+def check_parts(number: int, false_reject: float, confidence: float | None = None, *, least: int = 1) -> int:
+    """The number of calibration parts that a rate needs, `parts_needed`.
 
     Raises:
-        InputError: another shape, no numbers, or NaN.
+        InputError: there are fewer than that, or than `least`; the message says how many it takes.
     """
-    try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{what} must be numbers") from None
-    if array.ndim != dimensions or (dimensions == 2 and array.shape[1] == 0):
-        shape = "[N]" if dimensions == 1 else "[N, columns]"
-        raise InputError(f"{what} must be {shape}, not {list(array.shape)}")
-    bad = np.flatnonzero(np.isnan(array).any(axis=tuple(range(1, dimensions))))
-    if len(bad):
+    needed = parts_needed(false_reject, confidence)
+    if number < max(needed, least):
+        sure = "" if confidence is None else f" with {_percent(confidence)} confidence"
         raise InputError(
-            f"{what}: {len(bad)} of {len(array)} are NaN, the first at {bad[0]}; leave them out or fix them"
+            f"{number} OK parts are too few for a false-reject rate of {_percent(false_reject)}{sure}: it takes at "
+            f"least {max(needed, least)}; give more OK parts or ask for a higher rate"
         )
-    return array
-
-
-def check_finite_scores(values: ArrayLike, what: str = "calibration scores") -> Scores:
-    """Scores as float64 `[n]`, n ≥ 1, all finite.
-
-    Raises:
-        InputError: they are not.
-    """
-    array = check_scores(values, what)
-    if not len(array):
-        raise InputError(f"{what}: there are none; give at least one")
-    bad = int(np.isinf(array).sum())
-    if bad:
-        raise InputError(f"{what}: {bad} are infinite; look at these parts, they cannot be calibrated with")
-    return array
-
-
-def check_share(value: float, what: str) -> None:
-    """Refuse what is not between 0 and 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not 0 < check_number(value, what) < 1:
-        raise InputError(f"{what} {value} is not between 0 and 1; give a share such as 0.01 for 1 %")
-
-
-def check_number(value: float, what: str) -> float:
-    """A setting as a float.
-
-    Raises:
-        InputError: it is not a number.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{what} must be a number, not {value!r}")
-    return float(value)
+    return needed
 
 
 def _count_at_least(scores: Scores, calibration: Scores) -> NDArray[np.int64]:
@@ -452,36 +413,17 @@ def _count_at_least(scores: Scores, calibration: Scores) -> NDArray[np.int64]:
     return np.asarray(len(known) - np.searchsorted(known, scores, side="left"), np.int64)
 
 
-def _keeps(rank: int, number: int, false_reject: float, confidence: float | None) -> bool:
-    """Whether the rank-th largest of `number` scores keeps the rate."""
+def _keeps(rank: Any, number: int, false_reject: float, confidence: float | None) -> Any:
+    """Whether the rank-th largest of `number` scores keeps the rate; ranks may be an array."""
     if confidence is None:
         return rank / (number + 1) <= false_reject  # the very comparison that p-values are judged with
-    return bool(betainc(rank, number + 1 - rank, false_reject) >= confidence)
+    return betainc(rank, number + 1 - rank, false_reject) >= confidence
 
 
 def _largest_rank(number: int, false_reject: float, confidence: float | None) -> int:
     """The largest rank that keeps the rate; refuses if not even the largest score does."""
-    needed = parts_needed(false_reject, confidence)
-    if number < needed:
-        sure = "" if confidence is None else f" with {_percent(confidence)} confidence"
-        raise InputError(
-            f"{number} OK parts are too few for a false-reject rate of {_percent(false_reject)}{sure}: "
-            f"it takes at least {needed}; give more OK parts or ask for a higher rate"
-        )
-    return (
-        _smallest(
-            2, number + 1, lambda rank: rank > number or not _keeps(rank, number, false_reject, confidence)
-        )
-        - 1
-    )
-
-
-def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The smallest whole number from `low` to `high` for which a monotone condition holds; it holds for `high`."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return high
+    check_parts(number, false_reject, confidence)
+    return int(np.count_nonzero(_keeps(np.arange(1, number + 1), number, false_reject, confidence)))
 
 
 def _check_folds(folds: ArrayLike | None, number: int) -> NDArray[np.int64]:

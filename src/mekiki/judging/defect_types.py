@@ -74,11 +74,11 @@ class NearestClass(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Numbers of the nearest classes."""
-        squared = self.squared(vectors)
+        squared = self.squared_distances(vectors)
         nearest = (squared / self.get_buffer("scale") + self.get_buffer("offset")).argmin(1)
         return nearest if self.rate is None else torch.where(self.unlike(squared), self.classes, nearest)
 
-    def squared(self, vectors: Tensor) -> Tensor:
+    def squared_distances(self, vectors: Tensor) -> Tensor:
         """D² to each class: `[N, d]` → float64 `[N, C]`."""
         z = self.whitening(vectors)[:, None]
         anchors = [self.get_buffer(f"anchors{place}") for place in range(self.classes)]
@@ -99,22 +99,16 @@ class NearestClass(nn.Module):
 
 
 class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Names the class whose anchor is nearest, in the metric of the scatter within classes.
+    """Nearest-class classifier in the metric of the scatter within classes (`WithinClassMetric`).
 
-    **Metric.** Items are divided by their standard deviation within classes plus the median of these, so that an
-    item that hardly varied in a few examples does not decide (Tibshirani et al. 2002, doi 10.1073/pnas.082099299).
-    Their covariance within classes is shrunk as Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4) do; with
-    mean anchors that makes Fisher's discriminant. No class counts for more parts than the median class has: ten
-    thousand good parts beside ten of each defect do not set the metric alone.
+    With mean anchors that makes Fisher's discriminant. A mean of few parts lies off by chance, and a class from which
+    the metric was mostly learnt lies closer around its mean. Both are measured by leaving each part out in turn: with
+    u the mean square distance of parts left out, of n parts, the class with the least (D² − u/n)/u + log u wins.
+    Classes of less than some hundred parts mostly share one u. This is for mean anchors in the metric `"within"`;
+    elsewhere the smallest distance wins.
 
-    **Spread.** A mean of few parts lies off by chance, and a class that the metric was learnt from more than from
-    others lies closer around its mean. Both are measured by leaving each part out in turn, from mean and covariance:
-    with u the mean square distance of parts left out, of n parts, the class with the least (D² − u/n)/u + log u is
-    named. The u of a class of less than some hundred parts is mostly the one that all classes share. This is for mean
-    anchors in the metric `"within"`; elsewhere the smallest distance wins.
-
-    **Good parts** are best given as a class of their own, all there are: they tell the metric how parts vary anyway.
-    On the magnetic tiles that is worth more than anything else (`benchmarks/few_labels.py`).
+    Good parts are best given as a class of their own, all there are, because they show how parts vary anyway. On the
+    magnetic tiles that is worth more than anything else (`benchmarks/few_labels.py`).
 
     Ties go to the class that comes first in `classes_`.
 
@@ -129,7 +123,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     Attributes:
         classes_: labels, `[C]`, in order; those added later last.
         counts_: examples of each class, int64 `[C]`.
-        spread_: u of each class, float64 `[C]`; nan for all where there are no two parts of one class.
+        spread_: u of each class, float64 `[C]`; NaN for all where there are no two parts of one class.
         shrinkage_: how far the covariance was pulled towards no correlation, 0 to 1.
         none_label_: `NONE` or −1.
         n_features_in_: d.
@@ -159,7 +153,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.none_of_these = none_of_these
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn classes from examples; one a class is enough, two or more give it a scatter.
+        """Learn classes from examples; one per class is enough, two or more give it a scatter.
 
         Args:
             X: vectors, `[n, d]`.
@@ -170,7 +164,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                 (the message says how many it takes).
         """
         self._check_settings()
-        vectors, labels = _checked_pairs(self, X, y)
+        vectors, labels = _check_pairs(self, X, y)
         self.classes_, members = np.unique(labels, return_inverse=True)
         self.none_label_: Any = _none_label(self.classes_)
         if self.none_of_these is not None and self.none_label_ in self.classes_:
@@ -201,7 +195,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             InputError: vectors that do not fit, or a label that is of another kind than the others.
         """
         check_is_fitted(self)
-        vectors = _checked(self, X)
+        vectors = _check_vectors(self, X)
         new = np.asarray([label])
         if new.shape != (1,) or (new.dtype.kind in "US") != (self.classes_.dtype.kind in "USO"):
             raise InputError(
@@ -209,9 +203,9 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             )
         if self.none_of_these is not None and label == self.none_label_:
             raise InputError(f"label {label!r} is what a part like no class gets; choose another name")
-        found = np.flatnonzero(self.classes_ == new[0])
-        place = int(found[0]) if len(found) else len(self.classes_)
-        if not len(found):
+        same = np.flatnonzero(self.classes_ == new[0])
+        place = int(same[0]) if len(same) else len(self.classes_)
+        if not len(same):
             self.classes_ = np.concatenate([self.classes_, new])
             self.counts_ = np.append(self.counts_, 0)
         self._examples = np.concatenate([self._examples, self._whiten(vectors)])
@@ -235,23 +229,22 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return self
 
     def distances(self, X: ArrayLike) -> Floats:
-        """How far parts are from each class: `[N, d]` → float64 `[N, C]`, from its mean or its nearest example.
+        """Distance from each class, from its mean or its nearest example: `[N, d]` → float64 `[N, C]`.
 
-        In the metric `"within"` the square is divided by d, so that 1 is about what scatter within classes makes.
+        In the metric `"within"` the square is divided by d, so that scatter within classes makes it about 1.
 
         Raises:
             InputError: not d numbers a vector, or numbers that are NaN or infinite.
         """
         check_is_fitted(self)
-        return np.asarray(np.sqrt(self._squared(_checked(self, X))), np.float64)
+        return np.asarray(np.sqrt(self._squared_distances(_check_vectors(self, X))), np.float64)
 
     def p_values(self, X: ArrayLike) -> Floats:
-        """How ordinary parts would be as parts of each class: `[N, d]` → float64 `[N, C]`, in (0, 1].
+        """Jackknife p-value of each class: `[N, d]` → float64 `[N, C]`, in (0, 1].
 
         The share of a class's parts that lie, when left out, at least as far from the others as the new part does
-        (the jackknife: the rate is about kept where one part more or less changes little, without a proof for every
-        data; Barber et al. 2021, doi 10.1214/20-AOS1965). n parts tell no rate below 1/(n + 1). Classes with too few
-        parts for the rate `none_of_these`, or with less than two, are therefore compared with the parts of all such
+        (Barber et al. 2021, doi 10.1214/20-AOS1965: the rate is about kept, without a proof for all data). Classes
+        with too few parts for the rate `none_of_these`, or with less than two, are compared with the parts of all such
         classes together: the rate then holds for them on average, not for each. Where even these are too few, the parts
         of **all** classes stand in, which keeps the rate only if all scatter alike; `fit` and `add` warn of it.
 
@@ -261,7 +254,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         if not np.isfinite(self._left_out).any():
             raise InputError("p-values need two examples of at least one class; give more")
-        squared = self._squared(_checked(self, X))
+        squared = self._squared_distances(_check_vectors(self, X))
         return np.asarray(run_in_blocks(self.nearest_class_.p_values, to_tensor(squared)).numpy(), np.float64)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -271,9 +264,9 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             InputError: see `distances`.
         """
         check_is_fitted(self)
-        vectors, nearest = _checked(self, X), self.nearest_class_
+        vectors, nearest = _check_vectors(self, X), self.nearest_class_
         if self.anchor == "knn":
-            squared = self._squared(vectors)
+            squared = self._squared_distances(vectors)
             numbers = self._votes(self._whiten(vectors), squared).argmin(axis=1)
             if nearest.rate is not None:
                 unlike = run_in_blocks(nearest.unlike, to_tensor(squared)).numpy()
@@ -282,7 +275,7 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             numbers = run_in_blocks(nearest, to_tensor(vectors), block=nearest.block).numpy()
         if nearest.rate is None:
             return np.asarray(self.classes_[numbers])
-        # One array, so that text has room for the longest name.
+        # One array, so that text is as wide as the longest name.
         return np.asarray(np.append(self.classes_, np.asarray([self.none_label_]))[numbers])
 
     def _nearest_class(self) -> NearestClass:
@@ -301,10 +294,10 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def _whiten(self, vectors: NDArray[Any]) -> Floats:
         return np.asarray(run_in_blocks(self._metric.whitening, to_tensor(vectors)).numpy(), np.float64)
 
-    def _squared(self, vectors: NDArray[Any]) -> Floats:
+    def _squared_distances(self, vectors: NDArray[Any]) -> Floats:
         """D² to each class, `[N, C]`."""
         nearest = self.nearest_class_
-        squared = run_in_blocks(nearest.squared, to_tensor(vectors), block=nearest.block)
+        squared = run_in_blocks(nearest.squared_distances, to_tensor(vectors), block=nearest.block)
         return np.asarray(squared.numpy(), np.float64)
 
     def _votes(self, whitened: Floats, squared: Floats) -> Floats:
@@ -316,11 +309,11 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return np.asarray(order / len(self.classes_) - votes, np.float64)
 
     def _compared_with(self) -> tuple[list[Floats], list[int]]:
-        """Distances of parts left out that tell each class's p-values, and the classes that need those of all."""
+        """For each class the distances of parts left out to compare with, and the classes that need those of all."""
         least = 2 if self.none_of_these is None else max(2, parts_needed(self.none_of_these))
-        told = np.isfinite(self._left_out)
+        measured = np.isfinite(self._left_out)
         small = self.counts_ < least
-        together = self._left_out[told & small[self._members]]
+        together = self._left_out[measured & small[self._members]]
         known, needy = [], []
         for place in range(len(self.classes_)):
             if not small[place]:
@@ -328,17 +321,17 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             elif len(together) >= least:
                 known.append(together)
             else:
-                known.append(self._left_out[told])
+                known.append(self._left_out[measured])
                 needy.append(place)
         return known, needy
 
     def _shared_spread(self) -> float:
         """Mean square distance of parts left out, over classes; none counts for more parts than the median class."""
-        told = np.isfinite(self._left_out)
-        if not told.any():
+        measured = np.isfinite(self._left_out)
+        if not measured.any():
             return float("nan")
-        weight = (np.minimum(self.counts_, np.median(self.counts_)) / self.counts_)[self._members[told]]
-        return float(np.average(self._left_out[told], weights=weight))
+        weight = (np.minimum(self.counts_, np.median(self.counts_)) / self.counts_)[self._members[measured]]
+        return float(np.average(self._left_out[measured], weights=weight))
 
     def _spread(self, place: int) -> float:
         own = self._left_out[self._members == place]
@@ -361,11 +354,10 @@ class DefectTypeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def _check_rate(self) -> None:
         if self.none_of_these is None:
             return
-        told = int(np.isfinite(self._left_out).sum())
-        needed = parts_needed(self.none_of_these)
-        if told < needed:
+        number, needed = int(np.isfinite(self._left_out).sum()), parts_needed(self.none_of_these)
+        if number < needed:
             raise InputError(
-                f"{told} examples in classes of two or more are too few for none_of_these="
+                f"{number} examples in classes of two or more are too few for none_of_these="
                 f"{self.none_of_these:g}: it takes at least {needed}; give more examples or ask for a higher rate"
             )
         self._warn_of_needy()
@@ -388,14 +380,14 @@ def _none_label(classes: NDArray[Any]) -> Any:
     return -1 if classes.dtype.kind in "iuf" else NONE
 
 
-def _checked(estimator: DefectTypeClassifier, X: ArrayLike) -> NDArray[Any]:
+def _check_vectors(estimator: DefectTypeClassifier, X: ArrayLike) -> NDArray[Any]:
     """Vectors `[N, d]` as `fit` saw them, all finite."""
     vectors = check_items(estimator, X)
     refuse_not_finite(estimator, vectors)
     return vectors
 
 
-def _checked_pairs(
+def _check_pairs(
     estimator: DefectTypeClassifier, X: ArrayLike, y: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Vectors `[n, d]`, all finite, and labels `[n]`, as scikit-learn checks them; its refusals in one line."""

@@ -1,11 +1,11 @@
-"""Drift: the stream of p-values is no longer uniform, and since when.
+"""Drift alarm: from which part on the p-values of a stream are no longer uniform.
 
-As long as the parts of a line are like the OK parts calibrated on, their p-values are uniform. Two gamblers bet that
-they are not: one on small p-values (parts have moved away), one on large ones (parts have become too ordinary, as when
-a camera hangs). A bet multiplies the gambler's capital by a factor whose mean is at most 1 under uniformity; a capital
-that falls below 1 is replaced by 1, and the gambler starts again from there (CUSUM). If nothing drifts, an alarm is due
-once in `average_run` parts at most (an e-detector: Shin, Ramdas and Rinaldo 2023, arXiv 2203.03532; conformal bets:
-Vovk, Nouretdinov and Gammerman 2003).
+As long as the parts of a line are like the OK parts calibrated on, their p-values are uniform. Two bets are placed
+against that: one on small p-values (parts differ more), one on large ones (parts differ less, as when a camera repeats
+one picture). A bet multiplies a capital by a factor whose mean is at most 1 under uniformity; a capital below 1 is
+replaced by 1, and the bet starts again from there (CUSUM). Without drift an alarm comes at most once in `average_run`
+parts (an e-detector: Shin, Ramdas and Rinaldo 2023, arXiv 2203.03532; conformal bets: Vovk, Nouretdinov and Gammerman
+2003).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from mekiki.errors import InputError
 
 SMALLEST = 0.05
-"""p-values below count as this: an NG part here and there is what a line is inspected for, and no drift."""
+"""P-values below count as this: single NG parts are no drift."""
 _POWER = 0.5
 _FAVOUR = 2.0
 
@@ -37,7 +37,7 @@ class Drift:
 
     def __str__(self) -> str:
         """The alarm in a sentence."""
-        how = "depart from" if self.smaller else "are more ordinary than"
+        how = "differ from" if self.smaller else "vary less than"
         advice = (
             "a change of light, camera, material or supplier; if it is to stay, calibrate again"
             if self.smaller
@@ -50,17 +50,17 @@ class Drift:
 
 
 class DriftAlarm:
-    """Watches a stream of p-values.
+    """Sequential test of a stream of p-values.
 
     The bet on small p-values loses 0.19 a part on average if nothing drifts (in logarithms), about four standard
-    errors of what the choice of 150 calibration parts can shift it by; so the alarm bears with the chance in the
+    errors of what the choice of 150 calibration parts can shift it by; so the alarm tolerates the chance in the
     calibration, from about 50 calibration parts on.
 
     Args:
         average_run: parts between two false alarms, on average, at the least.
 
     Attributes:
-        seen: how many p-values were added.
+        seen: number of p-values added.
 
     Raises:
         InputError: `average_run` is not above 1.
@@ -80,19 +80,19 @@ class DriftAlarm:
             raise InputError(
                 f"average_run {average_run}: give the parts between two false alarms, more than 1"
             )
-        self._limit = math.log(average_run) + math.log(2)  # two gamblers share what is allowed
+        self._limit = math.log(average_run) + math.log(2)  # two bets share what is allowed
         self.seen = 0
         self._capital = {True: 0.0, False: 0.0}
         self._since = {True: 1, False: 1}
 
     def add(self, p: float) -> Drift | None:
-        """Take the next p-value; gives an alarm, and then starts again, or nothing.
+        """Add the next p-value; returns an alarm, and then starts again, or nothing.
 
         Raises:
             InputError: p is not in (0, 1].
         """
         if not 0 < p <= 1:
-            raise InputError(f"p {p}: is no p-value; give a number above 0, up to 1")
+            raise InputError(f"p {p}: not a p-value; give a number above 0, up to 1")
         self.seen += 1
         gains = {
             True: math.log(_POWER) - (1 - _POWER) * math.log(max(p, SMALLEST)),

@@ -1,7 +1,7 @@
-"""Which items are worth measuring: Taguchi's choice by an orthogonal array, and a check on parts it has not seen.
+"""Item selection by Taguchi's orthogonal array, with a held-out check of the choice.
 
-Woodall et al. (2003, doi 10.1198/004017002188618626) show that the choice by gains need not find good items. So what
-comes out here is held against all items on parts kept out of the choosing, and the verdict says what was found.
+Woodall et al. (2003, doi 10.1198/004017002188618626) show that the choice by gains need not find good items. The chosen
+items are therefore compared with all items on parts that were not used for choosing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mekiki.judging.unit_space import Floats, check_items, item_names, refuse_no
 
 SMALLEST_ARRAY = 8
 NEAREST = 1e-6
-"""D² below which a part counts as this near, so that one part in the very centre does not make a ratio of −∞ dB."""
+"""Smallest D² that counts, so that one part in the very centre does not make a ratio of −∞ dB."""
 LEAST_PARTS = 5
 """NG and OK parts to judge in each split, and NG parts to choose with; with fewer there is no held-out check."""
 CONFIDENCE = 0.95
@@ -158,7 +158,7 @@ def select_items(
     Args:
         ok: vectors of good parts, the unit space, `[n, k]`.
         ng: vectors of parts that are not, `[t, k]`.
-        mt: the distance, fitted anew in each run; `MT()` if None. Where its covariance is `"auto"`, what it chooses for
+        mt: the distance, fitted in each run; `MT()` if None. Where its covariance is `"auto"`, what it chooses for
             all items and parts holds for every run, so that runs compare.
         splits: of the held-out check; 0 for none.
         seed: fixes the splits.
@@ -170,18 +170,18 @@ def select_items(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> ok, ng = rng.normal(size=(300, 15)), rng.normal(size=(100, 15))
-        >>> ng[:, :3] += 1.5  # three items tell, twelve do not
-        >>> found = select_items(ok, ng)
-        >>> np.flatnonzero(found.kept)
+        >>> ng[:, :3] += 1.5  # three items differ, twelve do not
+        >>> selection = select_items(ok, ng)
+        >>> np.flatnonzero(selection.kept)
         array([ 0,  1,  2,  8, 14])
-        >>> print(found.verdict)
+        >>> print(selection.verdict)
         Choosing helps: on parts kept out of it, AUROC is 0.813 with the items chosen and 0.753 with all ...
     """
     if isinstance(splits, bool) or not isinstance(splits, int | np.integer) or (splits < 2 and splits != 0):
         raise InputError(f"splits must be a whole number of at least 2, or 0 for no check, not {splits!r}")
     judge = clone(MT() if mt is None else mt)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # constant items: left out here, and told in the result
+        warnings.simplefilter("ignore", DataWarning)  # constant items: left out here, and named in the result
         good = _vectors(judge, ok, "ok", fit=True)
         names = tuple(map(str, item_names(judge)))
         bad = _vectors(judge, ng, "ng")
@@ -190,16 +190,16 @@ def select_items(
         except InputError as error:
             raise InputError(str(error).replace("X: ", "ok: ", 1)) from None
         judge.set_params(covariance=covariance)
-        found = _choose(judge, good, bad)
+        choice = _choose(judge, good, bad)
         progress("choosing items", 1, splits + 1)
         check, verdict = _held_out(judge, good, bad, int(splits), seed, progress)
-    if not found.kept.any():
+    if not choice.kept.any():
         verdict = f"No item has a gain above 0, so there is none to keep; use all of them. {verdict}"
     helps = None if check is None else check.low > 0
-    return ItemSelection(names, *found, covariance, check, helps, verdict)
+    return ItemSelection(names, *choice, covariance, check, helps, verdict)
 
 
-class _Found(NamedTuple):
+class _Choice(NamedTuple):
     """See `ItemSelection`."""
 
     array: Array
@@ -209,7 +209,7 @@ class _Found(NamedTuple):
     kept: Chosen
 
 
-def _choose(mt: MT, good: NDArray[Any], bad: NDArray[Any]) -> _Found:
+def _choose(mt: MT, good: NDArray[Any], bad: NDArray[Any]) -> _Choice:
     """One array of runs."""
     varying = clone(mt).fit(good).varying_
     columns = orthogonal_array(int(varying.sum()))
@@ -223,7 +223,7 @@ def _choose(mt: MT, good: NDArray[Any], bad: NDArray[Any]) -> _Found:
     for item in np.flatnonzero(varying):
         level_means[item] = [ratios[array[:, item] == level].mean() for level in (1, 2)]
     gains = level_means[:, 0] - level_means[:, 1]
-    return _Found(array, ratios, level_means, gains, gains > 0)
+    return _Choice(array, ratios, level_means, gains, gains > 0)
 
 
 def _held_out(
@@ -270,13 +270,13 @@ def _held_out(
     gain = float(difference.mean())
     check = HeldOutCheck(areas[:, 0], areas[:, 1], gain, gain - half, gain + half)
     if check.low > 0:
-        found = "Choosing helps"
+        finding = "Choosing helps"
     elif check.high < 0:
-        found = "Choosing harms"
+        finding = "Choosing harms"
     else:
-        found = "Choosing is not shown to help"
+        finding = "Choosing is not shown to help"
     return check, (
-        f"{found}: on parts kept out of it, AUROC is {areas[:, 1].mean():.3f} with the items chosen and "
+        f"{finding}: on parts kept out of it, AUROC is {areas[:, 1].mean():.3f} with the items chosen and "
         f"{areas[:, 0].mean():.3f} with all (difference {gain:+.3f}, {CONFIDENCE:.0%} interval {check.low:+.3f} to "
         f"{check.high:+.3f}, {splits} splits)."
     )
@@ -306,10 +306,10 @@ def _hadamard(order: int) -> Array | None:
         return None
     signs = None
     if order & (order - 1) and _prime(order - 1):  # Paley's first; powers of two are left to Sylvester
-        signs = np.eye(order, dtype=np.int8) + _bordered(order - 1, -1)
+        signs = np.eye(order, dtype=np.int8) + _jacobsthal(order - 1, -1)
     elif order & (order - 1) and (order // 2 - 1) % 4 == 1 and _prime(order // 2 - 1):  # Paley's second
         half = order // 2
-        signs = np.kron(_bordered(half - 1, 1), np.array([[1, 1], [1, -1]], np.int8))
+        signs = np.kron(_jacobsthal(half - 1, 1), np.array([[1, 1], [1, -1]], np.int8))
         signs += np.kron(np.eye(half, dtype=np.int8), np.array([[1, -1], [-1, -1]], np.int8))
     elif (smaller := _hadamard(order // 2)) is not None:
         signs = np.kron(np.array([[1, 1], [1, -1]], np.int8), smaller)
@@ -319,7 +319,7 @@ def _hadamard(order: int) -> Array | None:
     return np.asarray(signs * signs[:, :1], np.int8)
 
 
-def _bordered(prime: int, corner: int) -> Array:
+def _jacobsthal(prime: int, corner: int) -> Array:
     """Jacobsthal's matrix, 1 where i − j is a square modulo the prime and −1 where not, with a border of ones."""
     residues = np.full(prime, -1, np.int8)
     residues[np.arange(1, prime) ** 2 % prime] = 1

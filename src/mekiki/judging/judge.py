@@ -19,6 +19,7 @@ from mekiki.judging.conformal import (
     CrossThreshold,
     SplitThreshold,
     Threshold,
+    check_parts,
     conformal_threshold,
     parts_needed,
 )
@@ -201,7 +202,7 @@ class Judge:
         parts = _check_groups(groups, None)
         number = _length(parts)
         _refuse_too_few(number)
-        _refuse_too_few_for_rate(number, false_reject, parts_needed(false_reject))
+        check_parts(number, false_reject)
         folds = np.arange(number) % min(_CROSS_FOLDS, number)
         self.groups = tuple(parts)
         self.taught, self.confidence, self.rate = (), None, float(false_reject)
@@ -407,9 +408,7 @@ def learning_parts(number: int, false_reject: float, confidence: float | None = 
         >>> learning_parts(476, 0.01), learning_parts(150, 0.01), learning_parts(100, 0.01)
         (317, 51, 0)
     """
-    needed = parts_needed(false_reject, confidence)
-    sure = "" if confidence is None else f" with {100 * confidence:.4g} % confidence"
-    _refuse_too_few_for_rate(number, false_reject, max(needed, LEAST_TO_LEARN), sure)
+    needed = check_parts(number, false_reject, confidence, least=LEAST_TO_LEARN)
     learning = min(int(number * _LEARN_SHARE), number - needed)
     return learning if learning >= max(LEAST_TO_LEARN, needed // 4) else 0
 
@@ -473,12 +472,4 @@ def _refuse_too_few(number: int) -> None:
     if number < LEAST_TO_LEARN:
         raise InputError(
             f"{number} OK parts are too few to learn what good parts look like; give at least {LEAST_TO_LEARN}"
-        )
-
-
-def _refuse_too_few_for_rate(number: int, false_reject: float, needed: int, sure: str = "") -> None:
-    if number < needed:
-        raise InputError(
-            f"{number} OK parts are too few for a false-reject rate of {100 * false_reject:.4g} %{sure}: it takes at "
-            f"least {needed}; give more OK parts or ask for a higher rate"
         )

@@ -1,7 +1,6 @@
-"""The unit space and the distance from it: the MT method, and MTA for correlation matrices that have no inverse.
+"""MT and MTA, the Mahalanobis–Taguchi methods: the distance of a vector from the unit space of good parts `[n, k]`.
 
-The unit space is the set of good parts, `[n, k]`. Its mean, scale and correlation define a distance that is about 1
-for a part like those in it and grows without end for others; no part of the other kind is needed.
+It is about 1 for a part like those in the unit space and grows without end for others; no NG part is needed.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ Floats = NDArray[np.float64]
 COVARIANCES = ("auto", "empirical", "ledoit-wolf", "robust", "pseudo-inverse")
 CONSTANT_ITEMS = ("leave-out", "infinite")
 SAMPLES_PER_ITEM = 3
-"""Parts an item that MT texts ask for; with fewer, `covariance="auto"` shrinks."""
+"""Parts per item that MT texts ask for; with fewer, `covariance="auto"` shrinks."""
 SINGULAR = 1e-12
 """Smallest eigenvalue of a correlation matrix over its largest, below which it has no usable inverse."""
 
 
 class DistanceEstimator(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """What MT, MTA and RT have in common: from a squared distance to a verdict, as scikit-learn has it.
+    """Base of MT, MTA and RT: from a squared distance to a verdict, as scikit-learn's outlier detectors.
 
     Attributes:
         offset_: the threshold as a score: a vector is an outlier if `score_samples` lies below it.
@@ -56,7 +55,7 @@ class DistanceEstimator(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def contributions(self, X: ArrayLike) -> Floats:
-        """What each item brings to D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D²."""
+        """The share of each item in D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D²."""
 
     def distance(self, X: ArrayLike) -> Floats:
         """D of each vector, the square root of `squared_distance`: `[N, k]` → float64 `[N]`, never clamped.
@@ -89,7 +88,7 @@ class DistanceEstimator(OutlierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.offset_ = -float(threshold)
 
 
-class _Standardised(DistanceEstimator):
+class _StandardisedDistance(DistanceEstimator):
     """MT and MTA: D² = ‖(x − m)W‖², where the scale of the items is part of W."""
 
     constant_items: str
@@ -107,7 +106,7 @@ class _Standardised(DistanceEstimator):
         """
         check_is_fitted(self)
         vectors = check_items(self, X)
-        squared = self.form_.squared(vectors)
+        squared = self.form_.squared_length(vectors)
         if not np.isfinite(squared).all():
             refuse_not_finite(self, vectors)  # and where all are finite, D² overflowed and is infinite
         if self.constant_items == "infinite" and not self.varying_.all():
@@ -116,12 +115,11 @@ class _Standardised(DistanceEstimator):
         return squared
 
     def contributions(self, X: ArrayLike) -> Floats:
-        """What each item brings to D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D².
+        """The share of each item in D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D².
 
-        zᵢ·(Az)ᵢ/k, where A is the inverse of R (of MTA: its adjugate). It is the Shapley value of the item in
-        D² if items that are left out stand at their mean (Mayrhofer and Filzmoser 2022, arXiv:2210.10063).
-        It can be **negative**: the item's value then agrees with what the other items make one expect better
-        than the mean would, and takes from the distance.
+        zᵢ·(Az)ᵢ/k, where A is the inverse of R (of MTA: its adjugate): the Shapley value of the item in D² if items
+        that are left out stand at their mean (Mayrhofer and Filzmoser 2022, arXiv:2210.10063). It is **negative** where
+        the item's value agrees with the other items better than the mean would.
 
         Raises:
             InputError: see `squared_distance`.
@@ -162,21 +160,21 @@ class _Standardised(DistanceEstimator):
                 "a distance by; give good parts that differ as good parts do"
             )
         if not moments.varying.all():
-            told = "they are left out of the distance"
+            effect = "they are left out of the distance"
             if self.constant_items == "infinite":
-                told = "a vector that differs there lies infinitely far"
+                effect = "a vector that differs there lies infinitely far"
             names = item_names(self)[~moments.varying]
             warnings.warn(
                 f"{len(names)} of {len(moments.varying)} items are constant in the unit space "
-                f"({', '.join(map(str, names[:5]))}{', …' if len(names) > 5 else ''}): {told}",
+                f"({', '.join(map(str, names[:5]))}{', …' if len(names) > 5 else ''}): {effect}",
                 DataWarning,
                 stacklevel=3,
             )
         return vectors, moments
 
 
-class MT(_Standardised):
-    """The Mahalanobis–Taguchi method: how far a vector lies from the unit space.
+class MT(_StandardisedDistance):
+    """The Mahalanobis–Taguchi method: the Mahalanobis distance from the unit space, divided by √k.
 
     z = (x − m)/s with s of n − 1 degrees of freedom, R the correlation of z, and D² = zᵀR⁻¹z/k. Over the unit
     space the mean of D² is (n − 1)/n, whatever k is (Taguchi and Jugulum 2002, *The Mahalanobis–Taguchi
@@ -309,24 +307,24 @@ class MT(_Standardised):
                 'more than two an item; give more parts, or use covariance="ledoit-wolf"'
             )
         z = moments.standardise(vectors)
-        with warnings.catch_warnings():  # a singular subset is told below, in this module's words
+        with warnings.catch_warnings():  # a singular subset is refused below, in this module's words
             warnings.simplefilter("ignore")
-            found = MinCovDet(random_state=self.random_state).fit(z)
-        variance = np.diag(found.covariance_)
+            estimate = MinCovDet(random_state=self.random_state).fit(z)
+        variance = np.diag(estimate.covariance_)
         if not variance.min() > 0:
             raise InputError(
                 "X: robust covariance found a half of the parts that does not vary in some item; use "
                 'covariance="ledoit-wolf"'
             )
         mean, scale = moments.mean.copy(), moments.scale.copy()
-        mean[varying] += found.location_ * scale[varying]
+        mean[varying] += estimate.location_ * scale[varying]
         scale[varying] *= np.sqrt(variance)
-        correlation = found.covariance_ / np.sqrt(np.outer(variance, variance))
+        correlation = estimate.covariance_ / np.sqrt(np.outer(variance, variance))
         return Moments(moments.n, mean, scale, varying, moments.noise, correlation)
 
 
-class MTA(_Standardised):
-    """The Mahalanobis–Taguchi adjoint method: the adjugate of R in the place of its inverse.
+class MTA(_StandardisedDistance):
+    """The Mahalanobis–Taguchi adjoint method: the adjugate of R in place of its inverse.
 
     D² = zᵀ·adj(R)·z/k, with z as in `MT` (Taguchi and Jugulum 2002). For a regular R that is det(R) times D² of
     MT; for one of rank k − 1, which has no inverse, it still measures, though only along the one direction in

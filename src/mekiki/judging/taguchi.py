@@ -126,7 +126,7 @@ class RT(DistanceEstimator):
         return self.unit_space_.squared_distance(pairs)
 
     def contributions(self, X: ArrayLike) -> Floats:
-        """What each item brings to D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D².
+        """The share of each item in D²: `[N, k]` → float64 `[N, k]`, whose rows sum to D².
 
         Y₁ and Y₂ are sums over items, of mᵢxᵢ/r and of (xᵢ − βmᵢ)²/((k − 1)·Y₂). What `MT.contributions` gives
         to Y₁ and to Y₂ is shared among the items by how far their terms are from their means over the unit space. For
@@ -171,7 +171,7 @@ class RT(DistanceEstimator):
 
 
 class _TMethod(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """T(1), Ta and Tb, which differ in where they put the centre.
+    """Base of T(1), Ta and Tb, which differ in where they put the centre.
 
     Each item is taken to be proportional to y: x − cₓ = β(y − c). It is weighed by its signal-to-noise ratio η.
     """
@@ -182,29 +182,29 @@ class _TMethod(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: not k numbers a vector, or numbers that are NaN or infinite.
         """
-        gaps = self._centred(X)
+        gaps = self._centre(X)
         return np.asarray(gaps @ self.coef_ + self.center_y_, np.float64)
 
     def contributions(self, X: ArrayLike) -> Floats:
-        """What each item brings to the estimate: `[N, k]` → float64 `[N, k]`, in units of y.
+        """The share of each item in the estimate: `[N, k]` → float64 `[N, k]`, in units of y.
 
         (ηᵢ/Ση)·(xᵢ − cᵢ)/βᵢ; a row sums to `predict` − `center_y_`.
 
         Raises:
             InputError: see `predict`.
         """
-        shares = self._centred(X)
+        shares = self._centre(X)
         shares *= self.coef_
         return shares
 
-    def _centred(self, X: ArrayLike) -> Floats:
+    def _centre(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
         vectors = check_items(self, X)
         refuse_not_finite(self, vectors)
         gaps: Floats = np.subtract(vectors, self.center_, dtype=np.float64)
         return gaps
 
-    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    def _check_pairs(self, X: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
         if y is None:
             raise InputError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: it learns to estimate y"
@@ -221,9 +221,9 @@ class _TMethod(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"y: all {len(values)} values are {values[0]:g}; there is nothing to estimate")
         return vectors, values
 
-    def _learn(self, found: Signals, center: Floats, center_y: float | Floats) -> None:
-        """Keep what was found about each item, and the weighted sum that the estimate is."""
-        self.beta_, self.eta_ = found
+    def _learn(self, signal: Signals, center: Floats, center_y: float | Floats) -> None:
+        """Set the attributes: β and η of each item, and the weighted sum that the estimate is."""
+        self.beta_, self.eta_ = signal
         with np.errstate(divide="ignore"):
             self.eta_db_ = 10 * np.log10(self.eta_)
         exact = np.isinf(self.eta_)
@@ -246,7 +246,7 @@ class _TMethod(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class Signals(NamedTuple):
-    """What the signal data say of each item: its slope β and its signal-to-noise ratio η, as a ratio."""
+    """Slope β and signal-to-noise ratio η (as a ratio) of each item."""
 
     beta: Floats
     eta: Floats
@@ -266,8 +266,8 @@ def signals(squares: Floats, products: Floats, size: float | Floats, number: int
 
     Example:
         >>> x, m = np.array([[1.0], [2.0], [-1.0]]), np.array([1.0, 2.0, -2.0])
-        >>> found = signals((x**2).sum(axis=0), m @ x, m @ m, 3)
-        >>> found.beta.round(3), found.eta.round(3)
+        >>> signal = signals((x**2).sum(axis=0), m @ x, m @ m, 3)
+        >>> signal.beta.round(3), signal.eta.round(3)
         (array([0.778]), array([2.067]))
     """
     signal = products**2 / size
@@ -286,13 +286,12 @@ class T1(_TMethod):
     data (see `Signals`), and the estimate is ŷ = c + Σ(η·x/β)/Ση (Taguchi 2006; Inou, Nagata, Horita and Mori 2012).
 
     Args:
-        unit_share: the share of the rows, those nearest the median of y, that are the unit space where `fit` is not
-            told which are.
+        unit_share: the share of the rows, those nearest the median of y, that are the unit space where `fit` gets none.
 
     Attributes:
         unit_: which rows were the unit space, bool `[n]`.
         beta_: β of each item, float64 `[k]`, in units of the item by those of y.
-        eta_: η of each item, float64 `[k]`, as a ratio; 0 for an item that tells nothing of y.
+        eta_: η of each item, float64 `[k]`, as a ratio; 0 for an item without information about y.
         eta_db_: η in decibels, 10·log₁₀η; −∞ for 0.
         weights_: η/Ση. Items that follow y exactly (η = ∞) share all the weight.
         coef_: weights_/β, so that the estimate is `center_y_ + (x − center_) @ coef_`.
@@ -328,7 +327,7 @@ class T1(_TMethod):
         share = self.unit_share
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise InputError(f"unit_share must be a number between 0 and 1, not {share!r}")
-        vectors, values = self._checked(X, y)
+        vectors, values = self._check_pairs(X, y)
         self.unit_ = self._unit(values, unit)
         center, center_y = vectors[self.unit_].mean(axis=0), float(values[self.unit_].mean())
         x, m = vectors[~self.unit_] - center, values[~self.unit_] - center_y
@@ -393,7 +392,7 @@ class Ta(_TMethod):
         Raises:
             InputError: vectors or values cannot be used.
         """
-        vectors, values = self._checked(X, y)
+        vectors, values = self._check_pairs(X, y)
         center, center_y = vectors.mean(axis=0), float(values.mean())
         x, m = vectors - center, values - center_y
         self._learn(signals(np.einsum("nk,nk->k", x, x), m @ x, float(m @ m), len(m)), center, center_y)
@@ -430,7 +429,7 @@ class Tb(_TMethod):
         Raises:
             InputError: vectors or values cannot be used.
         """
-        vectors, values = self._checked(X, y)
+        vectors, values = self._check_pairs(X, y)
         number = len(values)
         x, m = vectors - vectors.mean(axis=0), values - values.mean()
         # About row s instead of about the mean: Σ(x − xₛ)(m − mₛ) = Σxm + n·xₛ·mₛ, so all n centres cost n·k.
@@ -442,6 +441,6 @@ class Tb(_TMethod):
         )
         self.center_rows_ = everywhere.eta.argmax(axis=0)
         best = self.center_rows_, np.arange(vectors.shape[1])
-        found = Signals(everywhere.beta[best], everywhere.eta[best])
-        self._learn(found, vectors[best], values[self.center_rows_])
+        signal = Signals(everywhere.beta[best], everywhere.eta[best])
+        self._learn(signal, vectors[best], values[self.center_rows_])
         return self

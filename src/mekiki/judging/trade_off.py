@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from mekiki.errors import InputError
-from mekiki.judging.conformal import Scores, check_finite_scores, check_number, check_share
+from mekiki.judging.score_checks import Scores, check_finite_scores, check_number, check_share
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class QuadraticForm:
         squares_fit = float(sizes.min()) > 1e-15 and float(sizes.max()) < 1e15 > np.abs(moments.mean).max()
         return cls(moments.mean, whitening, bool(squares_fit and condition <= _FLOAT32_CONDITION))
 
-    def squared(self, vectors: NDArray[Any]) -> Floats:
+    def squared_length(self, vectors: NDArray[Any]) -> Floats:
         """D² `[N]` of vectors `[N, k]`; what is not finite stays so."""
         result = np.empty(len(vectors))
         narrow = vectors.dtype == np.float32 and self.float32_will_do
@@ -104,14 +104,14 @@ class QuadraticForm:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What the unit space is like.
+    """Mean, scale and correlation of the unit space.
 
     Attributes:
-        n: vectors in it.
+        n: number of vectors.
         mean: float64 `[k]`.
         scale: standard deviation with n − 1, float64 `[k]`; 0 where constant.
         varying: bool `[k]`.
-        noise: difference from the mean up to which an item is as it was, float64 `[k]`.
+        noise: difference from the mean up to which a constant item counts as unchanged, float64 `[k]`.
         correlation: of the items that vary.
     """
 
@@ -177,7 +177,7 @@ def shrinkage(vectors: NDArray[Any], moments: Moments) -> float:
 def check_items(estimator: BaseEstimator, X: ArrayLike, *, fit: bool = False) -> NDArray[Any]:
     """Vectors as an array `[N, k]` of numbers, not copied and of the type they have where that is one of numbers.
 
-    Whether they are finite is not looked at here: see `refuse_not_finite`.
+    Whether they are finite is checked by `refuse_not_finite`.
 
     Raises:
         InputError: of another shape than `[N, k]`, none, no numbers, or at `fit` fewer than two.
@@ -192,18 +192,16 @@ def check_items(estimator: BaseEstimator, X: ArrayLike, *, fit: bool = False) ->
             ensure_min_samples=2 if fit else 1,
         )
     except ValueError as error:
-        said = " ".join(str(error).split())
-        if "numeric" in said:
-            said = "these are words; give numbers"
-        raise InputError(f"X: {said}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"X: {'these are words; give numbers' if 'numeric' in reason else reason}") from None
     return vectors
 
 
 def refuse_not_finite(estimator: BaseEstimator, vectors: NDArray[Any]) -> None:
-    """Raise the error that says where NaN or infinite numbers are, if there are any.
+    """Refuse NaN and infinite numbers.
 
     Raises:
-        InputError: there are.
+        InputError: there are some; the message says where.
     """
     bad, first = 0, ""
     for part in blocks(*vectors.shape):
