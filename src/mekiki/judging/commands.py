@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 from mekiki import console
 from mekiki.bulk.commands import Engine, PartLength, is_ray, run_in_bulk
 from mekiki.errors import InputError
-from mekiki.options import (
-    Json,
-    JudgeFolder,
-)
+from mekiki.options import Json, JudgeFolder
 
 
 def register(app: typer.Typer) -> None:

@@ -242,7 +242,7 @@ def _index(names: Sequence[str], name: str) -> int | None:
 
 
 def _picture(state: AppState, upload: Upload) -> bytes:
-    extractor = getattr(state.run_memory().photo_encoder, "extractor", None) or state.inspector().extractor
+    extractor = state.run_memory().photo_encoder.extractor
     photo = read_photo(upload.path, extractor.frame, extractor.channels)
     if photo.pixels is None:
         raise InputError(f"{upload.file}: {photo.problem}")
