@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints and the collapse doctor."""
+"""The training loop, its checkpoints and the collapse check."""
