@@ -322,13 +322,9 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         folder = Path(folder)
         if folder.exists() and not holds_embedder_only(folder):
             raise InputError(f"{folder}: holds something else than an embedder; give a new folder")
-        with replace_folder_with_manifest(folder) as new:
-            self.write_into(new, about)
-
-    def write_into(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write the files of `save` into a folder that exists; for callers that replace the whole folder."""
         check_is_fitted(self)
-        write_embedder(self, folder, about or {})
+        with replace_folder_with_manifest(folder) as new:
+            write_embedder(self, new, about or {})
 
     @classmethod
     def load(cls, folder: Path | str) -> Embedder:

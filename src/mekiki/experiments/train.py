@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mekiki.console import Progress, silent
 from mekiki.data.splits import ImageSplit
 from mekiki.embedder import Embedder
+from mekiki.embedder.saving import write_embedder
 from mekiki.errors import InputError
 from mekiki.evaluation.summary import Evaluation, evaluate
 from mekiki.experiments.draw import FILES, draw_run
@@ -212,7 +213,7 @@ def _write_results(
     overlap[np.ix_(rows, rows)] = evaluation.overlap
     metrics = _metrics(embedder, evaluation, overlap, split, about) | {"seconds_evaluation": seconds}
     with run.replace_results([name for name, _ in FILES]) as new:
-        embedder.write_into(new, about)
+        write_embedder(embedder, new, about)
         write_json(new / METRICS, metrics)
         draw_run(new, embedder, split, vectors, evaluation, metrics, about, progress)
     return TrainedRun(run, embedder, finite(metrics), overlap, vectors)
