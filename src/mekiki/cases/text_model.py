@@ -12,11 +12,15 @@ one step. A crash before that leaves the old model, store and feedback, and `unt
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mekiki.cases.adapter import Adapter, ranking_accuracy, split_queries
 from mekiki.cases.encoders import TextEncoder
@@ -104,7 +108,7 @@ def tune_text_model(
         for which in split_queries([query for query, *_ in texts], config.held_out, config.seed)
     )
     before = text_accuracy(
-        run_memory.text_encoder, test, run_memory.adapter_store("notes", store.encoder).current()
+        run_memory.text_encoder.embed, test, run_memory.adapter_store("notes", store.encoder).current()
     )
     with hold_lock(folder / TEXT_MODELS, "tuning its text model", timeout=0, role="training"):
         number = 1 + max((int(each.name) for each in (folder / TEXT_MODELS).glob("[0-9]*")), default=0)
@@ -112,8 +116,8 @@ def tune_text_model(
         with replace_folder_with_manifest(folder / name) as new:
             fine_tune(run_memory.text_model, train, stop, config, new, progress)
             encoder = TextEncoder(str(new), config.dimensions)
-            after = text_accuracy(encoder, test)
-            nested = {size: text_accuracy(TextEncoder(str(new), size), test) for size in config.nested}
+            after = text_accuracy(encoder.embed, test)
+            nested = {size: text_accuracy(TextEncoder(str(new), size).embed, test) for size in config.nested}
     replaced = after > before
     notes = 0
     if replaced:
@@ -187,7 +191,8 @@ def fine_tune(
         loss: Any = losses.TripletLoss(encoder, distance_metric=metric, triplet_margin=config.margin)
         if config.nested:
             loss = losses.MatryoshkaLoss(encoder, loss, matryoshka_dims=sorted(config.nested, reverse=True))
-        best: dict[str, Any] = {"accuracy": _cosine_accuracy(encoder, stop), "state": copy_weights(encoder)}
+        embed = partial(encoder.encode, normalize_embeddings=True, show_progress_bar=False)
+        best: dict[str, Any] = {"accuracy": text_accuracy(embed, stop), "state": copy_weights(encoder)}
 
         class KeepBest(trainers.TrainerCallback):  # type: ignore[misc, name-defined]
             """Reports progress, and keeps the best epoch."""
@@ -196,7 +201,7 @@ def fine_tune(
                 progress("tuning the text model", state.global_step, state.max_steps)
 
             def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-                accuracy = _cosine_accuracy(encoder, stop)
+                accuracy = text_accuracy(embed, stop)
                 encoder.train()
                 if accuracy > best["accuracy"]:
                     best.update(accuracy=accuracy, state=copy_weights(encoder))
@@ -229,9 +234,13 @@ def fine_tune(
         encoder.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
-def text_accuracy(encoder: TextEncoder, triplets: Sequence[Texts], adapter: Adapter | None = None) -> float:
-    """Share of triplets whose wanted note is nearer than the other."""
-    vectors = CaseTriplets(*(encoder.embed(list(side)) for side in zip(*triplets, strict=True)))
+def text_accuracy(
+    embed: Callable[[list[str]], NDArray[np.float32]],
+    triplets: Sequence[Texts],
+    adapter: Adapter | None = None,
+) -> float:
+    """Share of triplets whose wanted note is nearer than the other, by the vectors that `embed` gives."""
+    vectors = CaseTriplets(*(embed(list(side)) for side in zip(*triplets, strict=True)))
     return ranking_accuracy(adapter, vectors)
 
 
@@ -282,11 +291,3 @@ def _read_texts(store: Store, path: Path) -> list[Texts]:
     rows = read_triplet_rows(path)
     notes = {case.id: case.note for case in store.get(sorted({name for row in rows for name in row}))}
     return [(anchor, notes.get(good, good), notes.get(bad, bad)) for anchor, good, bad in rows]
-
-
-def _cosine_accuracy(encoder: Any, triplets: Sequence[Texts]) -> float:
-    a, p, n = (
-        encoder.encode(list(side), normalize_embeddings=True, show_progress_bar=False)
-        for side in zip(*triplets, strict=True)
-    )
-    return float(((a * p).sum(axis=1) > (a * n).sum(axis=1)).mean())
