@@ -1,4 +1,4 @@
-"""The page of a run, served to the tests: within this process, or on a socket of its own."""
+"""The page of a run for the tests: in this process, or on a socket of its own."""
 
 import base64
 import threading
@@ -14,7 +14,7 @@ HOST = "http://127.0.0.1"
 
 @contextmanager
 def calling(run, **settings):
-    """A client of the application of a run, which knows what a changing call must bring."""
+    """A client of the application of a run, with the header of changing requests."""
     from fastapi.testclient import TestClient
 
     from mekiki.web.server import create_app
@@ -47,12 +47,12 @@ def serving(run, **settings):
 
 
 def photo_of(path):
-    """A file as a form carries it."""
+    """A file as part of a multipart form."""
     return ("photos", (path.name, path.read_bytes(), "image/png"))
 
 
-def told(response, status=None):
-    """The one line of a problem, which tells nothing of where files lie here."""
+def error_of(response, status=None):
+    """The one line of an error, which does not reveal where uploads are stored."""
     assert 400 <= response.status_code < 500, (response.status_code, response.text)
     assert status is None or response.status_code == status, response.text
     body = response.json()
@@ -60,7 +60,7 @@ def told(response, status=None):
     assert body["error"]
     assert "\n" not in body["error"]
     assert "Traceback" not in body["error"]
-    assert "mekiki-page-" not in body["error"], "the place of an upload is nobody's business"
+    assert "mekiki-page-" not in body["error"], "the path of an upload is not revealed"
     return body["error"]
 
 
@@ -70,7 +70,7 @@ def column(text, kind):
 
 
 def events(text):
-    """Server-sent events: pairs of name and what was said."""
+    """Server-sent events as pairs of name and data."""
     import json
 
     found = []
@@ -82,7 +82,7 @@ def events(text):
 
 
 def until(read, true, seconds=60):
-    """Read again and again until it is true; what was read last."""
+    """Read until the condition holds; the last value read."""
     deadline = time.monotonic() + seconds
     while not true(got := read()):
         assert time.monotonic() < deadline, got

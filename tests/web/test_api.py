@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pages import calling, column, events, photo_of, told, until
+from pages import calling, column, error_of, events, photo_of, until
 from parts import QUADRANTS, held_elsewhere, part, save
 
 pytest.importorskip("fastapi")
@@ -67,8 +67,8 @@ def judged(client, *paths, cases=0):
 
 
 def test_the_run_says_what_it_can_do(reader):
-    told_ = reader.get("/api/run").json()
-    assert told_["can"] == {
+    result = reader.get("/api/run").json()
+    assert result["can"] == {
         "trained": False,
         "calibrated": True,
         "remembers": True,
@@ -76,12 +76,12 @@ def test_the_run_says_what_it_can_do(reader):
         "describes": False,
         "answers": False,
     }
-    assert told_["counts"]["cases"] == 76
-    assert told_["kinds"] == ["blot", "scratch"]
-    assert "OK parts" in told_["guarantee"]["en"]
-    assert "良品" in told_["guarantee"]["ja"]
-    rate = f"{100 * told_['false_reject']:g} %"
-    assert all(rate in said for said in told_["guarantee"].values())
+    assert result["counts"]["cases"] == 76
+    assert result["kinds"] == ["blot", "scratch"]
+    assert "OK parts" in result["guarantee"]["en"]
+    assert "良品" in result["guarantee"]["ja"]
+    rate = f"{100 * result['false_reject']:g} %"
+    assert all(rate in said for said in result["guarantee"].values())
 
 
 def test_a_change_gives_up_soon_where_a_command_is_at_work_and_judging_goes_on(client, bad, monkeypatch):
@@ -90,7 +90,7 @@ def test_a_change_gives_up_soon_where_a_command_is_at_work_and_judging_goes_on(c
     monkeypatch.setattr(state, "LOCK_TIMEOUT_S", 0.1)
     photo, before = uploaded(client, bad), judged(client, bad)[0]["verdict"]
     with held_elsewhere(client.run, "teaching"):
-        said = told(client.post("/api/teach", json={"photo": photo, "label": "OK"}), 409)
+        said = error_of(client.post("/api/teach", json={"photo": photo, "label": "OK"}), 409)
         assert "is teaching" in said
         assert judged(client, bad)[0]["verdict"] == before
     assert client.post("/api/teach", json={"photo": photo, "label": "OK"}).status_code == 200
@@ -111,8 +111,8 @@ def test_the_page_and_its_scripts_are_served(reader):
     assert "<script>" not in page.text
     for name in ("main.js", "map.js", "page.css"):
         assert reader.get(f"/static/{name}").status_code == 200
-    assert told(reader.get("/static/no.js"), 404)
-    assert told(reader.get("/nothing"), 404)
+    assert error_of(reader.get("/static/no.js"), 404)
+    assert error_of(reader.get("/nothing"), 404)
 
 
 def test_a_verdict_is_that_of_the_command_line(reader, mekiki, remembering, bad, fresh):
@@ -164,10 +164,10 @@ def test_the_histogram_is_of_the_parts_that_set_the_threshold(reader, rememberin
     from mekiki.judging.inspector import Inspector
 
     inspector = Inspector.open(remembering)
-    told_ = reader.get("/api/judge/histogram").json()
-    assert sum(told_["counts"]) == len(inspector.judge.calibration_scores)
-    assert len(told_["edges"]) == len(told_["counts"]) + 1
-    assert told_["false_reject"] == 0.1
+    result = reader.get("/api/judge/histogram").json()
+    assert sum(result["counts"]) == len(inspector.judge.calibration_scores)
+    assert len(result["edges"]) == len(result["counts"]) + 1
+    assert result["false_reject"] == 0.1
 
 
 def test_what_is_taught_holds_at_once_and_is_taken_back_exactly(client, bad):
@@ -180,7 +180,7 @@ def test_what_is_taught_holds_at_once_and_is_taken_back_exactly(client, bad):
     number = lesson["lesson"]["number"]
     assert client.post(f"/api/teach/{number}/undo").json()["undone"]
     assert judged(client, bad) == [before]
-    assert told(client.post(f"/api/teach/{number}/undo"), 400)
+    assert error_of(client.post(f"/api/teach/{number}/undo"), 400)
     assert [each["undone"] for each in client.get("/api/lessons").json()["lessons"]] == [True]
 
 
@@ -188,10 +188,10 @@ def test_maps_tell_every_vector(reader):
     sources = {each["source"]: each for each in reader.get("/api/maps").json()["maps"]}
     assert set(sources) == {"judge", "cases", "vectors"}
     for source, about in sources.items():
-        told_ = reader.get(f"/api/maps/{source}").json()
-        count = told_["count"]
+        result = reader.get(f"/api/maps/{source}").json()
+        count = result["count"]
         assert count == about["count"]
-        assert told_["fingerprint"] == about["fingerprint"]
+        assert result["fingerprint"] == about["fingerprint"]
         for name, kind in (
             ("x", "<f4"),
             ("y", "<f4"),
@@ -199,36 +199,38 @@ def test_maps_tell_every_vector(reader):
             ("verdict", "u1"),
             ("distance", "<f4"),
         ):
-            assert len(column(told_[name], kind)) == count, name
-        assert column(told_["label"], "<u2").max() < len(told_["labels"])
+            assert len(column(result[name], kind)) == count, name
+        assert column(result["label"], "<u2").max() < len(result["labels"])
         point = reader.get(f"/api/maps/{source}/points/{count - 1}").json()
-        assert point["label"] == told_["labels"][column(told_["label"], "<u2")[-1]]
+        assert point["label"] == result["labels"][column(result["label"], "<u2")[-1]]
         answer = reader.get(f"/api/maps/{source}/points/0/picture")
         if about["pictures"]:
             assert answer.content.startswith(b"\x89PNG")
         else:
-            told(answer, 404)
-        told(reader.get(f"/api/maps/{source}/points/{count}"), 404)
+            error_of(answer, 404)
+        error_of(reader.get(f"/api/maps/{source}/points/{count}"), 404)
 
 
 def test_ok_parts_lie_nearer_the_middle_than_bad_ones(reader):
-    told_ = reader.get("/api/maps/judge").json()
-    ok = np.array(told_["verdicts"])[column(told_["verdict"], "u1")] == "OK"
-    distance = column(told_["distance"], "<f4")
+    result = reader.get("/api/maps/judge").json()
+    ok = np.array(result["verdicts"])[column(result["verdict"], "u1")] == "OK"
+    distance = column(result["distance"], "<f4")
     assert np.median(distance[ok]) < np.median(distance[~ok])
 
 
 def test_cases_are_called_something_else_and_back(client):
-    told_ = client.get("/api/maps/cases").json()
+    result = client.get("/api/maps/cases").json()
     before = [client.get(f"/api/maps/cases/points/{row}").json()["label"] for row in (0, 1)]
-    asked = {"fingerprint": told_["fingerprint"], "rows": [0, 1], "label": "dent"}
+    asked = {"fingerprint": result["fingerprint"], "rows": [0, 1], "label": "dent"}
     change = client.post("/api/maps/cases/label", json=asked).json()
     assert change["changed"] == 2
     assert [client.get(f"/api/maps/cases/points/{row}").json()["label"] for row in (0, 1)] == ["dent", "dent"]
-    assert "again" in told(client.post("/api/maps/cases/label", json=asked), 409), "its rows may mean others"
+    assert "again" in error_of(client.post("/api/maps/cases/label", json=asked), 409), (
+        "its rows may mean others"
+    )
     assert client.post(f"/api/labels/{change['change']}/undo").json()["undone"]
     assert [client.get(f"/api/maps/cases/points/{row}").json()["label"] for row in (0, 1)] == before
-    told(client.post(f"/api/labels/{change['change']}/undo"), 400)
+    error_of(client.post(f"/api/labels/{change['change']}/undo"), 400)
     (line,) = client.get("/api/labels").json()["changes"]
     assert (line["label"], line["cases"], line["undone"]) == ("dent", 2, True)
 
@@ -236,14 +238,14 @@ def test_cases_are_called_something_else_and_back(client):
 def test_only_cases_can_be_called_something_else(reader):
     fingerprint = reader.get("/api/maps/judge").json()["fingerprint"]
     asked = {"fingerprint": fingerprint, "rows": [0], "label": "x"}
-    assert "cases first" in told(reader.post("/api/maps/judge/label", json=asked), 400)
+    assert "cases first" in error_of(reader.post("/api/maps/judge/label", json=asked), 400)
     own = reader.get("/api/maps/vectors").json()["fingerprint"]
-    told(reader.post("/api/maps/vectors/remember", json={"fingerprint": own, "rows": [0]}), 400)
+    error_of(reader.post("/api/maps/vectors/remember", json={"fingerprint": own, "rows": [0]}), 400)
 
 
 def test_points_are_sent_to_the_cases(run):
     with calling(run) as client:
-        told(client.get("/api/maps/cases"))
+        error_of(client.get("/api/maps/cases"))
         fingerprint = client.get("/api/maps/judge").json()["fingerprint"]
         asked = {"fingerprint": fingerprint, "rows": [0, 1, 2]}
         assert client.post("/api/maps/judge/remember", json=asked).json() == {
@@ -280,7 +282,7 @@ def test_thumbs_hold_and_are_taken_back_exactly(client, bad):
     assert after["feedback"] == 1
     assert client.post(f"/api/feedback/{said['feedback'][0]['go']}/undo").json()["feedback"][0]["undone"]
     assert client.post("/api/search", json=asked).json() == before
-    told(client.post(f"/api/feedback/{said['feedback'][0]['go']}/undo"), 400)
+    error_of(client.post(f"/api/feedback/{said['feedback'][0]['go']}/undo"), 400)
 
 
 def test_one_case_in_full(reader, bad):
@@ -305,7 +307,7 @@ def test_a_template_speaks_where_nothing_has_learnt_to(reader, bad):
     assert said[0][1] == {"method": "template", "language": "ja"}
     assert "定型文" in said[1][1]["text"]
     assert [row["rank"] for row in said[2][1]["cases"]] == [1, 2, 3]
-    assert "language model" in told(reader.post("/api/describe", json=asked | {"question": "why?"}), 400)
+    assert "language model" in error_of(reader.post("/api/describe", json=asked | {"question": "why?"}), 400)
 
 
 def test_a_damaged_photograph_is_called_by_its_own_name(reader, bad, tmp_path):
@@ -319,8 +321,8 @@ def test_a_damaged_photograph_is_called_by_its_own_name(reader, bad, tmp_path):
         ("teach", {"label": "OK"}),
         ("feedback", {"good": ["x"]}),
     ):
-        assert "half.png" in told(reader.post(f"/api/{call}", json={"photo": photo} | more), 400), call
-    assert "half.png" in told(reader.get(f"/api/photos/{photo}/picture"), 400)
+        assert "half.png" in error_of(reader.post(f"/api/{call}", json={"photo": photo} | more), 400), call
+    assert "half.png" in error_of(reader.get(f"/api/photos/{photo}/picture"), 400)
 
 
 def test_a_run_that_remembers_nothing_says_so(run):
@@ -389,18 +391,18 @@ WRONG = [
 
 @pytest.mark.parametrize(("method", "path", "body"), WRONG)
 def test_a_wrong_call_is_refused_in_one_line(reader, method, path, body):
-    told(reader.request(method, path, json=body))
+    error_of(reader.request(method, path, json=body))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"photo": NaN}', b"\xff\xfe", b"1" * 5000])
 def test_a_body_that_is_no_json_is_refused_in_one_line(reader, body):
-    told(reader.post("/api/search", content=body, headers={"Content-Type": "application/json"}))
+    error_of(reader.post("/api/search", content=body, headers={"Content-Type": "application/json"}))
 
 
 def test_a_case_label_is_plain_words(client, bad):
     (verdict,) = judged(client, bad)
     for label in ("OK:scratch", "maybe", "NG:a\x00b", "  "):
-        told(client.post("/api/teach", json={"photo": verdict["photo"], "label": label}))
+        error_of(client.post("/api/teach", json={"photo": verdict["photo"], "label": label}))
     assert client.get("/api/lessons").json()["lessons"] == []
 
 
@@ -426,8 +428,8 @@ def test_a_training_is_started_watched_and_looked_at(trained):
     assert begun.status_code == 201, begun.text
     name = begun.json()["id"]
     assert begun.json()["state"] == "running"
-    assert "running" in told(trained.post("/api/trainings", json=QUICK), 409)
-    assert "running" in told(trained.post(f"/api/trainings/{name}/resume"), 409)
+    assert "running" in error_of(trained.post("/api/trainings", json=QUICK), 409)
+    assert "running" in error_of(trained.post(f"/api/trainings/{name}/resume"), 409)
     said = events(trained.get(f"/api/trainings/{name}/events").text)
     (images,) = [data for kind, data in said if kind == "images"]
     epochs = [data for kind, data in said if kind == "epoch"]
@@ -455,11 +457,11 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(trained):
     trained.get(f"/api/trainings/{whole}/events")
     cut = trained.post("/api/trainings", json=long).json()["id"]
     assert cut != whole
-    until(lambda: trained.get(f"/api/trainings/{cut}").json(), lambda told_: told_["done"] >= 2)
+    until(lambda: trained.get(f"/api/trainings/{cut}").json(), lambda result: result["done"] >= 2)
     stopped = trained.post(f"/api/trainings/{cut}/stop").json()
     assert (stopped["state"], stopped["can_resume"]) == ("stopped", True)
     assert 2 <= stopped["done"] < 40
-    told(trained.post(f"/api/trainings/{cut}/stop"), 409)
+    error_of(trained.post(f"/api/trainings/{cut}/stop"), 409)
     assert trained.post(f"/api/trainings/{cut}/resume").json()["state"] == "running"
     trained.get(f"/api/trainings/{cut}/events")
     one, other = (trained.get(f"/api/trainings/{name}").json() for name in (whole, cut))

@@ -227,8 +227,8 @@ def test_a_folder_is_judged_and_the_good_ones_are_hidden(address, visit, fresh, 
     (folder / "notes.txt").write_text("not a photograph")
     page.locator("main input[webkitdirectory]").set_input_files(folder)
     page.locator("article").nth(11).wait_for()
-    told = page.locator("main .bar [role=status]").inner_text()
-    total, good, bad, unreadable = map(int, re.findall(r"\d+", told))
+    summary = page.locator("main .bar [role=status]").inner_text()
+    total, good, bad, unreadable = map(int, re.findall(r"\d+", summary))
     assert (total, unreadable) == (12, 0)
     assert good + bad == 12
     page.get_by_role("button", name="Hide OK").click()
@@ -243,7 +243,7 @@ def test_a_photograph_is_pasted(address, visit, tmp_path):
     assert page.locator("article h2").inner_text() == "pasted.png"
 
 
-def test_a_file_that_is_no_photo_is_told_as_unreadable(address, visit, tmp_path):
+def test_a_file_that_is_no_photo_is_reported_as_unreadable(address, visit, tmp_path):
     page = visit(address, "judge")
     (tmp_path / "x.png").write_bytes(b"no picture")
     page.locator("main input[type=file]").first.set_input_files(tmp_path / "x.png")

@@ -66,7 +66,7 @@ def a_run(real_data, folder):
 
 
 def iter_photos(browser, address, new, keep, data="digits"):
-    """Go through the views as an engineer would; `keep` is told of each that is worth a picture."""
+    """Go through the views as an engineer would; `keep` is called for each view that is worth a picture."""
     context = browser.new_context(viewport=OPENED, locale="en-GB")
     page = context.new_page()
     page.goto(f"{address}/#/judge")

@@ -14,7 +14,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from pages import calling, events, photo_of, serving, told
+from pages import calling, error_of, events, photo_of, serving
 from parts import QUADRANTS, held_elsewhere, part, process, save
 
 pytest.importorskip("fastapi")
@@ -54,7 +54,7 @@ def bad(tmp_path):
     return save(tmp_path / "bad.png", part(5000, blot=QUADRANTS[0]))
 
 
-def test_it_listens_on_loopback_alone_unless_told_otherwise():
+def test_it_listens_on_loopback_alone_by_default():
     import inspect
 
     from mekiki.web.commands import serve
@@ -78,11 +78,11 @@ def test_the_token_may_be_given(monkeypatch):
     assert AccessRules.for_host("127.0.0.1").token == TOKEN
 
 
-def test_without_the_token_nothing_is_told(locked):
+def test_without_the_token_every_request_is_refused(locked):
     locked.cookies.clear()
     for path in ("/", "/api/run", "/api/maps", "/static/main.js", "/api/openapi.json", "/nothing"):
         answer = locked.get(path)
-        assert "token" in told(answer, 401), path
+        assert "token" in error_of(answer, 401), path
     for wrong in ("", "x", TOKEN[:-1], TOKEN + "x", "日本"):
         assert locked.get("/api/run", params={"token": wrong}).status_code == 401
         header = {"Authorization": f"Bearer {wrong}".encode()}
@@ -115,7 +115,7 @@ def test_a_script_may_bring_the_token_as_a_header(locked):
     locked.cookies.clear()
     header = {"Authorization": f"Bearer {TOKEN}"}
     assert locked.get("/api/run", headers=header).status_code == 200
-    assert told(locked.post("/api/search", headers=header, json={}), 400), (
+    assert error_of(locked.post("/api/search", headers=header, json={}), 400), (
         "no cookie, so nothing can be forged"
     )
 
@@ -139,18 +139,18 @@ def test_a_changing_call_proves_that_it_comes_from_the_page(client):
     own = client.headers["X-Mekiki-CSRF"]
     assert client.post("/api/search", json=asked).status_code == 400
     for wrong in ("", "x", own[:-1]):
-        told(client.post("/api/search", json=asked, headers={"X-Mekiki-CSRF": wrong}), 403)
+        error_of(client.post("/api/search", json=asked, headers={"X-Mekiki-CSRF": wrong}), 403)
     for origin in ("http://evil.example", "null", "http://127.0.0.1:81", "http://127.0.0.1.evil.example"):
-        told(client.post("/api/search", json=asked, headers={"Origin": origin}), 403)
+        error_of(client.post("/api/search", json=asked, headers={"Origin": origin}), 403)
     assert client.post("/api/search", json=asked, headers={"Origin": "http://127.0.0.1"}).status_code == 400
-    told(client.post("/api/search", json=asked, headers={"Sec-Fetch-Site": "cross-site"}), 403)
+    error_of(client.post("/api/search", json=asked, headers={"Sec-Fetch-Site": "cross-site"}), 403)
     for method in ("PUT", "DELETE", "PATCH"):
-        told(client.request(method, "/api/run", headers={"X-Mekiki-CSRF": ""}), 403)
+        error_of(client.request(method, "/api/run", headers={"X-Mekiki-CSRF": ""}), 403)
 
 
 def test_another_name_for_this_machine_is_not_answered_to(client):
     for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:80", "", "localhost.evil.example"):
-        told(client.get("/api/run", headers={"Host": host}), 403)
+        error_of(client.get("/api/run", headers={"Host": host}), 403)
     for host in ("localhost", "localhost:8765", "127.0.0.1:8765", "[::1]:8765"):
         assert client.get("/api/run", headers={"Host": host}).status_code == 200, host
 
@@ -182,11 +182,11 @@ def test_every_answer_carries_the_policy(client, locked, bad):
 
 
 def test_uploads_are_limited_in_bytes_files_and_pixels(client, bad, tmp_path):
-    assert "MiB" in told(client.post("/api/search", content=b"x" * 2_001), 413)
+    assert "MiB" in error_of(client.post("/api/search", content=b"x" * 2_001), 413)
     noise = tmp_path / "noise.png"
     Image.frombytes("L", (600, 600), os.urandom(360_000)).save(noise)
-    assert "MiB" in told(client.post("/api/judge", files=[photo_of(noise)]), 413)
-    assert "at most 3" in told(client.post("/api/photos", files=[photo_of(bad)] * 4), 413)
+    assert "MiB" in error_of(client.post("/api/judge", files=[photo_of(noise)]), 413)
+    assert "at most 3" in error_of(client.post("/api/photos", files=[photo_of(bad)] * 4), 413)
     wide = save(tmp_path / "wide.png", part(1, 101, 100))
     (photo,) = client.post("/api/photos", files=[photo_of(wide)]).json()["photos"]
     assert photo["photo"] is None
@@ -201,9 +201,9 @@ def test_a_body_that_does_not_say_how_long_it_is_is_counted_while_it_comes(clien
             yield b"x" * 1000
 
     header = {"Content-Type": "application/json"}
-    assert told(client.post("/api/search", content=endless(), headers=header), 413)
+    assert error_of(client.post("/api/search", content=endless(), headers=header), 413)
     for length in ("-1", "1e3", "abc"):
-        assert told(client.post("/api/search", content=b"{}", headers={"Content-Length": length})), length
+        assert error_of(client.post("/api/search", content=b"{}", headers={"Content-Length": length})), length
 
 
 def bomb(width, height):
@@ -279,12 +279,12 @@ def test_no_path_outside_is_opened(client, name, tmp_path_factory):
         link.symlink_to(secret)
     answer = client.post("/api/trainings", json={"data": name})
     assert answer.status_code in (400, 403, 422), answer.text
-    told(answer)
-    told(client.post("/api/trainings", json={"data": "digits", "encoder": f"hf:{name}"}))
+    error_of(answer)
+    error_of(client.post("/api/trainings", json={"data": "digits", "encoder": f"hf:{name}"}))
     for path in ("/static/", "/api/maps/", "/api/trainings/", "/api/cases/", "/api/photos/"):
         from urllib.parse import quote
 
-        told(client.get(path + quote(name, safe="")))
+        error_of(client.get(path + quote(name, safe="")))
     assert not (client.run / "trainings").exists()
 
 
@@ -313,7 +313,7 @@ def test_old_uploads_make_room(calibrated_once, tmp_path, monkeypatch):
             ][0]["photo"]
             for n in range(3)
         ]
-        told(client.get(f"/api/photos/{ids[0]}/picture"), 404)
+        error_of(client.get(f"/api/photos/{ids[0]}/picture"), 404)
         assert client.get(f"/api/photos/{ids[2]}/picture").status_code == 200
         assert len(list(client.app.state.app_state.uploads.folder.iterdir())) == 2
 
@@ -422,7 +422,7 @@ def test_one_writer_at_a_time(client, bad, monkeypatch):
     (verdict,) = client.post("/api/judge", files=[photo_of(bad)]).json()["verdicts"]
     with held_elsewhere(client.run, "changing the run", role="page"):
         answer = client.post("/api/teach", json={"photo": verdict["photo"], "label": "OK"})
-        assert "another process" in told(answer, 409)
+        assert "another process" in error_of(answer, 409)
         assert client.post("/api/judge", files=[photo_of(bad)]).status_code == 200
         assert client.get("/api/lessons").json()["lessons"] == []
     taught = client.post("/api/teach", json={"photo": verdict["photo"], "label": "OK"})
@@ -491,7 +491,7 @@ def test_an_address_that_cannot_be_listened_on_is_refused_in_one_line(mekiki):
     assert "--host" in mekiki("serve", ".", "--port", "0", "--host", "256.1.1.1").error
 
 
-def test_an_unusable_table_or_folder_is_told_before_anything_is_served(tmp_path):
+def test_an_unusable_table_or_folder_is_reported_before_anything_is_served(tmp_path):
     from mekiki.errors import InputError
     from mekiki.web.server import create_app
 
@@ -511,7 +511,7 @@ def test_streams_are_not_without_number(tmp_path, monkeypatch):
     monkeypatch.setattr(routes, "MAX_STREAMS", 0)
     (tmp_path / "history.csv").write_text("epoch,train_loss\n1,0.5\n")
     with calling(tmp_path) as client:
-        assert "close one" in told(client.get("/api/trainings/run/events"), 409)
+        assert "close one" in error_of(client.get("/api/trainings/run/events"), 409)
     monkeypatch.setattr(routes, "MAX_STREAMS", 1)
     with calling(tmp_path) as client:
         assert events(client.get("/api/trainings/run/events").text)

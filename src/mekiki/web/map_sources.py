@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances_argmin
 
 from mekiki.cases.case import Cases
 from mekiki.cases.store import Store
@@ -25,7 +26,6 @@ from mekiki.web.wire import encode_png
 Vectors = NDArray[np.float32]
 PICTURE_SIZE = 256
 """Pixels of the longer side of a picture."""
-BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,13 +201,8 @@ def compare_with_centres(
     centres = np.zeros((len(counts), vectors.shape[1]))
     np.add.at(centres, codes, vectors.astype(np.float64))
     centres /= counts[:, None]
-    own = np.linalg.norm(vectors - centres[codes], axis=1)
-    right = np.zeros(len(vectors), bool)
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float64)
-        square = (block**2).sum(axis=1)[:, None] - 2 * block @ centres.T + (centres**2).sum(axis=1)
-        right[start : start + BLOCK] = square.argmin(axis=1) == codes[start : start + BLOCK]
-    return right, own.astype(np.float32)
+    distance = np.linalg.norm(vectors - centres[codes], axis=1).astype(np.float32)
+    return pairwise_distances_argmin(vectors, centres) == codes, distance
 
 
 def distance_from_mean(vectors: Vectors, ok: NDArray[np.bool_]) -> NDArray[np.float32]:
