@@ -106,7 +106,10 @@ class RunEncoder:
 
     def __init__(self, folder: Path) -> None:
         extractor = make_extractor(folder, None)
-        assert extractor.embedder is not None  # no other is made without a name
+        if extractor.embedder is None:
+            raise InputError(
+                f"{folder}: is neither calibrated nor trained; `mekiki calibrate` or `mekiki train` it"
+            )
         self.extractor = extractor
         dimension = extractor.embedder.reference_vectors_.shape[1]
         self.info = EncoderInfo(f"the network of {folder.name}", extractor.fingerprint, dimension)
