@@ -93,8 +93,7 @@ class JudgeEncoder:
 
     def vectors(self, features: Mapping[str, Floats]) -> Floats:
         """See `PhotoEncoder.vectors`."""
-        vectors = self.inspector.judge.whiten(features) @ self.inspector.references.directions
-        return np.asarray(vectors, np.float32)
+        return self.inspector.references.project(self.inspector.judge.whiten(features))
 
 
 class RunEncoder:

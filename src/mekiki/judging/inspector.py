@@ -140,8 +140,9 @@ class Inspector:
         self.judge.teach(corrected)
         more = [
             (
-                self.judge.whiten({name: vector[None] for name, vector in part.vectors.items()})
-                @ self.references.directions,
+                self.references.project(
+                    self.judge.whiten({name: vector[None] for name, vector in part.vectors.items()})
+                ),
                 part.defect_type,
             )
             for part in corrected
@@ -197,7 +198,7 @@ class Inspector:
         photo = replace(photo, remark=self.conditions.remark(photo))
         threshold = self._threshold
         result = self.judge.judge(features.groups)
-        vector = (result.whitened @ self.references.directions)[0]
+        vector = self.references.project(result.whitened)[0]
         ng, why, defect_type = bool(result.ng[0]), result.leading_groups()[0], ""
         because: Because = "view"
         correction = self.correction_of(photo)

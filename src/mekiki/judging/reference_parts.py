@@ -17,6 +17,7 @@ from mekiki.errors import DataWarning
 from mekiki.judging.conformal import parts_needed
 from mekiki.judging.defect_types import DefectTypeClassifier
 from mekiki.judging.judge import Judge
+from mekiki.judging.scoring import to_tensor
 from mekiki.report.thumbnails import shrink
 
 Floats = NDArray[np.float32]
@@ -66,6 +67,11 @@ class ReferenceParts:
         """The photograph of one part, uint8 `[h, w]` or `[h, w, 3]`."""
         height, width = self.sizes[row]
         return self.thumbnails[row, :height, :width]
+
+    def project(self, whitened: Floats) -> Floats:
+        """Whitened parts in the principal directions: float32 `[N, d]` → `[N, r]`."""
+        # Torch's product: NumPy's threads would spin on the processor that the network is about to need.
+        return np.asarray((to_tensor(whitened) @ to_tensor(self.directions)).numpy(), np.float32)
 
     def nearest(self, vector: Floats) -> tuple[str, str]:
         """Names of the nearest OK and NG part of a vector `[r]`; empty where there is none."""
