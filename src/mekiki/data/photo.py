@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,16 +197,14 @@ def iter_photos(
     if len(paths) == 1:  # threads cost more than they gain
         yield [read_photo(paths[0], frame, channels)]
         return
+    blocks = [paths[start : start + block] for start in range(0, len(paths), block)]
     with ThreadPoolExecutor(2, thread_name_prefix="mekiki-photographs") as threads:
-        blocks = [paths[start : start + block] for start in range(0, len(paths), block)]
-        pending = [
-            [threads.submit(read_photo, path, frame, channels) for path in some]
-            for some in blocks[:_BLOCKS_AHEAD]
-        ]
+        pending: list[list[Future[Photo]]] = []
         for number in range(len(blocks)):
-            if number + _BLOCKS_AHEAD < len(blocks):
-                later = blocks[number + _BLOCKS_AHEAD]
-                pending.append([threads.submit(read_photo, path, frame, channels) for path in later])
+            pending += [
+                [threads.submit(read_photo, path, frame, channels) for path in later]
+                for later in blocks[number + len(pending) : number + _BLOCKS_AHEAD + 1]
+            ]
             yield [future.result() for future in pending.pop(0)]
 
 
