@@ -91,7 +91,7 @@ def _nothing(folder: Path) -> None:
 def _look_at_training(folder: Path, said: list[Any]) -> str:
     from mekiki.embedder import Embedder
     from mekiki.storage.check import check_run
-    from mekiki.storage.run import Run
+    from mekiki.storage.training_run import Run
     from mekiki.training.checkpoints import read_checkpoint
 
     run = Run(folder / "run")
@@ -125,7 +125,7 @@ def _resume(folder: Path, say: Callable[[Any], None], number: int) -> None:
 def _look_at_resumed(folder: Path, said: list[Any]) -> str:
     from mekiki.embedder import Embedder
     from mekiki.storage.check import check_run
-    from mekiki.storage.run import Run
+    from mekiki.storage.training_run import Run
 
     run = Run(folder / "run").open()
     epochs = run.metrics()["epochs"]

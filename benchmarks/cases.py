@@ -100,7 +100,7 @@ def judged(
     hard: int = 30,
 ) -> tuple[Any, list[tuple[int, int, int]]]:
     """Two hundred triplets as a person gives them: of what a search brings, a wanted one and an unwanted one."""
-    from mekiki.cases.triplets import CaseTriplets
+    from mekiki.cases.case_triplets import CaseTriplets
 
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, int]] = []
@@ -393,7 +393,7 @@ from pathlib import Path
 import numpy as np
 from mekiki.cases.case import Case, Cases, EncoderInfo
 from mekiki.cases.feedback import FeedbackLog
-from mekiki.cases.triplets import CaseTriplets
+from mekiki.cases.case_triplets import CaseTriplets
 from mekiki.cases.adapter import Adapter, AdapterResult
 from mekiki.cases.adapter_store import AdapterStore
 from mekiki.cases.lance import LanceStore

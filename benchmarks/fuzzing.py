@@ -180,8 +180,8 @@ def images() -> Kind:
 
 def tables() -> Kind:
     """What people write by hand: notes, texts, triplets of words."""
+    from mekiki.cases.case_triplets import read_triplet_rows
     from mekiki.cases.note_files import read_notes
-    from mekiki.cases.triplets import read_triplet_rows
     from mekiki.describing.texts import read_texts
 
     seeds = [
@@ -214,7 +214,7 @@ def vectors_npz() -> Kind:
     """Vectors and triplets of vectors as arrays."""
     import numpy as np
 
-    from mekiki.cases.triplets import SIDES, read_triplets
+    from mekiki.cases.case_triplets import SIDES, read_triplets
     from mekiki.errors import InputError
     from mekiki.storage.vector_table import read_vectors
 
@@ -241,8 +241,8 @@ def parquet() -> Kind:
     from pyarrow import parquet as library
 
     from mekiki.cases.case import Case, Cases, schema
+    from mekiki.cases.case_triplets import SIDES, read_triplets
     from mekiki.cases.parquet import encoder_of, read_cases
-    from mekiki.cases.triplets import SIDES, read_triplets
     from mekiki.errors import InputError
     from mekiki.storage.vector_table import VectorTable, read_vectors, write_vectors
 

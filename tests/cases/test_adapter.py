@@ -14,10 +14,10 @@ from mekiki.cases.adapter import (
 )
 from mekiki.cases.adapter_store import AdapterStore, load_adapter
 from mekiki.cases.case import Cases, EncoderInfo
+from mekiki.cases.case_triplets import CaseTriplets, judged_triplets, read_triplets
 from mekiki.cases.feedback import FeedbackLog
 from mekiki.cases.memory import Memory
 from mekiki.cases.store_address import open_store
-from mekiki.cases.triplets import CaseTriplets, judged_triplets, read_triplets
 from mekiki.errors import InputError
 
 D = 12

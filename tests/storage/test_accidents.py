@@ -29,8 +29,8 @@ from mekiki.storage.events import append_event, append_line, read_events
 from mekiki.storage.json_files import read_checked_json, write_checked_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, read_consistently, write_manifest
-from mekiki.storage.run import Run
 from mekiki.storage.tensors import read_tensors, write_tensors
+from mekiki.storage.training_run import Run
 from parts import Forked, contents, ng_folder, ok_folder
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")

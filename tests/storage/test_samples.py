@@ -18,7 +18,7 @@ from mekiki.judging.inspector import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.storage.check import check_run
 from mekiki.storage.json_files import read_checked_json, write_checked_json
-from mekiki.storage.run import Run
+from mekiki.storage.training_run import Run
 from mekiki.storage.upgrade import upgrade_run
 from samples import make
 

@@ -23,8 +23,8 @@ from mekiki.embedder import Embedder
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
 from mekiki.judging.inspector import Inspector
-from mekiki.storage.run import Run
 from mekiki.storage.run_folder import BULK_FORMAT
+from mekiki.storage.training_run import Run
 
 MOST_TASKS = 5000
 """Beyond this number of shards, a task of Ray processes several, one after another."""

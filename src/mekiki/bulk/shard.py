@@ -22,8 +22,8 @@ from mekiki.judging.inspector import Inspector
 from mekiki.judging.results import parquet_schema
 from mekiki.judging.verdict import escape_name
 from mekiki.storage.atomic import replace_file
-from mekiki.storage.run import Run
 from mekiki.storage.run_folder import CONFIG, CORRECTIONS, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS, MODEL
+from mekiki.storage.training_run import Run
 
 Work = Literal["embed", "judge"]
 FILES: dict[Work, tuple[str, ...]] = {

@@ -9,13 +9,13 @@ from mekiki.extras import lazy_names
 
 if TYPE_CHECKING:
     from mekiki.cases.case import Case, Cases, EncoderInfo
+    from mekiki.cases.case_triplets import CaseTriplets, read_triplets
     from mekiki.cases.feedback import FeedbackLog, Judgement
     from mekiki.cases.memory import Memory
     from mekiki.cases.parquet import encoder_of, export_cases, import_cases
     from mekiki.cases.run_memory import MemoryConfig, RunMemory
     from mekiki.cases.store import SearchResult, Store, stats
     from mekiki.cases.store_address import open_store
-    from mekiki.cases.triplets import CaseTriplets, read_triplets
     from mekiki.cases.where import Condition, parse_where
 
 _HOMES = {

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mekiki.cases.triplets import CaseTriplets
+from mekiki.cases.case_triplets import CaseTriplets
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError, not_known
 from mekiki.models.losses import TripletLoss
@@ -173,7 +173,7 @@ def train_adapter(
         InputError: too few queries.
 
     Example:
-        >>> from mekiki.cases.triplets import CaseTriplets
+        >>> from mekiki.cases.case_triplets import CaseTriplets
         >>> rng = np.random.default_rng(0)
         >>> anchors = rng.normal(size=(80, 8)).astype(np.float32)
         >>> noise = rng.normal(size=(2, 80, 8)).astype(np.float32)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mekiki.cases.adapter import AdapterConfig, train_adapter
+from mekiki.cases.case_triplets import CaseTriplets, judged_triplets, read_triplet_rows, read_triplets
 from mekiki.cases.run_memory import SPACES, RunMemory
 from mekiki.cases.store import Store, complete_ids, read_all
-from mekiki.cases.triplets import CaseTriplets, judged_triplets, read_triplet_rows, read_triplets
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
 

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.cases.adapter import Adapter, ranking_accuracy, split_queries
+from mekiki.cases.case_triplets import SIDES, CaseTriplets, pair_judgements, read_triplet_rows
 from mekiki.cases.encoders import TextEncoder
 from mekiki.cases.feedback import Judgement
 from mekiki.cases.remember import BLOCK, add_encoded_notes
 from mekiki.cases.run_memory import MemoryConfig, RunMemory
 from mekiki.cases.store import Store
-from mekiki.cases.triplets import SIDES, CaseTriplets, pair_judgements, read_triplet_rows
 from mekiki.console import Progress, silent
 from mekiki.errors import InputError
 from mekiki.extras import quiet_transformers, require

@@ -28,8 +28,8 @@ from mekiki.report.description_page import DescribedPart, DescriptionPage, write
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run import versions
 from mekiki.storage.run_folder import DESCRIBER, DESCRIBER_CHECKPOINT, GROUNDING, REPORT
+from mekiki.storage.training_run import versions
 from mekiki.storage.vector_table import read_vectors
 
 EXAMPLES = 12

@@ -24,8 +24,8 @@ from mekiki.errors import InputError
 from mekiki.storage.json_files import finite
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import replace_folder_with_manifest
-from mekiki.storage.run import versions
 from mekiki.storage.run_folder import LOCALISER, LOCALISER_CHECKPOINT
+from mekiki.storage.training_run import versions
 
 
 def train_localiser(

@@ -20,8 +20,8 @@ from mekiki.models.pretrained_folder import model_fingerprint
 from mekiki.models.tuned_backbone import TunedBackbone
 from mekiki.storage.json_files import write_json
 from mekiki.storage.manifest import Manifest
-from mekiki.storage.run import read_config
 from mekiki.storage.run_folder import BACKBONE, CONFIG, EMBEDDER_FORMAT, HISTORY, MANIFEST, MODEL, REFERENCE
+from mekiki.storage.training_run import read_config
 from mekiki.training.collapse import Finding
 from mekiki.training.history import read_history, write_history
 

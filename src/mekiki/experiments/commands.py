@@ -70,7 +70,7 @@ def train(
     from mekiki.embedder import Embedder
     from mekiki.experiments.train import take_part, train_run
     from mekiki.report.figures.projection import check_method
-    from mekiki.storage import run as runs
+    from mekiki.storage import training_run as runs
     from mekiki.training import processes
 
     request = images.request(data)
@@ -138,7 +138,7 @@ def compare(
     """Train several losses on the same images, and compare them. Interrupted, the same command continues it."""
     from mekiki import recipes
     from mekiki.experiments.compare import compare
-    from mekiki.storage.run import folder_name
+    from mekiki.storage.training_run import folder_name
 
     request = images.request(data)
     domain = request.domain

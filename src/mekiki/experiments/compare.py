@@ -19,8 +19,8 @@ from mekiki.report import figures
 from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import COMPARISON_COLUMNS, ComparisonContent, ComparisonEntry
 from mekiki.storage.json_files import finite, write_json
-from mekiki.storage.run import folder_name, versions
 from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
+from mekiki.storage.training_run import folder_name, versions
 
 MeanAndSd = tuple[float | None, float | None]
 

@@ -17,7 +17,7 @@ from mekiki.embedder import Distance, Embedder
 from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
 from mekiki.models.networks import block_length
-from mekiki.storage.run import Run
+from mekiki.storage.training_run import Run
 from mekiki.storage.vector_table import VectorTable, check_suffix, write_vectors
 
 

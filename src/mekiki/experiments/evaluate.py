@@ -17,7 +17,7 @@ from mekiki.evaluation.summary import evaluate
 from mekiki.experiments.embed import load_image_embedder
 from mekiki.experiments.request import DataRequest
 from mekiki.storage.json_files import finite, write_json
-from mekiki.storage.run import Run, folder_name
+from mekiki.storage.training_run import Run, folder_name
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.collapse import diagnose, is_collapsed
 

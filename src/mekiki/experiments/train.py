@@ -24,8 +24,8 @@ from mekiki.experiments.snapshots import SaveSnapshots
 from mekiki.report.figures.projection import check_method
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.lock import hold_lock
-from mekiki.storage.run import Run, versions
 from mekiki.storage.run_folder import HISTORY, METRICS
+from mekiki.storage.training_run import Run, versions
 from mekiki.training.collapse import is_collapsed
 from mekiki.training.distributed import ALONE, Ranks
 from mekiki.training.fit import Callback, History

@@ -24,8 +24,8 @@ from mekiki.models.pretrained_folder import PREFIX
 from mekiki.recipes import recipe
 from mekiki.storage.json_files import write_json
 from mekiki.storage.lock import LockedError, hold_lock
-from mekiki.storage.run import Run, folder_name, free_folder
 from mekiki.storage.run_folder import EPOCH_POINTS, EPOCHS, HISTORY, TRAININGS
+from mekiki.storage.training_run import Run, folder_name, free_folder
 from mekiki.training.history import read_history
 
 COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mekiki.cli import main; main()"

@@ -29,8 +29,8 @@ from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.inspector import Inspector
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.json_files import finite, write_json
-from mekiki.storage.run import Run
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
+from mekiki.storage.training_run import Run
 
 MOST_PHOTOGRAPHS = 128
 """Photographs of the run on which a graph is compared, at most."""

@@ -22,7 +22,7 @@ from mekiki.judging.judge import Judge
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
 from mekiki.models.scattering import FINGERPRINT, SIDE, scattering_maps
-from mekiki.storage.run import Run
+from mekiki.storage.training_run import Run
 from mekiki.threads import run_parallel
 
 DEPTHS = (0.64, 0.72)

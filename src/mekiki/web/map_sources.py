@@ -19,7 +19,7 @@ from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
 from mekiki.judging.inspector import Inspector
 from mekiki.report.thumbnails import shrink
-from mekiki.storage.run import Run
+from mekiki.storage.training_run import Run
 from mekiki.storage.vector_table import read_vectors
 from mekiki.web.wire import encode_png
 

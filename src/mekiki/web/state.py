@@ -19,7 +19,6 @@ from mekiki.judging.conformal import Language
 from mekiki.judging.corrections import read_corrections
 from mekiki.judging.inspector import Inspector
 from mekiki.storage.lock import hold_lock, lock_timeout
-from mekiki.storage.run import Run, read_config
 from mekiki.storage.run_folder import (
     CORRECTIONS,
     DESCRIBER,
@@ -31,6 +30,7 @@ from mekiki.storage.run_folder import (
     MEMORY,
     METRICS,
 )
+from mekiki.storage.training_run import Run, read_config
 from mekiki.web.allowed_folders import AllowedFolders
 from mekiki.web.security import AccessRules, RequestLimits
 from mekiki.web.uploads import Uploads
