@@ -27,7 +27,7 @@ IDLE, WHOLE = 3.0, 5.0
 def client(calibrated_once, tmp_path_factory):
     import shutil
 
-    from mekiki.web.security import RequestLimits
+    from mekiki.web.uploads import RequestLimits
 
     run = shutil.copytree(calibrated_once, tmp_path_factory.mktemp("safe") / "run")
     limits = RequestLimits(upload=300_000, other=2_000, files=3, pixels=10_000)
@@ -321,7 +321,7 @@ def test_old_uploads_make_room(calibrated_once, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def address(calibrated_once):
     """A real server, impatient."""
-    from mekiki.web.security import RequestLimits
+    from mekiki.web.uploads import RequestLimits
 
     with serving(calibrated_once, limits=RequestLimits(idle=IDLE, whole=WHOLE)) as address:
         yield address

@@ -43,9 +43,9 @@ class Distance:
     def __str__(self) -> str:
         verdict = "the same kind" if self.same else "different kinds"
         return (
-            f"{self.value:.3f} {self.unit}: {verdict} (the line is at {self.threshold:.3f}). "
-            f"Of the training pairs of one kind {100 * self.same_closer:.1f} % are closer than this, "
-            f"of those of different kinds {100 * self.different_closer:.1f} %."
+            f"{self.value:.3f} {self.unit}: {verdict} (threshold {self.threshold:.3f}). "
+            f"{100 * self.same_closer:.1f} % of the training pairs of one kind and "
+            f"{100 * self.different_closer:.1f} % of those of different kinds are closer than {self.value:.3f}."
         )
 
 

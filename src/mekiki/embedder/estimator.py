@@ -301,7 +301,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             >>> X, y = load_digits(return_X_y=True)
             >>> embedder = Embedder(epochs=2).fit(X[:1000], y[:1000])
             >>> print(embedder.distance(X[1001], X[1001]))
-            0.000 (margin = 1): the same kind (the line is at ...
+            0.000 (margin = 1): the same kind (threshold ...
         """
         return self.distances_.measure(*self.transform(np.stack([np.asarray(a), np.asarray(b)])))
 

@@ -27,6 +27,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mekiki.web.uploads import RequestLimits
+
 COOKIE = "mekiki"
 CSRF_HEADER = "x-mekiki-csrf"
 TOKEN_VARIABLE = "MEKIKI_TOKEN"
@@ -45,27 +47,6 @@ SECURITY_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-
-
-@dataclass(frozen=True)
-class RequestLimits:
-    """Limits of what a caller may send.
-
-    Attributes:
-        upload: bytes of a request with photographs.
-        other: bytes of any other request.
-        files: photographs in one request.
-        pixels: of one photograph, by its header.
-        idle: seconds between two chunks of a body.
-        whole: seconds for the whole body.
-    """
-
-    upload: int = 256 * 2**20
-    other: int = 2 * 2**20
-    files: int = 100
-    pixels: int = 100_000_000
-    idle: float = 20.0
-    whole: float = 120.0
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ from mekiki.web.security import (
     AccessRules,
     AuthMiddleware,
     BodyLimitMiddleware,
-    RequestLimits,
     SecurityHeadersMiddleware,
     error_response,
 )
 from mekiki.web.state import AppState
+from mekiki.web.uploads import RequestLimits
 from mekiki.web.wire import Problem
 
 STATIC = Path(__file__).with_name("static")

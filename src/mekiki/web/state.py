@@ -32,8 +32,8 @@ from mekiki.storage.run_folder import (
 )
 from mekiki.storage.training_run import Run, read_config
 from mekiki.web.allowed_folders import AllowedFolders
-from mekiki.web.security import AccessRules, RequestLimits
-from mekiki.web.uploads import Uploads
+from mekiki.web.security import AccessRules
+from mekiki.web.uploads import RequestLimits, Uploads
 from mekiki.web.wire import ResponseBody
 from mekiki.web.worker import Worker
 

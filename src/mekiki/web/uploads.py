@@ -1,4 +1,4 @@
-"""Uploaded photographs: checked by their first bytes and their header, stored while the server runs."""
+"""Uploaded photographs: their limits, checks of their first bytes and header, and storage while the server runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,36 @@ from typing import IO
 
 from mekiki.data.decoding import read_header
 from mekiki.errors import InputError, NotFoundError
-from mekiki.web.security import RequestLimits
 
 MAX_UPLOADS = 400
 """Photographs that are stored; the oldest are removed first."""
 MAX_BYTES = 2**30
+"""Bytes of all stored photographs together."""
 CHUNK = 2**18
 MAX_NAME = 120
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """Limits of what a caller may send.
+
+    Attributes:
+        upload: bytes of a request with photographs.
+        other: bytes of any other request.
+        files: photographs in one request.
+        pixels: of one photograph, by its header.
+        idle: seconds between two chunks of a body.
+        whole: seconds for the whole body.
+    """
+
+    upload: int = 256 * 2**20
+    other: int = 2 * 2**20
+    files: int = 100
+    pixels: int = 100_000_000
+    idle: float = 20.0
+    whole: float = 120.0
 
 
 @dataclass(frozen=True)
