@@ -220,16 +220,16 @@ class InBatch(Objective):
         """Class-balanced batches; the loss draws from the same generator."""
         if isinstance(self.loss, OnlineTripletLoss):
             self.loss.generator = generator
-        return self._balanced(labels, self.classes, generator)
+        return self._balanced_batches(labels, self.classes, generator)
 
     def fixed_batches(self, labels: Tensor) -> list[Batch]:
         """The fixed pairs or triplets of `validated_by`, else class-balanced batches of a fixed seed."""
         if self.validated_by is not None:
             return self.validated_by.fixed_batches(labels)
         classes = min(self.classes, len(torch.unique(labels)))
-        return self._balanced(labels, classes, torch.Generator().manual_seed(FIXED_SEED))
+        return self._balanced_batches(labels, classes, torch.Generator().manual_seed(FIXED_SEED))
 
-    def _balanced(self, labels: Tensor, classes: int, generator: torch.Generator) -> list[Batch]:
+    def _balanced_batches(self, labels: Tensor, classes: int, generator: torch.Generator) -> list[Batch]:
         batches = sampling.balanced_batches(labels, classes, self.samples, generator)
         return [Batch((indices,), labels[indices]) for indices in batches]
 
