@@ -28,7 +28,7 @@ _HOMES = {
         "run_memory": "MemoryConfig RunMemory",
         "store": "SearchResult Store stats",
         "store_address": "open_store",
-        "triplets": "CaseTriplets read_triplets",
+        "case_triplets": "CaseTriplets read_triplets",
         "where": "Condition parse_where",
     }.items()
     for name in names.split()
