@@ -173,7 +173,7 @@ def _calibrate(folder: Path, say: Callable[[Any], None], number: int) -> None:
 
 
 def _look_at_judge(folder: Path, said: list[Any]) -> str:
-    from mekiki.judging.inspector import Inspector
+    from mekiki.judging.judge_photos import Inspector
     from mekiki.storage.check import check_run
 
     inspector = Inspector.open(folder / "run")

@@ -24,7 +24,7 @@ from mekiki.export.export_run import export_run
 from mekiki.export.graph import Runtime
 from mekiki.export.parity import Program
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
 TILES = DATA / "magnetic_tile"

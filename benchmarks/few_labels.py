@@ -155,7 +155,7 @@ class _Whitened:
     """The regression on few, in the space where OK parts set aside are round (Ledoit and Wolf), C by CV."""
 
     def fit(self, vectors, labels, aside):
-        from mekiki.judging.judge import Judge
+        from mekiki.judging.feature_judge import Judge
 
         self.judge = Judge(covariance="ledoit-wolf").fit({"views": aside})
         self.model = _regression(None, by_cv=True, standardised=False).fit(self._whiten(vectors), labels)

@@ -336,7 +336,7 @@ def history() -> Kind:
 
 def judge_json() -> Kind:
     """What a judge says of itself, without checksums before it."""
-    from mekiki.judging.inspector import Inspector
+    from mekiki.judging.judge_photos import Inspector
 
     content = (sample() / "judge" / "judge.json").read_bytes()
     return Kind([content], of_run("judge/judge.json", Inspector.open, sealed=False))

@@ -27,9 +27,9 @@ from mekiki.data.photo import iter_photos
 from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import make_extractor
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import Features
-from mekiki.judging.inspector import Inspector
-from mekiki.judging.judge import Judge
+from mekiki.judging.judge_photos import Inspector
 
 DATA = Path(os.environ.get("MEKIKI_DATA", ""))
 TILES = DATA / "magnetic_tile"

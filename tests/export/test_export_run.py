@@ -19,7 +19,7 @@ from mekiki.export.graph import OPSET, PREFIX, ExportModule, Runtime
 from mekiki.export.parity import TOLERANCE, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach
 from parts import QUADRANTS, contents, images, ok_folder, part, save
 

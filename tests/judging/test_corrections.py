@@ -13,7 +13,7 @@ from mekiki.data.photo import Photo
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog, parse_label, read_corrections
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import retrain, teach, undo
 from parts import QUADRANTS, contents, images, make_backbone, ng_folder, part, same, save
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.results import COLUMNS
 from mekiki.judging.teach import teach
 from parts import Forked, contents, images, ok_folder, part, process, save, wait_until

@@ -20,7 +20,7 @@ from mekiki.errors import InputError
 from mekiki.judging import commands
 from mekiki.judging import watch as watch_module
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.judging.watch import watch
 from parts import Forked, images, ok_folder, part, save, wait_until

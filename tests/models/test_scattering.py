@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from mekiki.errors import InputError
 from mekiki.judging.anomaly_map import pool_quadrants
 from mekiki.judging.extractors import ScatteringExtractor
-from mekiki.judging.judge import Judge
+from mekiki.judging.feature_judge import Judge
 from mekiki.models.scattering import (
     CHANNELS,
     DARK,

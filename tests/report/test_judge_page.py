@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.results import MOST_CARDS, judge_paths
 from mekiki.judging.teach import teach
 from mekiki.report.judge_page import Card, Gallery, red_overlay, write_gallery

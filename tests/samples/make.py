@@ -20,7 +20,7 @@ from mekiki.embedder import Embedder
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import train_run
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach, undo
 
 

@@ -21,7 +21,7 @@ from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach
 from mekiki.storage.atomic import disk_error, recover_folder, replace_file, replace_folder, write_text
 from mekiki.storage.check import check_run

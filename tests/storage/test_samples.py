@@ -14,7 +14,7 @@ from mekiki.cases.search import read_feedback
 from mekiki.embedder import Embedder
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.corrections import read_corrections
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach, undo
 from mekiki.storage.check import check_run
 from mekiki.storage.json_files import read_checked_json, write_checked_json

@@ -161,7 +161,7 @@ def test_an_unreadable_photograph_is_a_verdict_and_stops_no_other(reader, bad, t
 
 
 def test_the_histogram_is_of_the_parts_that_set_the_threshold(reader, remembering):
-    from mekiki.judging.inspector import Inspector
+    from mekiki.judging.judge_photos import Inspector
 
     inspector = Inspector.open(remembering)
     result = reader.get("/api/judge/histogram").json()

@@ -22,7 +22,7 @@ from mekiki.data.remote import is_url, list_images
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError, first_line
 from mekiki.extras import require
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.storage.run_folder import BULK_FORMAT
 from mekiki.storage.training_run import Run
 

@@ -18,7 +18,7 @@ from mekiki.data.remote import is_url, temporary_copies
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.extras import require
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.results import parquet_schema
 from mekiki.judging.verdict import escape_name
 from mekiki.storage.atomic import replace_file

@@ -18,7 +18,7 @@ from mekiki.errors import InputError, first_line
 from mekiki.extras import quiet_transformers, require
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.verdict import Verdict
 from mekiki.storage.run_folder import JUDGE
 

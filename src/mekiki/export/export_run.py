@@ -26,7 +26,7 @@ from mekiki.export.graph import OPSET, ExportModule, Runtime, quantise, trace
 from mekiki.export.parity import TOLERANCE, ParityRow, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS

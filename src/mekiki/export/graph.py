@@ -20,7 +20,7 @@ from mekiki.export.extractor_modules import ExtractorModule
 from mekiki.export.judge_modules import DefectTypeModule, JudgeModule
 from mekiki.extras import require
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 
 OPSET = 18
 """Version of ONNX's operators: the first whose reductions all take their axes as an input, since 2022."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mekiki.errors import InputError
-from mekiki.judging.inspector import Inspector
-from mekiki.judging.judge import Judge
+from mekiki.judging.feature_judge import Judge
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.scoring import to_tensor
 
 

@@ -17,7 +17,7 @@ from mekiki.data.photo import Photo
 from mekiki.export.graph import Outputs
 from mekiki.judging import conformal
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 
 TOLERANCE = 1e-4
 """Share of itself by which a score may differ, and share of its length by which a vector may."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mekiki.judging.judge import Judge, Slopes
+from mekiki.judging.feature_judge import Judge, Slopes
 
 Floats = NDArray[np.float32]
 

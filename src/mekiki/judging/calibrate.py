@@ -16,9 +16,9 @@ from mekiki.data.photo import BLOCK, Photo, PhotoConditions, iter_photos, list_p
 from mekiki.errors import InputError
 from mekiki.judging.conformal import Threshold, parts_needed
 from mekiki.judging.extractors import make_extractor
+from mekiki.judging.feature_judge import Judge, learning_parts
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Calibration, Inspector
-from mekiki.judging.judge import Judge, learning_parts
+from mekiki.judging.judge_photos import Calibration, Inspector
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.trade_off import TradeOff
 

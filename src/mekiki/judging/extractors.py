@@ -17,8 +17,8 @@ from mekiki.data.photo import pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
 from mekiki.judging.anomaly_map import pool_quadrants, pooled_anomaly_maps
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features, Floats
-from mekiki.judging.judge import Judge
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
 from mekiki.models.scattering import FINGERPRINT, SIDE, scattering_maps

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mekiki.data.image_set import Pixels
 from mekiki.embedder import Embedder
-from mekiki.judging.judge import Judge
+from mekiki.judging.feature_judge import Judge
 
 Floats = NDArray[np.float32]
 

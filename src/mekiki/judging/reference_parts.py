@@ -16,7 +16,7 @@ from mekiki.data.photo import Photo
 from mekiki.errors import DataWarning
 from mekiki.judging.conformal import parts_needed
 from mekiki.judging.defect_types import DefectTypeClassifier
-from mekiki.judging.judge import Judge
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.scoring import to_tensor
 from mekiki.report.thumbnails import shrink
 

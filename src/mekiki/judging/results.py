@@ -19,7 +19,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.photo import Photo, list_photos_with_notes
 from mekiki.errors import InputError
 from mekiki.extras import require
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.verdict import Verdict
 from mekiki.report.judge_page import Card, Gallery, write_gallery
 from mekiki.storage.atomic import replace_file

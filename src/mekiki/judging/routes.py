@@ -16,7 +16,7 @@ from mekiki.cases.routes import CaseRow, similar_cases
 from mekiki.data.photo import Photo, read_photo
 from mekiki.errors import InputError, NotFoundError
 from mekiki.judging.corrections import read_corrections
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import teach_judge, undo
 from mekiki.judging.verdict import Verdict
 from mekiki.web.http_errors import RequestTooLargeError

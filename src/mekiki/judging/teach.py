@@ -17,7 +17,7 @@ from mekiki.judging.calibrate import CalibrationSettings, fit_inspector
 from mekiki.judging.corrections import Correction, open_corrections, parse_label
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.verdict import Verdict
 
 HELD_OUT_DIVISOR = 3

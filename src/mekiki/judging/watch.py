@@ -19,7 +19,7 @@ from pathlib import Path
 from mekiki.data.folder_layout import image_files
 from mekiki.errors import InputError
 from mekiki.judging.drift import Drift, DriftAlarm
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.results import COLUMNS, csv_line
 from mekiki.judging.verdict import Verdict, escape_name
 from mekiki.storage.atomic import name_disk_errors

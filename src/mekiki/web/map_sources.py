@@ -17,7 +17,7 @@ from mekiki.data.image_set import ImageSet, Pixels
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError, MekikiError
 from mekiki.experiments.request import DataRequest
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.report.thumbnails import shrink
 from mekiki.storage.training_run import Run
 from mekiki.storage.vector_table import read_vectors

@@ -17,7 +17,7 @@ from mekiki.describing.describe import RunDescriber, method_of
 from mekiki.errors import InputError, MekikiError
 from mekiki.judging.conformal import Language
 from mekiki.judging.corrections import read_corrections
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.storage.lock import hold_lock, lock_timeout
 from mekiki.storage.run_folder import (
     CORRECTIONS,

@@ -9,7 +9,7 @@ import pytest
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.conformal import TOLERANCE, CrossThreshold, SplitThreshold
-from mekiki.judging.judge import Judge, TaughtPart, learning_parts
+from mekiki.judging.feature_judge import Judge, TaughtPart, learning_parts
 from mekiki.judging.mahalanobis_taguchi import MT
 
 

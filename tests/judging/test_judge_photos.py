@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from mekiki.errors import InputError
 from mekiki.judging.calibrate import CalibrationSettings, MisclassificationCosts, calibrate_run
-from mekiki.judging.inspector import Inspector
+from mekiki.judging.judge_photos import Inspector
 from mekiki.storage.manifest import write_manifest
 from parts import images, make_backbone, ng_folder, ok_folder, part, same, save
 
