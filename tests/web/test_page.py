@@ -464,7 +464,7 @@ def test_what_is_shown_already_is_translated_too(address, visit, tmp_path):
     page.locator("article svg text", has_text="threshold").wait_for()
     page.locator("#language").click()
     said = page.locator("main").inner_text()
-    assert page.locator("article svg text", has_text="閾値").count() == 1
+    assert page.locator("article svg text", has_text="しきい値").count() == 1
     assert "今後の良品" in page.locator(".guarantee").inner_text()
     for english in ("threshold", "nearest", "judged", "Correct", "Drop", "OK parts", "deviation"):
         assert english not in said

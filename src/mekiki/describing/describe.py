@@ -117,7 +117,7 @@ class RunDescriber:
         if self.describer is None or self.grounding["reads"]:
             return ""
         return (
-            "推測です。この説明器は検証でベクトルを読み取れていませんでした。"
+            "推測です。この説明モデルは、根拠の検証の結果、ベクトルを読み取れていません。"
             if self.language == "ja"
             else "a guess: this describer was at chance in its grounding test, so it does not read the vector"
         )
@@ -357,7 +357,7 @@ def template_text(cases: Sequence[Mapping[str, Any]], language: str) -> str:
         The nearest past case is [3fa9c1d2], crack: new die.
     """
     if language == "ja":
-        notice = "定型文による回答です（まだ学習した説明器がありません）。"
+        notice = "定型文による回答です（学習済みの説明モデルがまだありません）。"
         if not cases:
             return notice + "参考になる過去の事例もありません。"
         return f"{notice}最も近い過去の事例は{'、'.join(_template_case(case, '：') for case in cases[:CASES])}です。"

@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 """Share of itself by which a score may exceed another and still count as equal to it. Rounding differs between one
 part alone and many at once, and between the program and an exported graph; a verdict must not."""
 
-_PREMISE_JA = "今後の良品が校正に使った良品と同様であるとき、誤って NG とされる割合は、"
+_PREMISE_JA = "今後の良品が校正に使った良品と同様であれば、過検出率（良品を NG と判定する割合）は、"
 
 
 class Threshold(Protocol):
@@ -118,11 +118,12 @@ class SplitThreshold:
         rate = _percent(self.false_reject)
         if language == "ja":
             if self.confidence is None:
-                claim = f"{self.parts} 個の良品による校正を平均して {rate} 以下"
+                claim = f"良品 {self.parts} 個による校正を繰り返したときの平均で {rate} 以下"
             else:
-                claim = f"この閾値では信頼度 {_percent(self.confidence)} で {rate} 以下"
+                claim = f"このしきい値では信頼率 {_percent(self.confidence)} で {rate} 以下"
             if self.tied > 1:
-                claim += f"（{self.parts} 個のうち {self.tied} 個の値が閾値に等しく、実際はさらに少ないことがあります）"
+                tied = f"{self.parts} 個中 {self.tied} 個のスコアがしきい値と等しく"
+                claim += f"（{tied}、実際はさらに低いことがあります）"
             return f"{_PREMISE_JA}{claim}です。"
         if self.confidence is None:
             claim = (
@@ -248,8 +249,8 @@ class CrossThreshold:
         """What holds, in one sentence."""
         if language == "ja":
             return (
-                f"{_PREMISE_JA}部品 1 個の増減で判定器がほとんど変わらなければ約 {_percent(self.false_reject)} です。"
-                f"証明されているのは、校正を平均して {_percent(self.worst_case)} 以下であることです。"
+                f"{_PREMISE_JA}部品 1 個の増減で判定器がほとんど変わらない場合、約 {_percent(self.false_reject)} です。"
+                f"理論的に証明されている上限は、校正を繰り返したときの平均で {_percent(self.worst_case)} です。"
             )
         return (
             f"About {_percent(self.false_reject)} of the OK parts to come are rejected where one part more or less "
