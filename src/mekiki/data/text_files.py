@@ -65,10 +65,11 @@ def read_csv_rows(path: Path, wanted: str = "a .csv file") -> tuple[list[str], l
         reader = csv.DictReader(
             io.StringIO(read_text(path, wanted), newline=""), restval="", skipinitialspace=True
         )
-        names = [name.strip() for name in reader.fieldnames or []]
-        rows = [dict(zip(names, map(str.strip, row.values()), strict=False)) for row in reader]
+        given = reader.fieldnames or []
+        rows = [{name.strip(): row[name].strip() for name in given} for row in reader]
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as .csv in UTF-8") from None
+    names = [name.strip() for name in given]
     if len(set(names)) < len(names):
         raise InputError(f"{path}: has two columns of one name among {', '.join(names)}; give each its own")
     return names, rows
