@@ -1,4 +1,4 @@
-"""−log p of several feature groups, brought to one scale and joined; the judge that uses it is in test_feature_judge.py."""
+"""−log p of several feature groups on one scale and combined; the judge that uses it is in test_feature_judge.py."""
 
 import math
 import warnings
