@@ -541,7 +541,7 @@ def test_a_single_damaged_vector_is_noticed(model_folder, tmp_path, monkeypatch)
         connection.execute("UPDATE vectors SET vector = ? WHERE content = ?", (flipped, content))
     connection.close()
     passes = counted(backbone, monkeypatch)
-    with pytest.warns(DataWarning, match="1 kept features are damaged"):
+    with pytest.warns(DataWarning, match="1 cached features are damaged"):
         assert np.array_equal(backbone.vectors(images, cached=True), wanted)
     assert len(passes) == 1
 
@@ -746,13 +746,13 @@ def test_small_photographs_are_enlarged_and_large_ones_seen_as_they_are(encoder,
 def test_settings_that_cannot_work_together_are_one_line(encoder):
     images, labels = stripes(8)
     for settings, data, said in (
-        ({"augment": "surfaces"}, images, r"say no augmentation \(--augment none\), or fine-tune"),
+        ({"augment": "surfaces"}, images, r"leave the augmentation out \(--augment none\), or fine-tune"),
         ({"encoder": "conv", "fine_tune": True}, images, "fine_tune goes with an encoder that is pretrained"),
         ({"fine_tune": "yes"}, images, "fine_tune must be true or false"),
         ({"encoder": "hf:"}, images, "names no model"),
         ({"encoder": "vg"}, images, "did you mean vgg"),
-        ({}, images.reshape(8, -1), "looks at photographs"),
-        ({}, images.astype(np.float32), "looks at photographs"),
+        ({}, images.reshape(8, -1), "takes photographs"),
+        ({}, images.astype(np.float32), "takes photographs"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             Embedder(**({"encoder": encoder, "epochs": 1} | settings)).fit(data, labels)
