@@ -194,8 +194,16 @@ def test_ctrl_c_ends_cleanly_at_any_moment(run, tmp_path, forked, moment):
     assert said.read_bytes().endswith(b"\r\n")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the suite was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_at_any_step_leaves_a_row_a_printed_line_and_a_count_of_each_photograph(
-    run, tmp_path, monkeypatch, capsys
+    run, tmp_path, monkeypatch, capsys, interruptible
 ):
     """The command is interrupted once at each line that it runs, one after another."""
     inspector = Inspector.open(run)
