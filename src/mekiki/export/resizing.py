@@ -22,8 +22,6 @@ from mekiki.errors import InputError
 
 BITS = 22
 """Weights of a pass are whole numbers of this many bits behind the point."""
-LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in grey, in units of 2⁻¹⁶ (ITU-R 601), as Pillow has them."""
 
 _PROBES = 20  # small images in which the order of the passes may not show
 

@@ -269,16 +269,6 @@ _REGISTRY: dict[str, Callable[[Path, str], FeatureExtractor]] = {
 }
 
 
-def register_extractor(name: str, make: Callable[[Path, str], FeatureExtractor]) -> None:
-    """Let `make_extractor` know another extractor.
-
-    Args:
-        name: what it is chosen by; where it ends with a colon, by every name that begins so.
-        make: from the run folder and the name to the extractor.
-    """
-    _REGISTRY[name] = make
-
-
 def make_extractor(folder: Path, name: str | None) -> FeatureExtractor:
     """The feature extractor of a name; without one, the trained network of the run, or filters where there is none.
 
