@@ -37,8 +37,8 @@ def test_what_all_places_bring_sums_to_slope_times_departure(grid, scale, flat):
         patches[..., 0] = 3.0  # a channel that is alike everywhere has no spread
     view = pool_quadrants(patches).astype(np.float64)
     slopes = Slopes(scale * rng.normal(size=view.shape[1]), rng.normal(size=view.shape))
-    expected = (slopes.values * (view - slopes.centre)).sum(axis=1)
-    size = (np.abs(slopes.values) * (np.abs(view) + np.abs(slopes.centre))).sum(axis=1)
+    expected = (slopes.gradient * (view - slopes.centre)).sum(axis=1)
+    size = (np.abs(slopes.gradient) * (np.abs(view) + np.abs(slopes.centre))).sum(axis=1)
     found = attribute_to_places(patches, slopes).astype(np.float64).sum(axis=(1, 2))
     assert (np.abs(found - expected) <= 1e-4 * size + 1e-6).all()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mekiki.errors import InputError
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_photos import Inspector
-from mekiki.judging.scoring import to_tensor
+from mekiki.judging.tensor_blocks import to_tensor
 
 
 class JudgeModule(nn.Module):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         sn_ratio,
     )
     from mekiki.judging.mahalanobis_taguchi import MT, MTA
-    from mekiki.judging.taguchi import RT, T1, Ta, Tb
+    from mekiki.judging.t_methods import RT, T1, Ta, Tb
     from mekiki.judging.trade_off import CheapestThreshold, ErrorRates, TradeOff
 
 _HOMES = {
@@ -39,7 +39,7 @@ _HOMES = {
         "item_selection": "HeldOutCheck ItemSelection orthogonal_array select_items sn_ratio",
         "feature_judge": "Judge JudgeResult TaughtPart",
         "mahalanobis_taguchi": "MT MTA",
-        "taguchi": "RT T1 Ta Tb",
+        "t_methods": "RT T1 Ta Tb",
         "trade_off": "CheapestThreshold ErrorRates TradeOff",
     }.items()
     for name in names.split()

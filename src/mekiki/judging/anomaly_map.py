@@ -61,15 +61,15 @@ def attribute_to_places(patches: Floats, slopes: Slopes) -> Floats:
     quadrants = [(rows, columns) for rows in quadrant_slices(height) for columns in quadrant_slices(width)]
     shape = (2, len(quadrants), channels)
     centres = slopes.centre.reshape(shape)
-    values = slopes.values.reshape(number, *shape)
+    gradient = slopes.gradient.reshape(number, *shape)
     contributions = np.zeros((number, height, width), np.float32)
     for place, (rows, columns) in enumerate(quadrants):
         inside = patches[:, rows, columns].reshape(number, -1, channels)
         mean, deviation = inside.mean(axis=1), inside.std(axis=1)
-        of_mean, of_deviation = values[:, 0, place], values[:, 1, place] / np.maximum(deviation, 1e-6)
+        of_mean, of_deviation = gradient[:, 0, place], gradient[:, 1, place] / np.maximum(deviation, 1e-6)
         level = np.einsum("npd,nd->np", inside - centres[0, place], of_mean)
         level += np.einsum("npd,nd->np", (inside - mean[:, None]) ** 2, of_deviation)
-        level -= (values[:, 1, place] * centres[1, place]).sum(axis=1)[:, None]
+        level -= (gradient[:, 1, place] * centres[1, place]).sum(axis=1)[:, None]
         target = contributions[:, rows, columns]
         target[...] = (level / inside.shape[1]).reshape(target.shape)
     return contributions
@@ -92,7 +92,7 @@ def pooled_anomaly_maps(groups: dict[str, Floats], patches: dict[str, list[Float
     maps = np.zeros((len(first), *shape), np.float32)
     for name, grids in patches.items():
         for row, grid in enumerate(grids):
-            own = Slopes(slopes[name].centre, slopes[name].values[row : row + 1])
+            own = Slopes(slopes[name].centre, slopes[name].gradient[row : row + 1])
             maps[row] += _resize(attribute_to_places(grid[None], own)[0], shape)
     return smooth(np.maximum(maps, 0))
 

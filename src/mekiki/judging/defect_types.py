@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from mekiki.errors import DataWarning, InputError, not_known
 from mekiki.judging.conformal import parts_needed, upper_end
-from mekiki.judging.scoring import Whitening, count_at_least, run_in_blocks, to_tensor
+from mekiki.judging.scoring import count_at_least
+from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 from mekiki.judging.unit_space import check_items, refuse_not_finite
+from mekiki.judging.whitening import Whitening
 from mekiki.judging.within_class_metric import WithinClassMetric, class_means, leave_one_out
 
 Floats = NDArray[np.float64]

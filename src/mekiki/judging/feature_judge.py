@@ -24,14 +24,16 @@ from mekiki.judging.conformal import (
     parts_needed,
 )
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
-from mekiki.judging.scoring import COMBINATIONS, Scoring, ScoringModel, Whitening, run_in_blocks, to_tensor
+from mekiki.judging.scoring import COMBINATIONS, Scoring, ScoringModel
+from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
+from mekiki.judging.whitening import Whitening
 
 Groups = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
 LEAST_TO_LEARN = 8
 """OK parts below which no unit space is made: fewer say nothing of how good parts vary."""
-CORRECTIONS = "lessons"
+CORRECTION_COLUMN = "lessons"
 """Name, in results, of the last column of `JudgeResult.neg_log_p` once NG parts have been taught."""
 _CROSS_FOLDS = 10
 _LEARN_SHARE = 2 / 3
@@ -56,15 +58,17 @@ class TaughtPart:
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Half the gradient of D² in a feature group: (x − centre)·values is D², in units of the mean D² of good parts.
+    """Half the gradient of D² in a feature group.
+
+    D² is (x − centre)·gradient. It is divided by the mean D² of good parts.
 
     Attributes:
         centre: float64 `[d]`, the mean of the unit space.
-        values: float64 `[N, d]`.
+        gradient: float64 `[N, d]`, half the gradient at each part.
     """
 
     centre: Floats
-    values: Floats
+    gradient: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,8 @@ class JudgeResult:
         ng: bool `[N]`.
         score: float64 `[N]`, larger = farther from good, never clamped; parts are ranked by it.
         p: float64 `[N]` in (0, 1], the conformal p-value; NG means p ≤ the stated rate.
-        neg_log_p: float64 `[N, groups]`, −log p of each group alone, going on in a straight line beyond the OK parts.
+        neg_log_p: float64 `[N, groups]`, −log p of each group alone. Beyond most OK parts it is extrapolated linearly
+            in the group's score; see `NegLogP`.
         groups: the names of the columns of `neg_log_p`.
         nearest: int64 `[N]`, position of the NG correction that a part resembles most, −1 where there is none.
         whitened: float32 `[N, Σd]`, the parts in the common space of all groups of vectors; see `Judge.whiten`.
@@ -97,10 +102,13 @@ class JudgeResult:
 class Judge:
     """OK or NG from several feature groups, with a false-reject rate that is stated and kept.
 
-    `fit` makes one unit space per group from OK parts, and finds from parts left out in turn which scores of each
-    group are usual, so that groups with other units count alike (`NegLogP`). `calibrate` takes *other* OK parts and
-    sets the threshold: by split-conformal prediction the rate holds whatever the groups are worth. `cross_calibrate`
-    does both with the same parts, for small sets: ten models, each without a tenth of the parts (CV+).
+    `fit` makes one unit space per group from OK parts. It finds the usual scores of each group by 5-fold
+    cross-fitting: unit spaces without a fifth of the parts score that fifth. −log p among these scores (`NegLogP`)
+    makes groups of different units comparable.
+
+    `calibrate` takes *other* OK parts and sets the threshold: by split-conformal prediction the rate holds whatever the
+    groups are worth. `cross_calibrate` fits and calibrates with the same parts, for small sets: ten models, each
+    without a tenth of the parts (CV+).
 
     Corrections (`teach`) act at once, without fitting again; see `ScoringModel.teach`. The threshold is set again on
     the same calibration parts, so the stated rate goes on to hold as long as no correction is one of these parts.
@@ -235,7 +243,7 @@ class Judge:
 
     @property
     def spaces(self) -> dict[str, Whitening]:
-        """The unit space of each group of vectors; over the models of `cross_calibrate` of the first."""
+        """The unit space of each group of vectors; after `cross_calibrate`, those of the first of its models."""
         self._check_fitted()
         return {name: self._models[0].space(name) for name in self._models[0].places}
 
@@ -257,7 +265,10 @@ class Judge:
         return self._recalibrate()
 
     def score(self, groups: Mapping[str, ArrayLike]) -> Floats:
-        """Joined scores of parts: float64 `[N]`, never clamped; over the models of `cross_calibrate` the median."""
+        """Joined scores of parts: float64 `[N]`, never clamped.
+
+        After `cross_calibrate` each is the median of the scores that its models give.
+        """
         return np.asarray(self._run(self._check(groups), self.scoring)["score"], np.float64)
 
     def judge(self, groups: Mapping[str, ArrayLike]) -> JudgeResult:
@@ -270,7 +281,7 @@ class Judge:
         if self.threshold is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         result = self._run(self._check(groups), self.scoring)
-        names = (*self.groups, CORRECTIONS)[: result["neg_log_p"].shape[1]]
+        names = (*self.groups, CORRECTION_COLUMN)[: result["neg_log_p"].shape[1]]
         return JudgeResult(
             result["ng"],
             result["score"],
@@ -304,7 +315,7 @@ class Judge:
             >>> rng = np.random.default_rng(0)
             >>> judge = Judge().fit({"colour": rng.normal(size=(200, 3))})
             >>> slopes = judge.slopes({"colour": [[9.0, 0.0, 0.0]]})["colour"]
-            >>> int(np.argmax(np.abs(slopes.values * ([9.0, 0.0, 0.0] - slopes.centre))))
+            >>> int(np.argmax(np.abs(slopes.gradient * ([9.0, 0.0, 0.0] - slopes.centre))))
             0
         """
         parts, model = self._check(groups, some=True), self._models[0]

@@ -18,7 +18,7 @@ from mekiki.data.photo import Photo, PhotoConditions, map_photos, map_readable, 
 from mekiki.errors import InputError
 from mekiki.judging.corrections import Correction, CorrectionLog
 from mekiki.judging.extractors import make_extractor
-from mekiki.judging.feature_judge import CORRECTIONS, Judge
+from mekiki.judging.feature_judge import CORRECTION_COLUMN, Judge
 from mekiki.judging.features import FeatureExtractor, Features
 from mekiki.judging.reference_parts import ReferenceParts
 from mekiki.judging.trade_off import TradeOff
@@ -205,7 +205,7 @@ class Inspector:
         if correction is not None:
             ng, why, because = correction.ng, f"taught: {correction.note}", "taught"
             defect_type = correction.defect_type
-        elif ng and why == CORRECTIONS:
+        elif ng and why == CORRECTION_COLUMN:
             part = self.judge.taught[result.nearest[0]]
             why, defect_type, because = f"like {part.note}", part.defect_type, "lesson"
         elif ng and self.classifier is not None:

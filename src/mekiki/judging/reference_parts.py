@@ -17,7 +17,7 @@ from mekiki.errors import DataWarning
 from mekiki.judging.conformal import parts_needed
 from mekiki.judging.defect_types import DefectTypeClassifier
 from mekiki.judging.feature_judge import Judge
-from mekiki.judging.scoring import to_tensor
+from mekiki.judging.tensor_blocks import to_tensor
 from mekiki.report.thumbnails import shrink
 
 Floats = NDArray[np.float32]

@@ -36,8 +36,8 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, V
         The correction, and the verdicts before and after it.
 
     Raises:
-        InputError: the photograph cannot be read, the label is none, or the photograph is one of those that set the
-            threshold and is said to be NG.
+        InputError: the photograph cannot be read, the label is not one of these, or the label is NG and the photograph
+            is one of the OK photographs that the judge was made from.
     """
     return teach_judge(Inspector.open(folder), image, label)
 
@@ -162,9 +162,8 @@ def _calibration_photos(inspector: Inspector) -> tuple[list[Path], list[Path], d
     # The judge learnt from the first ones and set its threshold with the others.
     number = metadata["learnt_from"] if metadata["method"] == "split" else 0
     paths = [Path(name) for name in metadata["ok"]]
-    learning, calibrating = (
-        [path for path in some if path.parent != corrections] for some in (paths[:number], paths[number:])
-    )
+    learning = [path for path in paths[:number] if path.parent != corrections]
+    calibrating = [path for path in paths[number:] if path.parent != corrections]
     ng = {Path(name): type_ for name, type_ in metadata["ng"].items() if Path(name).parent != corrections}
     missing = [path for path in (*learning, *calibrating, *ng) if not path.is_file()]
     if missing:

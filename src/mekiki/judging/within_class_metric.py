@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from mekiki.judging.covariance import ledoit_wolf_shrinkage, shrunk_whitening
-from mekiki.judging.scoring import Whitening
+from mekiki.judging.whitening import Whitening
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.mahalanobis_taguchi import MT
-from mekiki.judging.taguchi import RT, T1, Ta, Tb
+from mekiki.judging.t_methods import RT, T1, Ta, Tb
 
 FLOWERS = load_iris().data
 UNIT = FLOWERS[60:100]
