@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.measuring import median
 from mekiki.data.decoding import decode
 from mekiki.export.export_run import export_run
-from mekiki.export.graph import Runtime
+from mekiki.export.onnx_graph import Runtime
 from mekiki.export.parity import Program
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.judge_photos import Inspector

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.measuring import median
 from mekiki.data.decoding import decode_mask
 from mekiki.data.photo import iter_photos
-from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
+from mekiki.evaluation.anomaly_map_quality import pixel_auroc, region_overlap
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.feature_judge import Judge

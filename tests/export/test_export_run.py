@@ -15,7 +15,7 @@ from mekiki import Embedder
 from mekiki.errors import InputError
 from mekiki.export import export_run as room
 from mekiki.export.export_run import export_run
-from mekiki.export.graph import OPSET, PREFIX, ExportModule, Runtime
+from mekiki.export.onnx_graph import OPSET, PREFIX, ExportModule, Runtime
 from mekiki.export.parity import TOLERANCE, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor

@@ -3,7 +3,7 @@
 Everything is computed from vectors float32 `[N, d]` and labels `[N]`, from any encoder.
 """
 
-from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
+from mekiki.evaluation.anomaly_map_quality import pixel_auroc, region_overlap
 from mekiki.evaluation.confused_pairs import RankedPairs, confused_pairs
 from mekiki.evaluation.summary import Evaluation, evaluate
 from mekiki.evaluation.verification import DistanceCurves, PairHistogram, pair_histogram

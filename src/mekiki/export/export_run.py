@@ -22,7 +22,7 @@ from mekiki.data.decoding import decode, resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
-from mekiki.export.graph import OPSET, ExportModule, Runtime, quantise, trace
+from mekiki.export.onnx_graph import OPSET, ExportModule, Runtime, quantise, trace
 from mekiki.export.parity import TOLERANCE, ParityRow, Program, compare, odd_images, threshold_neighbours
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor

@@ -14,7 +14,7 @@ from mekiki.console import Progress, silent
 from mekiki.data.decoding import resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import Photo
-from mekiki.export.graph import Outputs
+from mekiki.export.onnx_graph import Outputs
 from mekiki.judging import conformal
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.judge_photos import Inspector
@@ -206,7 +206,7 @@ def compare(
 
     Args:
         group: name of the images.
-        graph: the graph, as `mekiki.export.graph.Runtime` runs it.
+        graph: the graph, as `mekiki.export.onnx_graph.Runtime` runs it.
         program: the program.
         widths: the feature groups in a vector and their lengths.
         types: names of the defect types that the graph counts.

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mekiki.cases.relabel import Relabelling, read_relabellings
 from mekiki.cases.routes import RememberResult
-from mekiki.web.maps import MapColumns, MapPoint, Maps, MapSource
+from mekiki.web.projections import MapColumns, MapPoint, Maps, MapSource
 from mekiki.web.state import AppState, RunSummary
 from mekiki.web.wire import Index, Label, Name, RequestBody, ResponseBody, list_model, png_response
 

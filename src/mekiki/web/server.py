@@ -25,7 +25,7 @@ from mekiki.experiments.routes import training_routes
 from mekiki.experiments.training_jobs import TrainingJobs
 from mekiki.judging.routes import judge_routes
 from mekiki.web.http_errors import status_of
-from mekiki.web.maps import Maps
+from mekiki.web.projections import Maps
 from mekiki.web.routes import map_routes, run_routes
 from mekiki.web.security import (
     SECURITY_HEADERS,

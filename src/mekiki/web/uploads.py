@@ -13,12 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from mekiki.data.decoding import read_header
+from mekiki.data.decoding import LARGEST_IMAGE, read_header
 from mekiki.errors import InputError, NotFoundError
 
 MAX_UPLOADS = 400
 """Photographs that are stored; the oldest are removed first."""
-MAX_BYTES = 2**30
+MAX_STORED_BYTES = 2**30
 """Bytes of all stored photographs together."""
 CHUNK = 2**18
 MAX_NAME = 120
@@ -42,7 +42,7 @@ class RequestLimits:
     upload: int = 256 * 2**20
     other: int = 2 * 2**20
     files: int = 100
-    pixels: int = 100_000_000
+    pixels: int = LARGEST_IMAGE
     idle: float = 20.0
     whole: float = 120.0
 
@@ -114,7 +114,8 @@ class Uploads:
 
     def _is_full(self) -> bool:
         return (
-            len(self._uploads) > MAX_UPLOADS or sum(each.size for each in self._uploads.values()) > MAX_BYTES
+            len(self._uploads) > MAX_UPLOADS
+            or sum(each.size for each in self._uploads.values()) > MAX_STORED_BYTES
         )
 
     def _read_size(self, path: Path) -> tuple[int, int]:

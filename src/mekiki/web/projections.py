@@ -1,4 +1,4 @@
-"""Maps: vectors projected to a plane, computed once for each state of their source."""
+"""Two-dimensional projections of vectors for the page, computed once for each state of their source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mekiki.cases.remember import SelectedPhoto, remember_selected
 from mekiki.errors import BusyError, InputError, MekikiError, NotFoundError
 from mekiki.report.figures.projection import project
 from mekiki.storage.run_folder import JUDGE, JUDGE_SETTINGS, METRICS, TRAININGS
-from mekiki.web.map_sources import MapTable, case_table, judge_table, run_table, vector_table
+from mekiki.web.projection_sources import MapTable, case_table, judge_table, run_table, vector_table
 from mekiki.web.state import AppState, file_state
 from mekiki.web.wire import check_label, encode_column
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mekiki.errors import InputError
-from mekiki.evaluation.anomaly_maps import pixel_auroc, region_overlap
+from mekiki.evaluation.anomaly_map_quality import pixel_auroc, region_overlap
 
 
 def maps_and_masks(seed, images=3, levels=1000):

@@ -1,4 +1,4 @@
-"""Vectors of a map: from a trained run, the examples of a judge, the cases, or a file."""
+"""Vectors to project: from a trained run, the examples of a judge, the cases, or a file."""
 
 from __future__ import annotations
 
