@@ -71,6 +71,7 @@ def train(
     from mekiki.experiments.train import take_part, train_run
     from mekiki.report.figures.projection import check_method
     from mekiki.storage import training_run as runs
+    from mekiki.storage.run_folder import REPORT
     from mekiki.training import processes
 
     request = images.request(data)
@@ -107,7 +108,7 @@ def train(
             progress=progress,
         )
     if json:
-        console.print_json(result.metrics | {"run": str(out), "report": str(out / "report.html")})
+        console.print_json(result.metrics | {"run": str(out), "report": str(out / REPORT)})
         return
     terminal.print_metrics(
         result.metrics,

@@ -19,7 +19,7 @@ from mekiki.report import figures
 from mekiki.report.comparison_page import write_comparison
 from mekiki.report.content import COMPARISON_COLUMNS, ComparisonContent, ComparisonEntry
 from mekiki.storage.json_files import finite, write_json
-from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, REPORT
+from mekiki.storage.run_folder import CHECKPOINT, COMPARISON, COMPARISON_CHART, REPORT
 from mekiki.storage.training_run import folder_name, versions
 
 MeanAndSd = tuple[float | None, float | None]
@@ -210,8 +210,8 @@ def _write_report(
         )
         for column in COMPARISON_COLUMNS
     }
-    figures.save(figures.comparison(list(shown), values), folder / "comparison.png")  # type: ignore[arg-type]
-    files = [(COMPARISON, "every number of this page"), ("comparison.png", "the chart")]
+    figures.save(figures.comparison(list(shown), values), folder / COMPARISON_CHART)  # type: ignore[arg-type]
+    files = [(COMPARISON, "every number of this page"), (COMPARISON_CHART, "the chart")]
     for name, runs in comparison["runs"].items():
         files += [(f"{run}/{REPORT}", f"{name}, seed {seed}") for run, seed in zip(runs, seeds, strict=True)]
     content = ComparisonContent(

@@ -12,6 +12,7 @@ from mekiki.errors import InputError
 from mekiki.experiments.compare import compare
 from mekiki.experiments.request import DataRequest
 from mekiki.experiments.train import OnEpoch, train_run
+from mekiki.storage.run_folder import REPORT
 
 
 def demo(
@@ -69,5 +70,5 @@ def demo(
         on_epoch=on_epoch,
         progress=progress,
     )
-    reports = [comparison["report"], str(result.run.folder / "report.html")]
+    reports = [comparison["report"], str(result.run.folder / REPORT)]
     return {"comparison": comparison, "surfaces": result.metrics, "reports": reports}

@@ -28,7 +28,23 @@ from mekiki.report.content import (
 )
 from mekiki.report.run_page import write_report
 from mekiki.storage.json_files import finite
-from mekiki.storage.run_folder import BACKBONE, CHECKPOINT, CONFIG, HISTORY, METRICS, MODEL, REFERENCE, REPORT
+from mekiki.storage.run_folder import (
+    BACKBONE,
+    CHECKPOINT,
+    CONFIG,
+    CONFUSED_DIFFERENT,
+    CONFUSED_SAME,
+    HISTORY,
+    LOSS_CURVE,
+    METRICS,
+    MODEL,
+    OVERLAP,
+    PAIR_DISTANCES,
+    REFERENCE,
+    REPORT,
+    SCATTER_TEST,
+    SCATTER_TRAIN,
+)
 
 if TYPE_CHECKING:
     from mekiki.report.figures.projection import Projection
@@ -44,13 +60,13 @@ FILES = (
     (HISTORY, "loss, accuracy, rate, seconds and the numbers of the collapse check, one row an epoch"),
     (METRICS, "every number of this page"),
     (CHECKPOINT, "state after the last epoch, for --resume"),
-    ("scatter_train.png", "training images by label"),
-    ("scatter_test.png", "test images by label"),
-    ("loss.png", "loss and accuracy by epoch"),
-    ("pair_distances.png", "distances of same-class and different-class pairs"),
-    ("overlap.png", "overlap between classes"),
-    ("confused_different.png", "pairs of different classes that lie closest"),
-    ("confused_same.png", "pairs of one class that lie farthest apart"),
+    (SCATTER_TRAIN, "training images by label"),
+    (SCATTER_TEST, "test images by label"),
+    (LOSS_CURVE, "loss and accuracy by epoch"),
+    (PAIR_DISTANCES, "distances of same-class and different-class pairs"),
+    (OVERLAP, "overlap between classes"),
+    (CONFUSED_DIFFERENT, "pairs of different classes that lie closest"),
+    (CONFUSED_SAME, "pairs of one class that lie farthest apart"),
 )
 
 
@@ -86,7 +102,7 @@ def draw_run(
     scatters = _draw_scatters(folder, embedder, split, vectors, about["projection"])
     for side in scatters:
         report_step(f"scatter of the {side} images")
-    figures.save(figures.loss_curve(embedder.history_), folder / "loss.png")
+    figures.save(figures.loss_curve(embedder.history_), folder / LOSS_CURVE)
     report_step("loss curve")
     distances = None
     if evaluation.n_pairs:
@@ -99,10 +115,10 @@ def draw_run(
             evaluation.pair_eer,
             f"Euclidean distance {embedder.distances_.unit}",
         )
-        figures.save(figures.pair_distances(**vars(distances)), folder / "pair_distances.png")
+        figures.save(figures.pair_distances(**vars(distances)), folder / PAIR_DISTANCES)
     report_step("pair distances")
     overlap = np.array(metrics["overlap"], dtype=np.float64)
-    figures.save(figures.overlap_matrix(overlap, names), folder / "overlap.png")
+    figures.save(figures.overlap_matrix(overlap, names), folder / OVERLAP)
     report_step("overlap")
     confused = _draw_confused(folder, test, vectors) if len(test) > 1 else []
     report_step("confused pairs")
@@ -147,16 +163,16 @@ def _draw_scatters(
     reference = embedder.reference_vectors_[train_rows]
     projection = figures.project(vectors[test_rows], method, fit=reference)  # type: ignore[arg-type]
     scatters = {}
-    for side, images, rows, points in (
-        ("test", split.test, test_rows, projection.points),
-        ("train", split.train, train_rows, projection.transform(reference)),
+    for side, file, images, rows, points in (
+        ("test", SCATTER_TEST, split.test, test_rows, projection.points),
+        ("train", SCATTER_TRAIN, split.train, train_rows, projection.transform(reference)),
     ):
         shown = f"{len(images):,}" if len(rows) == len(images) else f"{len(rows):,} of {len(images):,}"
         title = f"Embedding of {shown} {'training' if side == 'train' else 'test'} images"
         figure = figures.scatter(
             points, images.labels[rows], images.class_names, projection.axis_names, title
         )
-        figures.save(figure, folder / f"scatter_{side}.png")
+        figures.save(figure, folder / file)
         scatters[side] = scatter_content(points, images, rows, projection)
     return scatters
 
@@ -170,12 +186,12 @@ def _sample(n: int, most: int | None) -> NDArray[np.int64]:
 def _draw_confused(folder: Path, test: ImageSet, vectors: NDArray[np.float32]) -> list[ConfusedPairs]:
     kinds = (
         (
-            "confused_different.png",
+            CONFUSED_DIFFERENT,
             "Different classes, closest together",
             "Each pair would pass for one class; look for wrong labels and for classes that people confuse too.",
         ),
         (
-            "confused_same.png",
+            CONFUSED_SAME,
             "One class, farthest apart",
             "Each pair would pass for two classes; look for wrong labels, bad photographs and classes of two kinds.",
         ),

@@ -17,6 +17,7 @@ from mekiki.evaluation.summary import evaluate
 from mekiki.experiments.embed import load_image_embedder
 from mekiki.experiments.request import DataRequest
 from mekiki.storage.json_files import finite, write_json
+from mekiki.storage.run_folder import EVALUATION, EVALUATION_OF
 from mekiki.storage.training_run import Run, folder_name
 from mekiki.training.checkpoints import read_checkpoint
 from mekiki.training.collapse import diagnose, is_collapsed
@@ -61,7 +62,7 @@ def evaluate_run(
         evaluation.to_dict()
         | {"data": request.spec, "data_fingerprint": {"test": test.fingerprint()}, "n_test": len(test)}
     )
-    file = run.folder / (f"evaluation{'' if own else '-' + folder_name(request.spec)}.json")
+    file = run.folder / (EVALUATION if own else EVALUATION_OF.format(name=folder_name(request.spec)))
     write_json(file, metrics)
     return metrics | {"file": str(file)}
 

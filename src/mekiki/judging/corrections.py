@@ -25,7 +25,7 @@ from mekiki.judging.feature_judge import TaughtPart
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.events import Event, EventLog
 from mekiki.storage.manifest import digest_of
-from mekiki.storage.run_folder import CORRECTION_FILES, CORRECTIONS
+from mekiki.storage.run_folder import CORRECTION_FEATURES, CORRECTION_FILES, CORRECTION_PHOTO, CORRECTIONS
 from mekiki.storage.tensors import read_tensors, write_tensors
 
 
@@ -163,7 +163,7 @@ class CorrectionLog:
         Image.fromarray(np.asarray(photo.pixels)).save(stream, "PNG")
 
         def write_files(number: int) -> dict[str, Any]:
-            path = self.files / f"{number}.png"
+            path = self.files / CORRECTION_PHOTO.format(number=number)
             with replace_file(path) as temporary:
                 temporary.write_bytes(stream.getvalue())
             self._write_features(number, features, extractor)
@@ -205,7 +205,7 @@ class CorrectionLog:
         """
         parts = []
         for correction in self.active():
-            path = self.files / f"{correction.number}.safetensors"
+            path = self.files / CORRECTION_FEATURES.format(number=correction.number)
             advice = f"undo it with --undo --correction {correction.number}"
             try:
                 content, metadata = read_tensors(path)
@@ -228,7 +228,7 @@ class CorrectionLog:
         Raises:
             InputError: it is missing, or damaged.
         """
-        path = self.files / f"{correction.number}.png"
+        path = self.files / CORRECTION_PHOTO.format(number=correction.number)
         if not path.is_file():
             raise InputError(f"{path}: is missing; restore it from a copy")
         expected = correction.files.get(f"{CORRECTION_FILES}/{path.name}")
@@ -242,4 +242,5 @@ class CorrectionLog:
         self, number: int, features: Mapping[str, NDArray[np.float32]], extractor: str
     ) -> None:
         content = {name: np.ascontiguousarray(each) for name, each in features.items()}
-        write_tensors(self.files / f"{number}.safetensors", save(content, metadata={"eye": extractor}))
+        path = self.files / CORRECTION_FEATURES.format(number=number)
+        write_tensors(path, save(content, metadata={"eye": extractor}))

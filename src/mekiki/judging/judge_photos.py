@@ -29,7 +29,14 @@ from mekiki.storage.atomic import recover_folder
 from mekiki.storage.json_files import write_json
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, read_consistently, replace_folder_with_manifest
-from mekiki.storage.run_folder import JUDGE, JUDGE_ARRAYS, JUDGE_FORMAT, JUDGE_SETTINGS
+from mekiki.storage.run_folder import (
+    JUDGE,
+    JUDGE_ARRAYS,
+    JUDGE_FORMAT,
+    JUDGE_SCORES,
+    JUDGE_SETTINGS,
+    JUDGE_TRADE_OFF,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,15 +264,15 @@ class Inspector:
             self._write_figures(new, calibration)
 
     def _write_figures(self, folder: Path, calibration: Calibration) -> None:
-        """`scores.png`, and `trade_off.png` where there are NG parts."""
+        """Draw the scores, and the trade-off where there are NG parts."""
         threshold = self._threshold
         figure = score_histogram(self.judge.calibration_scores, calibration.ng_scores, threshold)
-        save(figure, folder / "scores.png")
+        save(figure, folder / JUDGE_SCORES)
         curve = calibration.trade_off
         if curve is not None:
             errors = None if threshold is None else curve.at(threshold)
             chosen = None if errors is None else (errors.false_reject, errors.miss)
-            save(trade_off_curve(curve.false_rejects, curve.misses, chosen), folder / "trade_off.png")
+            save(trade_off_curve(curve.false_rejects, curve.misses, chosen), folder / JUDGE_TRADE_OFF)
 
 
 def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

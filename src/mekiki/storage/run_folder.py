@@ -1,4 +1,4 @@
-"""The files of a run folder: every name and every format number, in this one place.
+"""The files of a run folder: their names and format numbers, in this one place.
 
 A run folder holds what these commands write:
 
@@ -8,7 +8,9 @@ A run folder holds what these commands write:
 - describe-train, localise: the describer and the localiser, with their checkpoints;
 - export: the ONNX graphs; the page: trainings that it started.
 
-The folders that are replaced in one step (`UNITS`) have a `manifest.json` each.
+The folders that are replaced in one step (`UNITS`) have a `manifest.json` each. `str.format` completes the names with a
+`{field}`. Other modules name the rest: those that number the files of `adapters/` and `trainings/`, the libraries that
+write the tables of `cases/` and the models in `backbone`, `lm` and `text-models/`, and `lock.py`.
 """
 
 from __future__ import annotations
@@ -29,16 +31,36 @@ REPORT = "report.html"
 CHECKPOINT = "checkpoint.safetensors"
 EPOCHS = "epochs.json"
 EPOCH_POINTS = "epochs.f32"
+EVALUATION = "evaluation.json"
+"""Measured later, on the run's own test images."""
+EVALUATION_OF = "evaluation-{name}.json"
+"""Measured on other images, by the name of their source."""
+EVALUATIONS = "evaluation*.json"
+"""Pattern of both."""
 COMPARISON = "comparison.json"
-"""In a folder of compared runs."""
+COMPARISON_CHART = "comparison.png"
+"""Both in a folder of compared runs."""
+
+# Pictures of a training
+SCATTER_TRAIN = "scatter_train.png"
+SCATTER_TEST = "scatter_test.png"
+LOSS_CURVE = "loss.png"
+PAIR_DISTANCES = "pair_distances.png"
+OVERLAP = "overlap.png"
+CONFUSED_DIFFERENT = "confused_different.png"
+CONFUSED_SAME = "confused_same.png"
 
 # Judging
 JUDGE = "judge"
 JUDGE_SETTINGS = "judge.json"
 JUDGE_ARRAYS = "judge.safetensors"
 JUDGE_FORMAT = "mekiki-judge/2"
+JUDGE_SCORES = "scores.png"
+JUDGE_TRADE_OFF = "trade_off.png"
 CORRECTIONS = "lessons.jsonl"
 CORRECTION_FILES = "lessons"
+CORRECTION_PHOTO = "{number}.png"
+CORRECTION_FEATURES = "{number}.safetensors"
 WATCHED = "watched.csv"
 
 # Case memory

@@ -22,7 +22,7 @@ from mekiki.errors import InputError, first_line
 from mekiki.storage.atomic import PARTIAL, recover_folder, replace_folder
 from mekiki.storage.lock import hold_lock
 from mekiki.storage.manifest import Manifest, check_format, write_manifest
-from mekiki.storage.run_folder import CHECKPOINT, CONFIG, EMBEDDER_FORMAT, MANIFEST, METRICS
+from mekiki.storage.run_folder import CHECKPOINT, CONFIG, EMBEDDER_FORMAT, EVALUATIONS, MANIFEST, METRICS
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Run:
             until_replaced.enter_context(hold_lock(self.folder))
             for entry in self.folder.iterdir():
                 is_result = entry.name in (*names, MANIFEST) or (new / entry.name).exists()
-                outdated = is_result or entry.match("evaluation*.json") or PARTIAL in entry.name
+                outdated = is_result or entry.match(EVALUATIONS) or PARTIAL in entry.name
                 if outdated and entry.name != CHECKPOINT:
                     continue
                 if entry.is_dir():
