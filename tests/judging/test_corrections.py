@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 
 from mekiki.data.photo import Photo
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.corrections import CorrectionLog, parse_label, read_corrections
 from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.teach import retrain, teach, undo
-from parts import QUADRANTS, contents, images, make_backbone, ng_folder, part, same, save
+from parts import QUADRANTS, contents, images, make_backbone, ng_folder, ok_folder, part, same, save
 
 LIFT = 6
 """Grey levels of a spot too faint for the judge."""
@@ -325,6 +326,32 @@ def test_what_is_held_out_taught_neither_judge(taught):
     assert set(facts["ok"]) == set(old)
     assert set(facts["ok"][facts["ok_parts"] :]) == set(old[-(20 // 3) :])
     assert not set(old[-(20 // 3) :]) & set(facts["ok"][: facts["ok_parts"]])
+
+
+def test_parts_held_out_once_are_the_first_to_be_held_out_again(taught):
+    for turn in range(2):
+        before = Inspector.open(taught).metadata
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DataWarning)  # neither judge learnt from a part held out
+            count = retrain(taught, accept=True)["held_out_ok"]
+        after = Inspector.open(taught).metadata
+        held_out, earlier = set(after["ok"][after["ok_parts"] :]), set(before["ok"][before["ok_parts"] :])
+        assert len(held_out) == count
+        assert earlier <= held_out
+        assert bool(earlier) is (turn > 0)
+
+
+def test_retraining_says_how_many_held_out_parts_a_cross_calibrated_judge_learnt_from(tmp_path, net, dull):
+    run = tmp_path / "r"
+    calibrate_run(run, [ok_folder(tmp_path / "few", 15)], encoder=net, settings=CalibrationSettings(0.1))
+    assert Inspector.open(run).metadata["method"] == "cross"
+    teach(run, dull[0], "NG:spot")
+    with pytest.warns(DataWarning, match=r"5 of the 5 OK parts held out .* favours the old judge"):
+        assert retrain(run, accept=True)["held_out_ok"] == 5
+    # It learnt from none of those five, and they are held out again.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        assert retrain(run)["held_out_ok"] == 5
 
 
 def test_a_worse_judge_replaces_nothing_unless_it_is_accepted(taught, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from mekiki.console import Progress, silent
 from mekiki.data.photo import iter_photos
-from mekiki.errors import InputError
+from mekiki.errors import DataWarning, InputError
 from mekiki.judging.calibrate import CalibrationSettings, fit_inspector
 from mekiki.judging.corrections import Correction, open_corrections, parse_label
 from mekiki.judging.extractors import make_extractor
@@ -21,7 +22,7 @@ from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.verdict import Verdict
 
 HELD_OUT_DIVISOR = 3
-"""Of the parts that set the old threshold, one in this many is held out of the new judge, to compare the two."""
+"""Of the OK parts that can be held out of the new judge to compare it with the old one, one in this many is."""
 
 
 def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, Verdict]:
@@ -87,9 +88,14 @@ def undo(folder: Path, number: int | None = None) -> Correction:
 def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) -> dict[str, Any]:
     """Fit and calibrate again with the corrections: corrected parts join the OK parts and the NG examples.
 
-    The new judge is made beside the old one, and both judge OK parts that neither learnt from: a third of those that
-    set the old threshold, held out of the new judge. It replaces the old one if it passes no more bad parts and rejects
-    no more good ones, or if `accept` is given. Corrections stay in the log and active.
+    The new judge is made beside the old one. It replaces the old one if it passes no more bad parts and rejects no more
+    good ones, or if `accept` is given. Corrections stay in the log and active.
+
+    The good parts of this comparison are held out of the new judge. After a split calibration they are the last third
+    of the OK parts that the old judge did not learn from; after a cross-calibration (CV+), which learns from every part
+    it is given, the last third of all. Where the old judge learnt from some of them the comparison favours it, and a
+    `DataWarning` counts them. Parts that an earlier `retrain` held out come last, so they are the first to be held out
+    again: usually only `calibrate` brings them into a judge.
 
     Args:
         folder: the run folder.
@@ -124,6 +130,15 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
     settings = CalibrationSettings(
         metadata["false_reject"], metadata["confidence"], how=metadata["how"], seed=metadata["seed"] + 1
     )
+    learnt = set(metadata["ok"][: metadata["learnt_from"]])
+    known = sum(str(path) in learnt for path in held_out)
+    if known:
+        warnings.warn(
+            f"{known} of the {len(held_out)} OK parts held out are parts that the old judge learnt from (CV+), so the "
+            "comparison favours the old judge",
+            DataWarning,
+            stacklevel=2,
+        )
     new, calibration = fit_inspector(folder, extractor, ok, ng, settings, progress)
     # Both are compared with the corrections active, as they judge in use.
     before, after = (
@@ -159,7 +174,8 @@ def _calibration_photos(inspector: Inspector) -> tuple[list[Path], list[Path], d
         InputError: one is gone.
     """
     corrections, metadata = inspector.corrections.files.absolute(), inspector.metadata
-    # The judge learnt from the first ones and set its threshold with the others.
+    # After a split the judge learnt from the first ones, set its threshold with the next, and saw nothing of the last
+    # ones, which an earlier retrain held out. After CV+ it learnt from all but those last ones.
     number = metadata["learnt_from"] if metadata["method"] == "split" else 0
     paths = [Path(name) for name in metadata["ok"]]
     learning = [path for path in paths[:number] if path.parent != corrections]
