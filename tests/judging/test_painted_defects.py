@@ -152,8 +152,26 @@ def test_a_thin_defect_is_as_wide_as_asked_and_far_longer(kind, size):
         width = 2 * distance_transform_edt(np.pad(mask, 1)).max()
         assert abs(width - size) <= 1.5
         length = np.hypot(*(np.ptp(axis) + 1 for axis in np.nonzero(mask)))
-        assert length >= 3 * size
+        assert (6 if kind == "scratch" else 3) * size <= length <= 17 * size + 2
         assert mask.sum() <= 1.6 * size * length
+
+
+@kinds
+def test_a_size_above_the_shorter_side_is_taken_as_that_side(kind):
+    photo = noisy((40, 50))
+    large, side = (paint(photo, kind, size, 2, np.random.default_rng(0))[0] for size in (1000, 40))
+    assert np.array_equal(large, side)
+
+
+def test_a_scratch_is_fainter_at_its_ends():
+    photo = np.full((200, 200), 128, np.uint8)
+    for seed in range(10):
+        painted, mask = paint(photo, "scratch", 4, 20, np.random.default_rng(seed))
+        points = np.argwhere(mask) - np.argwhere(mask).mean(axis=0)
+        along = points @ np.linalg.svd(points, full_matrices=False)[2][0]
+        change = np.abs(painted[mask].astype(int) - 128)
+        ends = np.abs(along) > 0.9 * np.abs(along).max()
+        assert change[ends].max() < 0.8 * change[~ends].max()
 
 
 def test_a_defect_is_painted_on_the_part_and_not_on_a_plain_background():
@@ -209,6 +227,24 @@ def test_a_patch_is_the_texture_of_another_place():
         assert np.abs(np.diff(row) - 1).max() <= 1
 
 
+def test_a_patch_keeps_its_direction_and_a_scar_is_turned():
+    photo = np.tile(np.arange(100, dtype=np.uint8), (100, 1))
+    varied = dict.fromkeys(("cut-paste", "scar"), 0)
+    for kind, seed in itertools.product(varied, range(20)):
+        painted, mask = paint(photo, kind, 6, 1, np.random.default_rng(seed))
+        varied[kind] += np.ptp(painted[mask].astype(int) - photo[mask]) > 1
+    assert varied["cut-paste"] == 0 and varied["scar"] > 10
+
+
+def test_on_stripes_a_patch_rarely_meets_its_like():
+    photo = np.tile((np.arange(120) % 4 // 2 * 60 + 90).astype(np.uint8), (90, 1))
+    alike = 0
+    for seed in range(60):
+        painted, mask = paint(photo, "cut-paste", 12, 2, np.random.default_rng(seed))
+        alike += np.ptp(painted[mask].astype(int) - photo[mask]) == 0
+    assert alike <= 5  # one place in four is alike: 15 of 60 without another try
+
+
 def test_blend_takes_texture_from_the_other_photograph():
     grey, red = np.full((64, 64, 3), 128, np.uint8), np.full((30, 30, 3), (255, 0, 0), np.uint8)
     for other, colours in ((None, {False}), (red, {False, True})):
@@ -253,6 +289,40 @@ def test_a_battery_soon_has_every_pair_and_in_the_end_every_combination():
     assert {(kind, contrast) for kind, _, contrast in first} == set(itertools.product(kinds, contrasts))
     assert {(size, contrast) for _, size, contrast in first} == set(itertools.product(sizes, contrasts))
     assert set(battery) == set(itertools.product(kinds, sizes, contrasts))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_of_a_battery_are_nearly_even_all_along(seed):
+    photo = np.full((20, 20), 90, np.uint8)
+    values = {"kind": ["cut-paste", "spot", "stain"], "size": [3, 4, 5, 6], "contrast": [1.0, 2.0, 4.0]}
+    counts = {pair: collections.Counter() for pair in itertools.combinations(values, 2)}
+    battery = paint_battery(
+        itertools.repeat(photo, 144),
+        np.random.default_rng(seed),
+        kinds=values["kind"],
+        sizes=values["size"],
+        contrasts=values["contrast"],
+    )
+    for defect in battery:
+        for pair, count in counts.items():
+            count[tuple(getattr(defect, name) for name in pair)] += 1
+            numbers = [count[each] for each in itertools.product(*(values[name] for name in pair))]
+            assert max(numbers) - min(numbers) <= 3
+
+
+def test_blend_in_a_battery_takes_texture_from_the_photograph_before():
+    grey, red = np.full((64, 64, 3), 128, np.uint8), np.full((64, 64, 3), (255, 0, 0), np.uint8)
+    reddish = collections.Counter()
+    for defect in paint_battery(
+        [grey, red, grey, grey],
+        np.random.default_rng(0),
+        kinds=["blend"],
+        sizes=[16],
+        contrasts=[20],
+        per_photo=20,
+    ):
+        reddish[defect.photo] += (defect.pixels[:, :, 0] > defect.pixels[:, :, 1]).any()
+    assert 0 < reddish[2] < 20 and reddish[0] == reddish[3] == 0
 
 
 def test_sizes_of_a_battery_are_shares_or_pixels():

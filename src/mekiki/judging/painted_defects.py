@@ -369,8 +369,8 @@ def _other_place(
     y, x = centred_grid(*inside.shape)
     for _ in range(_SOURCES):
         angle = rng.uniform(0, 2 * np.pi) if turn else 0.0
-        room = np.maximum(np.array(source.shape[:2]) - inside.shape, 0)
-        centre = rng.integers(0, room + 1) + (np.array(inside.shape) - 1) / 2
+        slack = np.maximum(np.array(source.shape[:2]) - inside.shape, 0)
+        centre = rng.integers(0, slack + 1) + (np.array(inside.shape) - 1) / 2
         rows = np.rint(centre[0] + np.cos(angle) * y - np.sin(angle) * x).astype(np.intp) % source.shape[0]
         columns = np.rint(centre[1] + np.sin(angle) * y + np.cos(angle) * x).astype(np.intp) % source.shape[1]
         if most > deviation:
