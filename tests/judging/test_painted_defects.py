@@ -307,7 +307,7 @@ def test_pairs_of_a_battery_are_nearly_even_all_along(seed):
         for pair, count in counts.items():
             count[tuple(getattr(defect, name) for name in pair)] += 1
             numbers = [count[each] for each in itertools.product(*(values[name] for name in pair))]
-            assert max(numbers) - min(numbers) <= 3
+            assert max(numbers) - min(numbers) <= 2
 
 
 def test_blend_in_a_battery_takes_texture_from_the_photograph_before():
