@@ -3,12 +3,16 @@
 python -m benchmarks                  all of them
 python -m benchmarks embedding        one or several
 python -m benchmarks --table          the table alone, from what was measured before
+python -m benchmarks judging_peers FOLDER… [--few N …]   that one on any photographs; see `benchmarks/judging_peers.py`
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from benchmarks import (
@@ -23,6 +27,7 @@ from benchmarks import (
     few_labels,
     growth,
     inspection,
+    judging_peers,
     mt_distance,
     post_protocol,
     precision,
@@ -45,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any] | None]] = {
     "growth": growth.main,
     "mt_distance": mt_distance.main,
     "inspection": inspection.main,
+    "judging_peers": judging_peers.main,
     "few_labels": few_labels.main,
     "streaming": streaming.main,
     "precision": precision.main,
@@ -218,6 +224,22 @@ def _latency(r: dict[str, Any]) -> Cells:
         ", ".join(f"{name} {milliseconds:.1f} ms" for name, milliseconds in told.items()),
         told["backbone"] <= 25 and told["conv"] <= 3,
     )
+
+
+def _against_peers(r: dict[str, Any]) -> Cells:
+    rivals, ours, ahead = [], [], []
+    for each in r["comparisons"]:
+        found, best = each["detectors"], each["best_peer"]
+        mine = found["ours, backbone"]
+        name = f"{Path(each['folder'].partition(':')[0]).name}, {each['learnt_from']} OK"
+        rivals.append(f"{name}: {best} {mean(found[best]['auroc']):.4f}")
+        if "refused" in mine:
+            ours.append(f"{name}: refused")
+        else:
+            ahead.append(mean(mine["ahead"]))
+            ours.append(f"{name}: {mean(mine['auroc']):.4f} ({ahead[-1]:+.4f})")
+    complete = len(ahead) == len(rivals)
+    return Cells("; ".join(rivals), "; ".join(ours), complete and min(ahead) >= 0)
 
 
 def _few_labels(number: int, points: float) -> Callable[[dict[str, Any]], Cells]:
@@ -410,6 +432,9 @@ ROWS = (
     Row("15 where, pixel AUROC", "≥ .93", "inspection", _maps),
     Row("16 false rejects realised of those stated", "within the promise", "inspection", _coverage),
     Row("17 one photograph judged", "≤ 25 ms; conv ≤ 3 ms", "inspection", _latency),
+    Row(
+        "17b beside four simple detectors, image AUROC", "no worse anywhere", "judging_peers", _against_peers
+    ),
     Row("18 six classes, 20 a class and OK parts", "≥ +3 points", "few_labels", _few_labels(20, 3)),
     Row("19 six classes, 5 a class and OK parts", "≥ +5 points", "few_labels", _few_labels(5, 5)),
     Row("20 unwanted in the first ten, notes", "−60 %, below Rocchio, nDCG up", "cases", _unwanted("notes")),
@@ -466,6 +491,9 @@ def _middle(result: dict[str, Any], *path: str) -> float:
 
 def main() -> None:
     """What the command line asks for, then the table."""
+    if sys.argv[1:2] == ["judging_peers"]:  # all that follows is its own
+        _measure({"judging_peers": lambda: judging_peers.main(sys.argv[2:])})
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--table", action="store_true", help="measure nothing")
@@ -473,8 +501,13 @@ def main() -> None:
     unknown = [name for name in asked.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    for name in [] if asked.table else asked.names or BENCHMARKS:
-        result = BENCHMARKS[name]()
+    _measure({} if asked.table else {name: BENCHMARKS[name] for name in asked.names or BENCHMARKS})
+
+
+def _measure(benchmarks: dict[str, Callable[[], dict[str, Any] | None]]) -> None:
+    """Run these, write what each found, and print and write the table of all."""
+    for name, benchmark in benchmarks.items():
+        result = benchmark()
         if result is not None:
             write_result(name, result)
     text = table()
