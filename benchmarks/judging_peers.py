@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from mekiki.data.photo import iter_photos, list_photos
 from mekiki.errors import InputError
@@ -45,12 +45,16 @@ FOLDERS = (
 )
 DEPTHS = (0.24, 0.48, 0.72)
 """How deep the peers' three layers lie, as a share of the backbone's depth: hidden states 6, 12 and 18 of 26."""
+FINEST, MIDDLE = 0, 1
+"""The layer whose grid a peer takes. On tiles and solar cells this choice gave each peer its best AUROC of seed 0."""
 LEARN_SHARE = 0.5
 SEEDS = 5
 RATE = 0.05
 """Stated false-reject rate at which ours is also asked what it misses."""
 MEMORY = 10_000
-"""Patches at most that patch memory keeps, equally many of each photograph."""
+"""Patches at most that patch memory keeps."""
+PROJECTIONS = 128
+"""Random projections of a patch by which those kept are chosen."""
 CHANNELS = 100
 """Random channels of the Gaussian a place."""
 RIDGE = 0.05
@@ -94,7 +98,7 @@ class BackboneFeatures:
     """
 
     def __init__(self, backbone: Backbone, paths: Sequence[Path], size: int | None = None) -> None:
-        self.layers = sorted({max(1, round(depth * (backbone.layers - 1))) for depth in DEPTHS})
+        self.layers = [max(1, round(depth * (backbone.layers - 1))) for depth in DEPTHS]
         height, width = backbone.target(size, 1, 1)
         parts: dict[int, list[NDArray[np.float16]]] = {layer: [] for layer in self.layers}
         for photos in iter_photos(paths, lambda h, w: limit_size(h, w, 2 * height * width), 3):
@@ -106,43 +110,59 @@ class BackboneFeatures:
 
     def means(self, rows: Rows) -> Floats:
         """Mean over the places of the middle layer, `[n, d]`."""
-        return self.grids[len(self.grids) // 2][rows].mean((1, 2), dtype=np.float32)
+        return self.grids[MIDDLE][rows].mean((1, 2), dtype=np.float32)
 
-    def blocks(self, rows: Rows, *, neighbours: bool = False) -> Iterator[Floats]:
-        """All layers on the finest one's grid, a few photographs at a time: `[n, places, channels]`.
+    def blocks(self, rows: Rows, grid_of: int, *, neighbours: bool = False) -> Iterator[Floats]:
+        """All layers on one grid, a few photographs at a time: `[n, places, channels]`.
 
         Args:
             rows: the photographs.
+            grid_of: position of the layer whose grid it is; finer layers are averaged, coarser ones interpolated.
             neighbours: take the mean of each 3×3 places of a layer first.
         """
-        height, width = max(grid.shape[1:3] for grid in self.grids)
+        height, width = self.grids[grid_of].shape[1:3]
         for start in range(0, len(rows), BLOCK):
             layers = []
             for grids in self.grids:
                 maps = torch.from_numpy(grids[rows[start : start + BLOCK]]).float().permute(0, 3, 1, 2)
                 if neighbours:
                     maps = avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+                if maps.shape[2] > height:
+                    maps = adaptive_avg_pool2d(maps, (height, width))
                 layers.append(interpolate(maps, (height, width), mode="bilinear", align_corners=False))
             yield torch.cat(layers, 1).flatten(2).transpose(1, 2).contiguous().numpy()
 
 
 def patch_memory(features: BackboneFeatures, learnt: Rows, judged: Rows, rng: np.random.Generator) -> Floats:
-    """Distance of the worst place to the nearest OK patch: PatchCore with a random subsample.
+    """Distance of the worst place to the nearest of the kept OK patches: PatchCore, without its reweighting.
 
-    Without its reweighting of the score. Roth et al. 2022, doi 10.1109/CVPR52688.2022.01392.
+    Roth et al. 2022, doi 10.1109/CVPR52688.2022.01392.
     """
-    kept = []
-    for block in features.blocks(learnt, neighbours=True):
-        each = min(block.shape[1], max(1, MEMORY // len(learnt)))
-        kept += [patches[rng.choice(len(patches), each, replace=False)] for patches in block]
-    memory = np.concatenate(kept)
+    patches = np.concatenate(list(features.blocks(learnt, MIDDLE, neighbours=True)))
+    memory = coreset(patches.reshape(-1, patches.shape[2]), MEMORY, rng)
     lengths = (memory**2).sum(axis=1)
     scores = []
-    for block in features.blocks(judged, neighbours=True):
-        for patches in block:
-            nearest = (lengths - 2 * patches @ memory.T).min(axis=1) + (patches**2).sum(axis=1)
-            scores.append(np.sqrt(np.maximum(nearest, 0).max()))
+    for block in features.blocks(judged, MIDDLE, neighbours=True):
+        for queries in block:
+            nearest = (lengths - 2 * queries @ memory.T).min(axis=1) + (queries**2).sum(axis=1)
+            scores.append(np.sqrt(max(nearest.max(), 0)))
     return np.array(scores)
+
+
+def coreset(patches: Floats, number: int, rng: np.random.Generator) -> Floats:
+    """At most so many patches, each chosen farthest from those before it, by random projections as in PatchCore."""
+    if len(patches) <= number:
+        return patches
+    directions = rng.normal(size=(patches.shape[1], PROJECTIONS)) / np.sqrt(PROJECTIONS)
+    projected = patches @ directions.astype(np.float32)
+    lengths = (projected**2).sum(axis=1)
+    chosen = [int(rng.integers(len(patches)))]
+    nearest = np.full(len(patches), np.inf, np.float32)
+    while len(chosen) < number:
+        last = chosen[-1]
+        np.minimum(nearest, lengths + lengths[last] - 2 * projected @ projected[last], out=nearest)
+        chosen.append(int(nearest.argmax()))
+    return patches[chosen]
 
 
 def gaussian_a_place(
@@ -153,7 +173,7 @@ def gaussian_a_place(
     Defard et al. 2021, doi 10.1007/978-3-030-68799-1_35.
     """
     channels = rng.permutation(sum(grids.shape[3] for grids in features.grids))[:CHANNELS]
-    rows = np.concatenate([block[..., channels] for block in features.blocks(learnt)])
+    rows = np.concatenate([block[..., channels] for block in features.blocks(learnt, FINEST)])
     mean = rows.mean(axis=0)
     centred = (rows - mean).transpose(1, 0, 2)
     covariance = centred.transpose(0, 2, 1) @ centred / max(1, len(learnt) - 1)
@@ -161,7 +181,7 @@ def gaussian_a_place(
     ridge = RIDGE * np.maximum(trace, np.finfo(np.float32).eps) / len(channels)
     precision = np.linalg.inv(covariance + ridge * np.eye(len(channels), dtype=np.float32))
     scores = []
-    for block in features.blocks(judged):
+    for block in features.blocks(judged, FINEST):
         apart = (block[..., channels] - mean).transpose(1, 0, 2)
         scores.append(((apart @ precision) * apart).sum(axis=2).max(axis=0))
     return np.sqrt(np.concatenate(scores))
@@ -175,7 +195,7 @@ def patch_subspace(
     Channels are standardised, and the components keep 99 % of the variance.
     """
     number, total, products = 0, 0.0, 0.0
-    for block in features.blocks(learnt):
+    for block in features.blocks(learnt, MIDDLE):
         patches = block.reshape(-1, block.shape[2])
         number, total = number + len(patches), total + patches.sum(axis=0, dtype=np.float64)
         products = products + (patches.T @ patches).astype(np.float64)
@@ -187,7 +207,7 @@ def patch_subspace(
     components = np.searchsorted(np.cumsum(values), VARIANCE * values.sum()) + 1
     rest = vectors[:, components:].astype(np.float32)
     scores = []
-    for block in features.blocks(judged):
+    for block in features.blocks(judged, MIDDLE):
         standard = (block - mean.astype(np.float32)) / deviation.astype(np.float32)
         residuals = np.linalg.norm(standard @ rest, axis=2)
         scores.append(np.sort(residuals, axis=1)[:, -WORST:].mean(axis=1))
@@ -312,7 +332,7 @@ def compare(
     return {
         "encoder": backbone.name,
         "layers": features.layers,
-        "grid": list(max(grid.shape[1:3] for grid in features.grids)),
+        "grids": [list(grid.shape[1:3]) for grid in features.grids],
         "size": size,
         "learnt_from": number,
         "ok": len(ok),
@@ -375,7 +395,9 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any] | None:
                     found = {"folder": place} | compare(photos, encoder, size=asked.size, few=few)
                     comparisons.append(found)
                     counts = "{learnt_from} of {ok} OK learnt from, {ng} NG; {encoder}, layers {layers}"
-                    print(f"\n{place}: {counts.format(**found)}, grid {found['grid']}, size {found['size']}")
+                    print(
+                        f"\n{place}: {counts.format(**found)}, grids {found['grids']}, size {found['size']}"
+                    )
                     print(*found["notes"], sep="\n")
                     print(table_of(found), flush=True)
     except InputError as error:

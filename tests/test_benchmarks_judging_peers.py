@@ -57,28 +57,48 @@ def test_an_odd_place_ranks_above_all_ordinary_photographs(name):
 
 def test_layers_are_brought_to_the_finest_grid_with_means_over_neighbours():
     ramp = np.arange(16.0).reshape(1, 4, 4, 1)
-    (block,) = Grids(ramp, np.full((1, 2, 2, 2), 7.0)).blocks(np.array([0]), neighbours=True)
+    (block,) = Grids(ramp, np.full((1, 2, 2, 2), 7.0)).blocks(np.array([0]), 0, neighbours=True)
     assert block.shape == (1, 16, 3)
     assert block[0, :, 1:].tolist() == [[7, 7]] * 16
     assert block[0, 5, 0] == 5  # the middle of the 3×3 ramp around it
     assert block[0, 0, 0] == np.mean([0, 1, 4, 5])  # at the corner only places that exist
 
 
+def test_a_finer_layer_is_averaged_on_the_grid_of_a_coarser_one():
+    ramp = np.arange(16.0).reshape(1, 4, 4, 1)
+    (block,) = Grids(ramp, np.full((1, 2, 2, 2), 7.0)).blocks(np.array([0]), 1)
+    assert block[0].tolist() == [[2.5, 7, 7], [4.5, 7, 7], [10.5, 7, 7], [12.5, 7, 7]]
+
+
 def test_patch_memory_by_brute_force(monkeypatch):
     features = normal_grids()
     learnt, judged = np.arange(8), np.arange(40, 60)
-    monkeypatch.setattr(judging_peers, "MEMORY", 8 * 36)  # all of them
-    (memory,) = features.blocks(learnt, neighbours=True)
-    queries = np.concatenate(list(features.blocks(judged, neighbours=True)))
+    monkeypatch.setattr(judging_peers, "MEMORY", 8 * 9)  # all of them
+    (memory,) = features.blocks(learnt, 1, neighbours=True)
+    queries = np.concatenate(list(features.blocks(judged, 1, neighbours=True)))
     apart = np.linalg.norm(queries[:, :, None] - memory.reshape(-1, memory.shape[2]), axis=3)
     scores = judging_peers.patch_memory(features, learnt, judged, np.random.default_rng(0))
     np.testing.assert_allclose(scores, apart.min(axis=2).max(axis=1), rtol=1e-3)
 
 
+def test_the_coreset_covers_all_patches_better_than_a_random_choice():
+    rng = np.random.default_rng(0)
+    patches = np.concatenate([rng.normal(size=(990, 20)), 20 + rng.normal(size=(10, 20))]).astype(np.float32)
+
+    def radius(kept):
+        return np.linalg.norm(patches[:, None] - kept, axis=2).min(axis=1).max()
+
+    chosen = judging_peers.coreset(patches, 30, rng)
+    assert len(np.unique(chosen, axis=0)) == 30
+    assert all((patches == each).all(axis=1).any() for each in chosen)
+    assert radius(chosen) < min(radius(rng.permutation(patches)[:30]) for _ in range(20))
+    np.testing.assert_array_equal(judging_peers.coreset(patches[:30], 30, rng), patches[:30])
+
+
 def test_a_gaussian_a_place_by_hand(monkeypatch):
     features = normal_grids()
     learnt, judged = np.arange(40), np.arange(40, 60)
-    rows = np.concatenate(list(features.blocks(np.arange(60)))).astype(np.float64)
+    rows = np.concatenate(list(features.blocks(np.arange(60), 0))).astype(np.float64)
     expected = np.zeros(20)
     for place in range(36):
         covariance = np.cov(rows[learnt, place].T)
@@ -95,7 +115,8 @@ def test_a_patch_inside_the_subspace_leaves_no_residual_and_one_outside_does():
     inside = rng.normal(size=(20, 4, 4, 2)) @ rng.normal(size=(2, 6))
     off = np.array([1.0, -1, 0, 0, 0, 0])
     outside = inside[:5] + off * 3
-    features = Grids(np.concatenate([inside, outside]))
+    photographs = np.concatenate([inside, outside])
+    features = Grids(photographs[..., :3], photographs[..., 3:])
     scores = judging_peers.patch_subspace(features, np.arange(15), np.arange(15, 25), rng)
     assert scores[:5].max() < 0.2 < 1 < scores[5:].min()
 
