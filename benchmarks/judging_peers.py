@@ -324,6 +324,8 @@ def compare(
             detectors[name]["auroc"].append(float(roc_auc_score(truth, scores)))
             detectors[name]["missed"].append(float(1 - rejected[truth].mean()))
             detectors[name]["false_rejects"].append(float(rejected[~truth].mean()))
+        latest = (f"{name} {found['auroc'][-1]:.4f}" for name, found in detectors.items() if found["auroc"])
+        print(f"seed {seed}: {', '.join(latest)}", flush=True)
     best = max(PEERS, key=lambda name: np.mean(detectors[name]["auroc"]))
     for name in ours:
         if "refused" not in detectors[name]:
