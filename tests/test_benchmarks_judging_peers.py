@@ -166,16 +166,34 @@ def test_depths_give_the_hidden_states_named_for_mobilenet(net, surfaces):
     assert larger.grids[0].shape[1:3] == tuple(2 * side for side in features.grids[0].shape[1:3])
 
 
+def test_a_transformer_gives_the_peers_its_layers_too(surfaces, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=8, num_attention_heads=2, image_size=32, patch_size=8, mlp_ratio=2
+    )
+    transformers.Dinov2Model(config).save_pretrained(tmp_path)
+    settings = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    paths = judging_peers.read_photo_set(str(surfaces)).paths[:24]
+    features = judging_peers.BackboneFeatures(Backbone.load(f"hf:{tmp_path}"), paths)
+    assert features.layers == [2, 4, 6]
+    assert [grids.shape for grids in features.grids] == [(24, 4, 4, 24)] * 3
+    for peer in judging_peers.PEERS.values():
+        scores = peer(features, np.arange(16), np.arange(16, 24), np.random.default_rng(0))
+        assert np.isfinite(scores).all()
+        assert scores.std() > 0
+
+
 def test_the_command_compares_prints_and_keeps_every_detector(net, surfaces, tmp_path, monkeypatch, capsys):
     for module in (measuring, bench):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(judging_peers, "SEEDS", 2)
-    words = ["judging_peers", str(surfaces), "--encoder", net, "--few", "40", "9"]
+    words = ["judging_peers", str(surfaces), "--encoder", net, "--few", "40", "21", "9"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     bench.main()
     text = capsys.readouterr().out
     kept = json.loads((tmp_path / "judging_peers.json").read_text())["comparisons"]
-    assert [each["learnt_from"] for each in kept] == [40, 9]
+    assert [each["learnt_from"] for each in kept] == [40, 21, 9]
     for each in kept:
         for peer in judging_peers.PEERS:
             assert len(each["detectors"][peer]["auroc"]) == 2
@@ -184,8 +202,9 @@ def test_the_command_compares_prints_and_keeps_every_detector(net, surfaces, tmp
     np.testing.assert_allclose(ours["ahead"], np.subtract(ours["auroc"], best))
     assert all(0 <= rate <= 1 for rate in ours["missed"] + ours["false_rejects"])
     assert f"{np.mean(ours['auroc']):.4f} ± {np.std(ours['auroc']):.4f}" in text
+    assert len(kept[1]["detectors"]["ours, filters"]["missed"]) == 2  # by CV+
     # Nine cannot hold 5 %, and that is said in place of a figure.
-    assert "OK parts" in kept[1]["detectors"]["ours, backbone"]["refused"]
+    assert "OK parts" in kept[2]["detectors"]["ours, backbone"]["refused"]
     assert "refused: " in text
     (row,) = [line for line in text.splitlines() if line.startswith("| 17b ")]
     assert "refused" in row
