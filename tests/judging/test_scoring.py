@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mekiki.judging.conformal import conformal_threshold, p_values
-from mekiki.judging.scoring import NegLogP, join
+from mekiki.judging.neg_log_p import NegLogP
+from mekiki.judging.scoring import join
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -72,7 +72,8 @@ def calibrate_run(
     Args:
         folder: a trained run, or a folder that may be new.
         ok: photographs of OK parts, or folders of them.
-        ng: of NG parts; sub-folders are defect types. They do not move the threshold: they show what it misses.
+        ng: of NG parts; sub-folders are defect types. They do not move the threshold: they show what it misses, and
+            whether corrections help.
         encoder: name of the feature extractor; see `make_extractor`.
         settings: the rate and how it is held; by default 1 % on average.
         progress: called during long steps.
@@ -163,6 +164,7 @@ def fit_inspector(
         defect_types = [ng[photo.path] for photo in bad]
         ng_groups = _extract(extractor, bad, "looking at NG parts", progress)
         parts.append((bad, defect_types, ng_groups))
+        judge.weigh_by(ng_groups)
         ng_scores = judge.score(ng_groups)
         curve = TradeOff.from_scores(judge.calibration_scores, ng_scores)
         if settings.costs is not None:

@@ -220,14 +220,14 @@ def teach(
         else:
             console.out().print(f"correction {entry.number} is undone: {entry.file} as {entry.note}")
     else:
-        entry, before, after = teach_photo(run, image, label)
+        entry, before, after, effect = teach_photo(run, image, label)
         if json:
-            console.print_json(
-                {"lesson": entry.to_dict(), "before": before.to_dict(), "after": after.to_dict()}
-            )
+            verdicts = {"before": before.to_dict(), "after": after.to_dict()}
+            console.print_json({"lesson": entry.to_dict()} | verdicts | {"effect": effect.to_dict()})
             return
         console.out().print(
             f"{image}: was {before.verdict}, is {after.verdict} (correction {entry.number})\n"
+            f"{effect.text}\n"
             f"undo it with: mekiki teach {run} --undo --correction {entry.number}"
         )
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mekiki.errors import DataWarning, InputError, not_known
 from mekiki.judging.conformal import parts_needed, upper_end
-from mekiki.judging.scoring import count_at_least
+from mekiki.judging.neg_log_p import count_at_least
 from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 from mekiki.judging.unit_space import check_items, refuse_not_finite
 from mekiki.judging.whitening import Whitening

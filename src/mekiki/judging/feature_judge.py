@@ -57,6 +57,31 @@ class TaughtPart:
 
 
 @dataclass(frozen=True, eq=False)
+class UnseenNG:
+    """Verdicts on NG parts by corrections that they had no part in.
+
+    Attributes:
+        known: bool `[q]`, of the parts of `Judge.weigh_by`.
+        copies: bool `[q]`, which of these are near copies of corrected parts.
+        corrections: by note, of each NG correction as the others alone would have it; those that are near copies of
+            others are not among them.
+    """
+
+    known: NDArray[np.bool_]
+    copies: NDArray[np.bool_]
+    corrections: dict[str, bool]
+
+    def compare(self, after: UnseenNG) -> tuple[int, int, int]:
+        """The number of NG parts that are unseen now and `after`, and how many of them are missed now and then."""
+        same = ~(self.copies | after.copies)
+        both = self.corrections.keys() & after.corrections.keys()
+        pairs = [(self.corrections[name], after.corrections[name]) for name in both]
+        now = int((~self.known[same]).sum()) + sum(not ng for ng, _ in pairs)
+        then = int((~after.known[same]).sum()) + sum(not ng for _, ng in pairs)
+        return int(same.sum()) + len(pairs), now, then
+
+
+@dataclass(frozen=True, eq=False)
 class Slopes:
     """Half the gradient of D² in a feature group.
 
@@ -80,9 +105,9 @@ class JudgeResult:
         score: float64 `[N]`, larger = farther from good, never clamped; parts are ranked by it.
         p: float64 `[N]` in (0, 1], the conformal p-value; NG means p ≤ the stated rate.
         neg_log_p: float64 `[N, groups]`, −log p of each group alone. Beyond most OK parts it is extrapolated linearly
-            in the group's score; see `NegLogP`.
+            in the group's score; see `NegLogP`. After NG corrections one more column: what these add to the score.
         groups: the names of the columns of `neg_log_p`.
-        nearest: int64 `[N]`, position of the NG correction that a part resembles most, −1 where there is none.
+        nearest: int64 `[N]`, position of the NG correction that a part is nearest to, −1 where there is none.
         whitened: float32 `[N, Σd]`, the parts in the common space of all groups of vectors; see `Judge.whiten`.
     """
 
@@ -110,8 +135,8 @@ class Judge:
     groups are worth. `cross_calibrate` fits and calibrates with the same parts, for small sets: ten models, each
     without a tenth of the parts (CV+).
 
-    Corrections (`teach`) act at once, without fitting again; see `ScoringModel.teach`. The threshold is set again on
-    the same calibration parts, so the stated rate goes on to hold as long as no correction is one of these parts.
+    Corrections (`teach`) act at once, without fitting again; see `CorrectionRule`. The threshold is set again on the
+    same calibration parts, so the stated rate goes on to hold as long as no correction is one of these parts.
 
     Args:
         how: `"sum"` for defects that several groups see a little of, `"max"` for those that one group sees alone.
@@ -122,6 +147,7 @@ class Judge:
         threshold: the calibrated threshold, or `None`.
         rate: the false-reject rate asked for.
         taught: the corrections in effect.
+        known_ng: NG parts by feature group, by which the effect of corrections is weighed; empty where none are known.
         scoring: the module that computes scores and verdicts; the export writes it as a graph.
 
     Example:
@@ -148,6 +174,7 @@ class Judge:
         self.rate: float | None = None
         self.confidence: float | None = None
         self.taught: tuple[TaughtPart, ...] = ()
+        self.known_ng: dict[str, NDArray[Any]] = {}
         self.scoring = Scoring([])
         self._models: list[ScoringModel] = []
         self._calibration: dict[str, NDArray[Any]] = {}
@@ -168,6 +195,7 @@ class Judge:
             raise InputError(f"feature groups {', '.join(parts)}: none has vectors [N, d]; give at least one")
         self.groups = tuple(parts)
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
+        self.known_ng = {}
         self._calibration, self._folds = {}, np.zeros(0, np.int64)
         self._models = [ScoringModel.fit(parts, self.how, self.covariance)]
         self.scoring = Scoring(self._models)
@@ -214,6 +242,7 @@ class Judge:
         folds = np.arange(number) % min(_CROSS_FOLDS, number)
         self.groups = tuple(parts)
         self.taught, self.confidence, self.rate = (), None, float(false_reject)
+        self.known_ng = {}
         self._models = [
             ScoringModel.fit(_rows(parts, folds != fold), self.how, self.covariance)
             for fold in range(int(folds.max()) + 1)
@@ -223,8 +252,22 @@ class Judge:
         self._use(threshold)
         return threshold
 
+    def weigh_by(self, groups: Mapping[str, ArrayLike]) -> None:
+        """Weigh corrections taught from now on by what they do to these NG parts too; they move no threshold.
+
+        Args:
+            groups: of NG parts, such as those that `calibrate` was given to see what is missed.
+
+        Raises:
+            InputError: groups do not fit.
+        """
+        self.known_ng = self._check(groups)
+
     def teach(self, parts: Sequence[TaughtPart]) -> None:
         """Put these corrections into effect in place of those before; an empty sequence drops all.
+
+        Near copies of a corrected part get its verdict. Beyond them NG corrections act only if NG parts that had no
+        part in them are told from OK parts the better for it: other corrections, and those of `weigh_by`.
 
         Raises:
             InputError: a part does not fit the feature groups, or `calibrate` was not called yet.
@@ -238,8 +281,36 @@ class Judge:
             return
         self.taught = tuple(parts)
         for model in self._models:
-            model.teach([(part.ng, part.vectors) for part in parts])
+            model.teach([(part.ng, part.vectors) for part in parts], self.known_ng)
         self._recalibrate()
+
+    @property
+    def acts_beyond_copies(self) -> bool:
+        """Whether corrections act on parts that are no near copies of those corrected."""
+        return any(model.rule is not None and model.rule.share > 0 for model in self._models)
+
+    def judge_unseen(self) -> UnseenNG:
+        """Verdicts on known NG parts by the corrections that they had no part in.
+
+        Raises:
+            InputError: the judge is not calibrated.
+        """
+        if self.threshold is None:
+            raise InputError("the judge is not calibrated; call calibrate with OK parts")
+        rules = [model.rule for model in self._models if model.rule is not None]
+        known, copies = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+        corrections: dict[str, bool] = {}
+        if self.known_ng:
+            known = self.judge(self.known_ng).ng
+            copies = np.zeros(len(known), np.bool_)
+        if rules:
+            columns = np.stack([rule.unseen for rule in rules], axis=1)
+            unseen = np.flatnonzero(~np.isnan(columns).any(axis=1))
+            ng = self.threshold.judge(columns[unseen] if len(rules) > 1 else columns[unseen, 0])
+            corrections = {self.taught[place].note: bool(each) for place, each in zip(unseen, ng, strict=True)}
+            if self.known_ng:
+                copies = np.any([~rule.other_unseen for rule in rules], axis=0)
+        return UnseenNG(known, copies, corrections)
 
     @property
     def spaces(self) -> dict[str, Whitening]:
@@ -331,6 +402,7 @@ class Judge:
         self._check_fitted()
         arrays: dict[str, NDArray[Any]] = {"folds": self._folds}
         arrays |= {f"calibration/{name}": group for name, group in self._calibration.items()}
+        arrays |= {f"known_ng/{name}": group for name, group in self.known_ng.items()}
         for number, model in enumerate(self._models):
             arrays |= {f"model{number}/{name}": array for name, array in model.to_arrays().items()}
         settings = {
@@ -359,6 +431,8 @@ class Judge:
                 for number in range(settings["models"])
             ]
             calibration = _under(arrays, "calibration/")
+            known_ng = _under(arrays, "known_ng/")  # absent in files of earlier versions
+            judge.known_ng = {name: known_ng[name] for name in judge.groups} if known_ng else {}
             judge.rate, judge.confidence = settings["false_reject"], settings["confidence"]
         except KeyError as error:
             raise InputError(f"the judge's file lacks {error}; calibrate again") from None

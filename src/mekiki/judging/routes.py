@@ -124,12 +124,22 @@ class CorrectionEntry(ResponseBody):
     undone: bool
 
 
+class EffectOnOthers(ResponseBody):
+    """What a correction does to other parts."""
+
+    beyond_copies: bool = Field(description="whether corrections act beyond near copies of their photographs")
+    ng_parts: int = Field(description="known NG parts that had no part in it")
+    missed_before: int
+    missed_after: int
+
+
 class CorrectionResult(ResponseBody):
     """A correction, and the verdict that follows from it."""
 
     lesson: CorrectionEntry
     before: str
     after: JudgedPhoto
+    effect: EffectOnOthers
 
 
 def judge_routes(state: AppState) -> APIRouter:
@@ -266,11 +276,14 @@ def _correct(state: AppState, upload: Upload, label: str) -> CorrectionResult:
     check_label(label)
     with state.changing(), upload.name_in_errors():
         inspector = state.inspector()
-        entry, before, after = teach_judge(inspector, upload.path, label, name=upload.file, anomaly_map=True)
+        entry, before, after, effect = teach_judge(
+            inspector, upload.path, label, name=upload.file, anomaly_map=True
+        )
     return CorrectionResult(
         lesson=CorrectionEntry(**entry.to_dict()),
         before=before.verdict,
         after=_answer(state, inspector, after, upload),
+        effect=EffectOnOthers(**effect.to_dict()),
     )
 
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mekiki.judging.conformal import Threshold, upper_end
+from mekiki.judging.correction_rule import CorrectedParts, CorrectionRule
+from mekiki.judging.neg_log_p import NegLogP, count_at_least
 from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
@@ -25,51 +27,6 @@ COMBINATIONS = ("sum", "max")
 """Ways to join the feature groups: `sum` for defects that several groups see a little of, `max` for those that one
 group sees alone."""
 _REFERENCE_FOLDS = 5
-_TAIL_SHARE = 0.1  # of the reference scores, from which the slope beyond them is read
-_TAIL_LEAST = 10
-
-
-def count_at_least(known: Tensor, scores: Tensor) -> Tensor:
-    """For each score, the number of known scores at least as large: `[n]`, `[N]` → int64 `[N]`."""
-    return (known[None] >= scores[:, None]).sum(1)
-
-
-class NegLogP(nn.Module):
-    """−log p of scores among reference scores of OK parts: float64 `[N]` → `[N]`, 0 or more.
-
-    It brings scores of other units and tails to one scale. Beyond the largest tenth of the reference scores (at least
-    10) it goes on as a straight line, as in an exponential tail, so that parts far out do not tie. The line need not be
-    true, because the joined score is calibrated afterwards on other OK parts.
-
-    Args:
-        reference: scores `[n]` of OK parts, finite.
-
-    Example:
-        >>> neg_log_p = NegLogP(np.arange(100.0))
-        >>> neg_log_p(torch.tensor([50.0, 200.0, 2000.0], dtype=torch.float64)).round(decimals=1).tolist()
-        [0.7, 22.4, 349.7]
-    """
-
-    def __init__(self, reference: NDArray[Any]) -> None:
-        super().__init__()
-        known = np.sort(np.asarray(reference, np.float64))
-        beyond = min(max(round(_TAIL_SHARE * len(known)), _TAIL_LEAST), len(known) - 1)
-        # In halves, and as shares of the largest, so that scores that span all numbers do not overflow.
-        self.start = float(known[-1 - beyond])
-        excess = known / 2 - self.start / 2
-        unit = float(np.abs(excess).max()) or 1.0
-        mean = float((excess[len(known) - beyond :] / unit).mean()) if beyond else 0.0
-        # Scores that hardly vary say nothing of their tail.
-        self.scale = (mean or float((excess / unit).std()) or 0.5 / unit) * unit
-        self.height = float(-np.log((beyond + 1) / (len(known) + 1)))
-        self.register_buffer("known", to_tensor(known))
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """−log p of each score."""
-        known = self.get_buffer("known")
-        near = -torch.log((1 + count_at_least(known, scores)).double() / (len(known) + 1))
-        line = self.height + (scores / 2 - self.start / 2) / self.scale
-        return torch.where(scores > self.start, line, near)
 
 
 def join(neg_log_p: Tensor, how: str) -> Tensor:
@@ -83,7 +40,7 @@ class ScoringModel(nn.Module):
     Args:
         groups: names of all feature groups, in order.
         spaces: the unit spaces of the groups of vectors, by name.
-        learnt: float32 `[n, Σr]`, the whitened parts it was fitted on, by which the effect of a correction is weighed.
+        learnt: float32 `[n, Σr]`, the whitened parts it was fitted on, by which the effect of corrections is weighed.
         reference: float64 `[n, groups]`, scores of the same parts, each by a unit space made without it.
         how: one of `COMBINATIONS`.
     """
@@ -102,9 +59,8 @@ class ScoringModel(nn.Module):
         self.places = {name: place for place, name in enumerate(groups) if name in spaces}
         self.spaces = nn.ModuleList(spaces[name] for name in self.places)
         self.widths = {name: spaces[name].width for name in self.places}
-        self.lowest: list[float] = reference.min(axis=0).tolist()
         self.neg_log_p = nn.ModuleList(NegLogP(column) for column in reference.T)
-        self.teach([])
+        self.rule: CorrectionRule | None = None
 
     @classmethod
     def fit(cls, parts: Arrays, how: str, covariance: str) -> Self:
@@ -132,74 +88,73 @@ class ScoringModel(nn.Module):
         model.learnt = model.whiten(parts).astype(np.float32)
         return model
 
-    def teach(self, corrections: Sequence[tuple[bool, Arrays]]) -> None:
-        """Put corrections into effect in place of those before.
-
-        In whitened space an NG part u is a direction; how far another part goes in it, z·u/‖u‖, is the best linear
-        test for *this* defect (the matched filter, Fisher's discriminant with one example), and becomes one more column
-        of −log p. An OK part is a direction in which parts may go as far as u does: that much is taken off before
-        distances are measured, and a ready score goes back towards the reference as far as the part is like it.
+    def teach(self, corrections: Sequence[tuple[bool, Arrays]], known_ng: Arrays | None = None) -> None:
+        """Put corrections into effect in place of those before; see `CorrectionRule.fit`.
 
         Args:
-            corrections: for each part whether it is NG, and its vectors `[d]` by feature group.
+            corrections: for each part whether it is NG, and its vectors `[d]` by feature group; ready scores of a
+                group may be among them.
+            known_ng: other parts known to be NG, each group `[q, d]` or `[q]`, by which the effect is weighed.
         """
-        self.allowed: list[int] = []
-        self.taught: list[int] = []
-        for place, (ng, vectors) in enumerate(corrections):
-            u = torch.from_numpy(
-                self.whiten({name: np.asarray(each)[None] for name, each in vectors.items()})[0]
-            )
-            length = u.norm()
-            if length > 0:
-                self.register_buffer(f"direction{place}", u / length)
-                self.register_buffer(f"length{place}", length)
-                (self.taught if ng else self.allowed).append(place)
-        if not self.taught:
+        self.rule = None
+        if not corrections:
             return
-        filters = torch.stack([self.get_buffer(f"direction{place}") for place in self.taught], dim=1)
-        self.register_buffer("filters", filters)
-        self.register_buffer("numbers", torch.tensor(self.taught))
-        pulls = run_in_blocks(lambda learnt: (learnt.double() @ filters).amax(1), to_tensor(self.learnt))
-        self.pull = NegLogP(pulls.numpy())
-        self.joined = NegLogP(run_in_blocks(self._join_reference, to_tensor(self.reference)).numpy())
+        taught = {
+            name: np.stack(
+                [
+                    np.asarray(each[name], np.float64) if name in each else self.space(name).centre
+                    for _, each in corrections
+                ]
+            )
+            for name in self.places
+        }
+        ready = [name for name in self.groups if name not in self.places]
+        for name in ready:  # a correction without a ready score has the usual one
+            usual = float(np.median(self.reference[:, self.groups.index(name)]))
+            taught[name] = np.array([float(each.get(name, usual)) for _, each in corrections])
+        other = known_ng or {name: group[:0] for name, group in taught.items()}
+        whitened = np.split(self.learnt, np.cumsum(list(self.widths.values()))[:-1], axis=1)
+        ok = [self.space(name).restore(each) for name, each in zip(self.places, whitened, strict=True)]
+        self.rule = CorrectionRule.fit(
+            np.concatenate([self.space(name).centre for name in self.places]),
+            [each.shape[1] for each in ok],
+            np.concatenate(ok, axis=1),
+            run_in_blocks(self._join_reference, to_tensor(self.reference)).numpy(),
+            CorrectedParts(
+                self._deviations(taught),
+                np.array([ng for ng, _ in corrections]),
+                self._score(taught),
+                self._deviations(other),
+                self._score(other),
+            ),
+        )
 
     def forward(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """Scores of a batch.
 
         Returns:
             `score` `[N]`, the joined score; `squared` `[N, groups]`, D² or the ready score; `neg_log_p` `[N, groups]`,
-            with one more column where NG parts were taught; `whitened` float32 `[N, Σr]`, without corrections; and
-            `nearest` int64 `[N]`, the number of the NG correction that each part resembles most, −1 without any.
+            with one more column where NG parts were taught: what corrections added to the score; `whitened` float32
+            `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the NG correction that each part is
+            nearest to, −1 without any.
         """
-        whitened = z = torch.cat(
-            [space(parts[place]) for space, place in zip(self.spaces, self.places.values(), strict=True)],
-            dim=1,
-        )
-        likeness, reach = torch.zeros_like(z[:, 0]), whitened.norm(dim=1).clamp(min=1e-300)
-        for number in self.allowed:
-            u = self.get_buffer(f"direction{number}")
-            along = (z @ u).clamp(min=0)
-            likeness = likeness.maximum((along / reach).clamp(max=1) ** 2)
-            z = z - along.minimum(self.get_buffer(f"length{number}"))[:, None] * u
-        distances = [(own**2).sum(1) for own in torch.split(z, list(self.widths.values()), dim=1)]
-        squared = dict(zip(self.places.values(), distances, strict=True))
-        for place, lowest in enumerate(self.lowest):
-            if place not in squared:
-                ready = parts[place].double()
-                squared[place] = ready - likeness * (ready - lowest).clamp(min=0)
+        vectors = [parts[place] for place in self.places.values()]
+        whitened = [space(each) for space, each in zip(self.spaces, vectors, strict=True)]
+        squared = dict(zip(self.places.values(), ((own**2).sum(1) for own in whitened), strict=True))
+        squared |= {place: parts[place].double() for place in range(len(self.groups)) if place not in squared}
         columns = [neg_log_p(squared[place]) for place, neg_log_p in enumerate(self.neg_log_p)]
         score = join(torch.stack(columns, dim=1), self.how)
         nearest = torch.full_like(score, -1).long()
-        if self.taught:
-            pulls = z @ self.get_buffer("filters")
-            columns.append(self.pull(pulls.amax(1)))
-            score = torch.maximum(self.joined(score), columns[-1])
-            nearest = self.get_buffer("numbers")[pulls.argmax(1)]
+        if self.rule is not None:
+            corrected = self.rule(torch.cat(vectors, dim=1), score)
+            score, nearest = corrected["score"], corrected["nearest"]
+            if self.rule.ng_taught:
+                columns.append(corrected["gain"])
         return {
             "score": score,
             "squared": torch.stack([squared[place] for place in range(len(self.groups))], dim=1),
             "neg_log_p": torch.stack(columns, dim=1),
-            "whitened": whitened.float(),
+            "whitened": torch.cat(whitened, dim=1).float(),
             "nearest": nearest,
         }
 
@@ -219,6 +174,17 @@ class ScoringModel(nn.Module):
         space = self.spaces[list(self.places).index(name)]
         assert isinstance(space, Whitening)
         return space
+
+    def _deviations(self, parts: Arrays) -> NDArray[np.float32]:
+        """Parts `[N, K]` as deviations from the means of the groups of vectors, side by side."""
+        return np.concatenate([parts[name] - self.space(name).centre for name in self.places], axis=1).astype(
+            np.float32
+        )
+
+    def _score(self, parts: Arrays) -> Floats:
+        """Scores without corrections; called while there is no rule."""
+        groups = [to_tensor(parts[name]) for name in self.groups]
+        return np.asarray(run_in_blocks(lambda *each: self(each)["score"], *groups).numpy(), np.float64)
 
     def _join_reference(self, reference: Tensor) -> Tensor:
         columns = [neg_log_p(reference[:, place]) for place, neg_log_p in enumerate(self.neg_log_p)]

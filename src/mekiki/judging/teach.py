@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,39 @@ HELD_OUT_DIVISOR = 3
 """Of the OK parts that can be held out of the new judge to compare it with the old one, one in this many is."""
 
 
-def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, Verdict]:
+@dataclass(frozen=True)
+class CorrectionEffect:
+    """What a correction does to other parts.
+
+    Attributes:
+        beyond_copies: whether corrections act on parts that are no near copies of those corrected.
+        ng_parts: number of known NG parts that had no part in it: other corrections, and those given to calibrate.
+        missed_before: how many of them were missed before.
+        missed_after: how many are missed with it.
+    """
+
+    beyond_copies: bool
+    ng_parts: int
+    missed_before: int
+    missed_after: int
+
+    @property
+    def text(self) -> str:
+        """The same as a sentence."""
+        where = "acts on parts like it" if self.beyond_copies else "acts on near copies of the photograph only"
+        if not self.ng_parts:
+            return f"{where}; no other NG part is known to weigh it by"
+        return (
+            f"{where}; of {self.ng_parts:,} NG parts that had no part in it {self.missed_before:,} were missed before, "
+            f"{self.missed_after:,} after"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The effect for JSON."""
+        return asdict(self)
+
+
+def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, Verdict, CorrectionEffect]:
     """Correct the verdict on a photograph.
 
     Args:
@@ -34,7 +66,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, V
         label: `OK`, `NG` or `NG:TYPE`.
 
     Returns:
-        The correction, and the verdicts before and after it.
+        The correction, the verdicts before and after it, and what it does to other parts.
 
     Raises:
         InputError: the photograph cannot be read, the label is not one of these, or the label is NG and the photograph
@@ -45,7 +77,7 @@ def teach(folder: Path, image: Path, label: str) -> tuple[Correction, Verdict, V
 
 def teach_judge(
     inspector: Inspector, image: Path, label: str, *, name: str | None = None, anomaly_map: bool = False
-) -> tuple[Correction, Verdict, Verdict]:
+) -> tuple[Correction, Verdict, Verdict, CorrectionEffect]:
     """The same for an open judge.
 
     Args:
@@ -72,8 +104,11 @@ def teach_judge(
         features=before.features,
         extractor=inspector.extractor.fingerprint,
     )
+    unseen = inspector.judge.judge_unseen()
     inspector.reload_corrections()
-    return correction, before, inspector.judge_file(image, anomaly_map=anomaly_map)
+    counts = unseen.compare(inspector.judge.judge_unseen())
+    effect = CorrectionEffect(ng and inspector.judge.acts_beyond_copies, *counts)
+    return correction, before, inspector.judge_file(image, anomaly_map=anomaly_map), effect
 
 
 def undo(folder: Path, number: int | None = None) -> Correction:

@@ -97,6 +97,25 @@ class Whitening(nn.Module):
         # The batch is transposed, not the directions: a graph would hold them twice.
         return gain * z + ((directions @ z.T).T * gains) @ directions
 
+    def restore(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
+        """Deviations from the mean that whiten to these vectors: `[N, r]` → float32 `[N, k]`.
+
+        Items that do not vary among the parts it was fitted on are 0.
+
+        Example:
+            >>> parts = np.random.default_rng(0).normal(size=(20, 50))
+            >>> space = Whitening.fit(parts, "auto")
+            >>> restored = space.restore(space(to_tensor(parts)).numpy())
+            >>> bool(np.allclose(restored, parts - parts.mean(axis=0), atol=1e-5))
+            True
+        """
+        matrix, directions = self.get_buffer("matrix").numpy(), self.get_buffer("directions").numpy()
+        if matrix.shape[1]:
+            return np.asarray(whitened @ np.linalg.pinv(matrix), np.float32)
+        gains = self.get_buffer("gains").numpy()
+        along = (whitened @ directions.T) * (gains / (self.gain + gains))
+        return np.asarray((whitened - along @ directions) / self.gain * self.scale, np.float32)
+
     @property
     def centre(self) -> Floats:
         """The mean of the unit space, float64 `[k]`."""

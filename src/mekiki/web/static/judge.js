@@ -75,7 +75,9 @@ function card(judged, updateSummary, correction = null) {
   const kind = el("input", { list: "kinds", maxlength: "100", size: "10" });
   const correct = (label) => reportErrors(async () => {
     const result = await post("teach", { photo: judged.photo, label: label() });
-    showMessage("taught", result.lesson.number, result.before, result.after.verdict);
+    const { beyond_copies: beyond, ng_parts: parts, missed_before: missed, missed_after: still } = result.effect;
+    const effect = `taught${beyond ? "Alike" : "Copies"}${parts ? "Weighed" : ""}`;
+    showMessage(effect, result.lesson.number, result.before, result.after.verdict, parts, missed, still);
     replace({ ...result.after, file: judged.file, undone: judged }, result.lesson.number);
   });
   const correctionNumber = correction ?? judged.lesson;

@@ -1,0 +1,334 @@
+"""What corrections do to scores: the taught verdict for near copies, and a discriminant where it is shown to help.
+
+A correction always decides on *near copies* of its photograph. Beyond them NG corrections act together, through one
+regularised linear discriminant, and only as far as photographs that had no part in it say that this helps: each OK part
+and each NG correction is scored by the discriminant that was fitted without it, and so are NG parts that were given to
+calibrate. Without such evidence corrections act on near copies alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mekiki.judging.neg_log_p import TAIL_SHARE, NegLogP
+from mekiki.judging.tensor_blocks import to_tensor
+
+Floats = NDArray[np.float64]
+
+NEAR_NG = -math.log(math.ulp(0.0))
+"""What a near copy of an NG part has added to its score: −log of the smallest p that a float64 can hold, 744.4."""
+_MOST_OK = 2000  # OK parts used: the time of a fit grows with their third power, 1 s here
+_HALVINGS = 12
+_ROUNDS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedParts:
+    """Parts that a person corrected, and other parts known to be NG.
+
+    Attributes:
+        vectors: float32 `[m, K]`, deviations from the centre of the OK parts.
+        ng: bool `[m]`, the right verdicts.
+        scores: float64 `[m]`, scores without corrections.
+        other_ng: float32 `[q, K]`, NG parts that were given to calibrate.
+        other_scores: float64 `[q]`, their scores without corrections.
+    """
+
+    vectors: NDArray[np.float32]
+    ng: NDArray[np.bool_]
+    scores: Floats
+    other_ng: NDArray[np.float32]
+    other_scores: Floats
+
+
+class Pull(nn.Module):
+    """What NG corrections together add to the score of a part: float64 `[N, K]` → `[N]`, 0 or more.
+
+    f is a linear function of the part, t = −log p of f among OK parts that had no part in it, and e(t) = (eᵗ − 1 − t)/t²
+    the evidence that f is too large for an OK part (Vovk and Wang 2021, doi 10.1214/20-AOS2020). If a share s of the NG
+    parts is like those corrected, the log likelihood ratio of NG to OK is log(1 − s + s·e(t)). That is next to nothing
+    for most parts, and rises like t once e(t) exceeds 1/s.
+
+    Args:
+        weights: float64 `[K]` of f.
+        reference: float64 `[n]`, f of OK parts, each without it.
+        share: s, above 0 and below 1.
+    """
+
+    def __init__(self, weights: Floats, reference: Floats, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.neg_log_p = NegLogP(reference)
+        self.register_buffer("weights", to_tensor(weights))
+
+    def forward(self, parts: Tensor) -> Tensor:
+        """What is added."""
+        return self.gain(parts @ self.get_buffer("weights"))
+
+    def gain(self, values: Tensor) -> Tensor:
+        """What is added to the scores of parts with these values of f."""
+        return log_likelihood_ratio(log_evidence(self.neg_log_p(values)), self.share)
+
+
+class CorrectionRule(nn.Module):
+    """Scores with corrections, from parts and their scores without them.
+
+    Args:
+        centre: float64 `[K]`, the mean of the OK parts.
+        inverse: float64 `[K]`, 1/(standard deviation·√items of the group); 0 for items that do not vary.
+        vectors: float64 `[m, K]`, the corrected parts, centred and scaled.
+        reach: float64 `[m]`, squared distance below which a part is a near copy.
+        ng: bool `[m]`.
+        joined: −log p of scores among those of the OK parts.
+        pull: what NG corrections add beyond near copies; `None` for nothing.
+
+    Attributes:
+        share: the share of NG parts that are taken to be like those corrected; 0 if only near copies are acted on.
+        unseen: float64 `[m]`, score of each NG correction by the others alone; NaN for OK corrections and for parts that
+            are near copies of other corrections.
+        other_unseen: bool `[q]`, which of the NG parts given to calibrate are near copies of no correction.
+    """
+
+    def __init__(
+        self,
+        centre: Floats,
+        inverse: Floats,
+        vectors: Floats,
+        reach: Floats,
+        ng: NDArray[np.bool_],
+        joined: NegLogP,
+        pull: Pull | None,
+    ) -> None:
+        super().__init__()
+        self.ng_taught = bool(ng.any())
+        self.share = 0.0 if pull is None else pull.share
+        self.unseen: Floats = np.full(len(ng), np.nan)
+        self.other_unseen: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.joined, self.pull = joined, pull
+        self.register_buffer("centre", to_tensor(centre))
+        self.register_buffer("inverse", to_tensor(inverse))
+        self.register_buffer("vectors", to_tensor(np.ascontiguousarray(vectors.T)))
+        self.register_buffer("squares", to_tensor((vectors**2).sum(axis=1)))
+        self.register_buffer("reach", to_tensor(reach))
+        self.register_buffer("ng", to_tensor(ng))
+        self.register_buffer("numbers", torch.from_numpy(np.flatnonzero(ng)))
+
+    @classmethod
+    def fit(
+        cls, centre: Floats, widths: Sequence[int], ok: NDArray[np.float32], scores: Floats, taught: CorrectedParts
+    ) -> CorrectionRule:
+        """Weigh corrections by what they do to parts that had no part in them.
+
+        Items are scaled by their deviation among OK parts, and every feature group to the same mean square. In that
+        space a part is a *near copy* of a corrected one if their squared distance is below half of that to the nearest
+        OK part, or part of the other verdict: of the squared distance between two unlike parts each contributes half,
+        so what is nearer differs by less than one part does.
+
+        The discriminant is ridge regression of 1 for NG corrections and 0 for OK parts, both weighed alike. The ridge
+        is the mean eigenvalue of the inner products of the OK parts, so that it follows what OK parts vary in most and
+        not the thousands of directions that a few hundred of them hardly determine. Values of parts left out come from
+        the same inverse (Cawley and Talbot 2004, doi 10.1016/j.neunet.2004.07.002).
+
+        The share s of NG parts that are like those corrected is the maximum-likelihood estimate on NG corrections left
+        out and other NG parts, with one OK part's worth of doubt. It is halved as long as that does not lower the
+        partial AUROC (McClish 1989, doi 10.1177/0272989X8900900307) of these parts against the tenth of OK parts with
+        the largest scores. The discriminant is dropped if that is no better than without it, or if not one of these NG
+        parts is expected to be like the others.
+
+        Args:
+            centre: `[K]`, the mean of the OK parts.
+            widths: number of items in each feature group, K in all.
+            ok: `[n, K]`, OK parts that were learnt from, as deviations from the centre.
+            scores: `[n]`, their scores, each by a model made without it.
+            taught: the corrections.
+        """
+        joined = NegLogP(scores)
+        if len(ok) > _MOST_OK:
+            kept = np.linspace(0, len(ok) - 1, _MOST_OK).round().astype(np.int64)
+            ok, scores = ok[kept], scores[kept]
+        inverse = _inverse_scale(ok, widths)
+        scaled, parts, others = (each * inverse for each in (ok, taught.vectors, taught.other_ng))
+        reach = _reach(parts, taught.ng, scaled, others)
+        alone = cls(centre, inverse, parts, reach, taught.ng, joined, None)
+        near = _near(parts, parts, reach)
+        np.fill_diagonal(near, False)
+        other_unseen: NDArray[np.bool_] = np.asarray(~_near(others, parts, reach).any(axis=1))
+        corrected = np.flatnonzero(taught.ng)
+        # A near copy of another correction says nothing of unlike parts.
+        unseen = corrected[~(near | near.T)[corrected].any(axis=1)]
+        pull, left_out = None, np.zeros(0)
+        if len(corrected) and (len(unseen) > 1 or other_unseen.any()):
+            weights, of_ok, of_ng = _discriminant(scaled, parts, taught.ng)
+            if len(corrected) > 1:
+                left_out = of_ng[np.searchsorted(corrected, unseen)]
+            values = np.concatenate([left_out, others[other_unseen] @ weights])
+            known = [taught.scores[unseen[: len(left_out)]], taught.other_scores[other_unseen]]
+            share = _choose_share(
+                _to_evidence(of_ok, values),
+                _to_evidence(of_ok, of_ok),
+                _run(joined, np.concatenate(known)),
+                _run(joined, scores),
+            )
+            if share:
+                pull = Pull(weights, of_ok, share)
+        rule = alone if pull is None else cls(centre, inverse, parts, reach, taught.ng, joined, pull)
+        rule.other_unseen = other_unseen
+        rule.unseen[unseen] = taught.scores[unseen]
+        if pull is not None and len(left_out):
+            rule.unseen[unseen] = _run(joined, taught.scores[unseen]) + _run(pull.gain, left_out)
+        return rule
+
+    def forward(self, parts: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        """Scores with corrections.
+
+        Args:
+            parts: `[N, K]`, vectors of all groups side by side.
+            scores: float64 `[N]`, 0 or more, without corrections.
+
+        Returns:
+            `score` `[N]`: below 0 for near copies of OK parts. `gain` `[N]`, what NG corrections added. `nearest`
+            int64 `[N]`, the number of the NG correction that each part is nearest to, −1 without any.
+        """
+        x = (parts.double() - self.get_buffer("centre")) * self.get_buffer("inverse")
+        gain = torch.zeros_like(scores)
+        if self.pull is not None:
+            gain = self.pull(x)
+            scores = self.joined(scores) + gain
+        squared = (x**2).sum(1, keepdim=True) - 2 * x @ self.get_buffer("vectors") + self.get_buffer("squares")
+        reach = self.get_buffer("reach")
+        # A correction without reach has an OK part, or one of the other verdict, at its very place.
+        ratio, closest = torch.where(reach > 0, squared / reach.clamp(min=1e-300), torch.inf).min(1)
+        near, ng = ratio < 1, self.get_buffer("ng")[closest]
+        gain = torch.where(near, torch.where(ng, gain + NEAR_NG, torch.zeros_like(gain)), gain)
+        scores = torch.where(near, torch.where(ng, scores + NEAR_NG, -1 / (1 + scores)), scores)
+        nearest = torch.full_like(closest, -1)
+        if self.ng_taught:
+            numbers = self.get_buffer("numbers")
+            nearest = numbers[squared[:, numbers].argmin(1)]
+        return {"score": scores, "gain": gain, "nearest": nearest}
+
+
+def log_evidence(neg_log_p: Tensor) -> Tensor:
+    """The logarithm of e(t) = (eᵗ − 1 − t)/t² for t = −log p, the mean of all κ·p^(κ − 1) with κ from 0 to 1.
+
+    Its mean over OK parts is 1 (an e-value), it is ½ at p = 1 and grows like 1/p for small p.
+
+    Example:
+        >>> log_evidence(torch.tensor([0.0, 3.0, 10.0], dtype=torch.float64)).exp().round(decimals=2).tolist()
+        [0.5, 1.79, 220.15]
+    """
+    t = neg_log_p.clamp(min=0.1)
+    far = t + torch.log1p(-(1 + t) * torch.exp(-t)) - 2 * torch.log(t)
+    near = torch.log(0.5 + neg_log_p / 6 + neg_log_p**2 / 24 + neg_log_p**3 / 120)
+    return torch.where(neg_log_p < 0.1, near, far)
+
+
+def log_likelihood_ratio(log_e: Tensor, share: float) -> Tensor:
+    """log(1 − s + s·e), less its value for e = ½, where it is lowest."""
+    one, other = math.log1p(-share), math.log(share) + log_e
+    largest = torch.clamp(other, min=one)
+    return largest + torch.log1p(torch.exp(-(other - one).abs())) - math.log1p(-share / 2)
+
+
+def _run(function: Any, values: Floats) -> Floats:
+    with torch.inference_mode():
+        return np.asarray(function(to_tensor(values)).numpy(), np.float64)
+
+
+def _to_evidence(reference: Floats, values: Floats) -> Floats:
+    neg_log_p = NegLogP(reference)
+    return _run(lambda each: log_evidence(neg_log_p(each)), values)
+
+
+def _inverse_scale(ok: NDArray[np.float32], widths: Sequence[int]) -> Floats:
+    deviation = ok.std(axis=0, dtype=np.float64)
+    inverse: Floats = np.zeros_like(deviation)
+    start = 0
+    for width in widths:
+        own = deviation[start : start + width]
+        varying = own > 1e-6 * own.max(initial=0.0)  # the rest is rounding of float32
+        inverse[start : start + width][varying] = 1 / (own[varying] * math.sqrt(max(1, varying.sum())))
+        start += width
+    return inverse
+
+
+def _squared_distances(parts: Floats, others: Floats) -> Floats:
+    squared: Floats = (parts**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * parts @ others.T
+    return squared.clip(min=0.0)
+
+
+def _near(parts: Floats, corrected: Floats, reach: Floats) -> NDArray[np.bool_]:
+    """Which parts are near copies of which corrected parts: bool `[N, m]`."""
+    return np.asarray(_squared_distances(parts, corrected) < reach)
+
+
+def _reach(parts: Floats, ng: NDArray[np.bool_], ok: Floats, other_ng: Floats) -> Floats:
+    """Half the squared distance of each corrected part to the nearest OK part, or part of the other verdict."""
+    nearest = _squared_distances(parts, ok).min(axis=1)
+    between = np.where(ng[:, None] != ng, _squared_distances(parts, parts), np.inf)
+    nearest = np.minimum(nearest, between.min(axis=1, initial=np.inf))
+    if len(other_ng):
+        to_ng = _squared_distances(parts, other_ng).min(axis=1)
+        nearest = np.where(ng, nearest, np.minimum(nearest, to_ng))
+    return np.asarray(nearest / 2)
+
+
+def _discriminant(ok: Floats, parts: Floats, ng: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Ridge regression of 1 for NG corrections and 0 for OK parts.
+
+    Returns:
+        Weights `[K]`; the value of each OK part `[n]` and of each NG correction, by the regression without it.
+    """
+    rows = np.concatenate([ok, parts])
+    target = np.concatenate([np.zeros(len(ok)), ng.astype(np.float64)])
+    inner = rows @ rows.T
+    ridge = float(np.trace(inner[: len(ok), : len(ok)])) / len(ok)
+    weight = np.where(target > 0, len(ok) / max(1, ng.sum()), 1.0)
+    inverse: Floats = np.linalg.inv(inner + np.diag(ridge / weight))
+    dual = inverse @ target
+    left_out: Floats = target - dual / np.diag(inverse)
+    weights: Floats = rows.T @ dual
+    return weights, left_out[: len(ok)], left_out[len(ok) :][ng]
+
+
+def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Floats) -> float:
+    """The share of NG parts that are taken to be like the corrections; 0 if none is shown to be.
+
+    Args:
+        log_e: `[q]`, evidence on NG parts that had no part in the discriminant.
+        log_e_ok: `[n]`, on OK parts.
+        scores: `[q]`, −log p without corrections of these NG parts.
+        scores_ok: `[n]`, of the OK parts.
+    """
+    doubt = 1 / (len(scores_ok) + 1)
+    share, alike = 0.5, 0.0
+    for _ in range(_ROUNDS):  # expectation-maximisation; `doubt` is what one OK part would say
+        logit = np.clip(log_e + math.log(share) - math.log1p(-share), -700, 700)
+        alike = float((1 / (1 + np.exp(-logit))).sum())
+        share = (doubt + alike) / (1 + len(log_e))
+    if alike < 1:
+        return 0.0
+    best, chosen = _partial_auroc(scores, scores_ok), 0.0
+    for each in share * 0.5 ** np.arange(_HALVINGS):
+        ratio, ratio_ok = (
+            _run(lambda log_e, each=each: log_likelihood_ratio(log_e, each), values) for values in (log_e, log_e_ok)
+        )
+        quality = _partial_auroc(scores + ratio, scores_ok + ratio_ok)
+        # As good at half the share is as good with less effect; the margin is rounding.
+        if quality > best + 1e-9 or (chosen and quality >= best - 1e-9):
+            best, chosen = max(best, quality), float(each)
+    return chosen
+
+
+def _partial_auroc(ng: Floats, ok: Floats) -> float:
+    """The share of pairs in order, of NG parts and the tenth of OK parts with the largest scores."""
+    largest = np.sort(ok)[-max(1, math.ceil(TAIL_SHARE * len(ok))) :]
+    return float(((ng[:, None] > largest) + 0.5 * (ng[:, None] == largest)).mean())
