@@ -9,7 +9,8 @@ import pytest
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.conformal import TOLERANCE, CrossThreshold, SplitThreshold
-from mekiki.judging.feature_judge import Judge, TaughtPart, learning_parts
+from mekiki.judging.feature_judge import Judge, learning_parts
+from mekiki.judging.judge_result import TaughtPart
 from mekiki.judging.mahalanobis_taguchi import MT
 
 
@@ -111,11 +112,16 @@ def test_a_missed_part_taught_as_ng_is_caught_and_so_are_others_with_the_same_de
     first = {name: view[passed[0] : passed[0] + 1] for name, view in missed.items()}
     others = {name: view[passed[1:]] for name, view in missed.items()}
     judge.teach([lesson(first, ng=True, note="scratch")])
+    assert not judge.acts_beyond_copies  # nothing shows yet that it would help
     verdict = judge.judge(first)
     assert verdict.ng[0]
     assert verdict.leading_groups() == ["lessons"]
     assert verdict.nearest[0] == 0
     ok = parts(4000, 6)
+    more = [one({name: view[[row]] for name, view in missed.items()}) for row in passed[1:8]]
+    others = {name: view[passed[8:]] for name, view in missed.items()}
+    judge.teach([lesson(each, ng=True) for each in (first, *more)])
+    assert judge.acts_beyond_copies
     assert judge.judge(others).ng.mean() > 2 * judge.judge(ok).ng.mean()
     assert judge.judge(ok).ng.mean() < 0.10  # one calibration of 199 parts: Beta(10, 190)
 
@@ -157,7 +163,10 @@ def test_an_ok_lesson_forgives_a_ready_score_of_the_same_part():
 def test_lessons_taken_back_leave_no_trace():
     judge, new = calibrated(), parts(50, 9, shift=[2, 0, 0, 0, 0, 0])
     before = judge.judge(new)
-    judge.teach([lesson(parts(1, 5), ng=True), lesson(parts(1, 6), ng=False)])
+    taught = one(parts(1, 6))
+    new = {name: np.concatenate([view, taught[name]]) for name, view in new.items()}
+    before = judge.judge(new)
+    judge.teach([lesson(parts(1, 5), ng=True), lesson(taught, ng=False)])
     assert not np.array_equal(judge.judge(new).score, before.score)
     judge.teach([])
     after = judge.judge(new)

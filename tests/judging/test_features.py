@@ -12,8 +12,9 @@ from mekiki.errors import InputError
 from mekiki.judging.anomaly_map import attribute_to_places, pool_quadrants, smooth
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import MAX_ASPECT_RATIO, BackboneExtractor, EmbedderExtractor, limit_size
-from mekiki.judging.feature_judge import Judge, Slopes
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_photos import Inspector
+from mekiki.judging.judge_result import Slopes
 from parts import QUADRANTS, images, ok_folder, part, save
 
 SIDE = 32

@@ -233,10 +233,17 @@ def test_lessons_by_command(mekiki, run, ng, monkeypatch):
     assert said.code == 0, said.err
     assert (said.json["before"]["verdict"], said.json["after"]["verdict"]) == ("NG", "OK")
     assert said.json["lesson"]["who"] == "sato"
+    assert said.json["effect"] == {
+        "beyond_copies": False,
+        "ng_parts": 15,  # of 16, this is one
+        "missed_before": 0,
+        "missed_after": 0,
+    }
     assert mekiki("judge", run, bad, "--json").json["OK"] == 1
     said = mekiki("teach", run, bad, "--as", "NG:傷")
     assert said.out.splitlines() == [
         f"{bad}: was OK, is NG (correction 2)",
+        "acts on parts like it; of 15 NG parts that had no part in it 0 were missed before, 0 after",
         f"undo it with: mekiki teach {run} --undo --correction 2",
     ]
     listed = mekiki("teach", run, "--list", "--json").json["lessons"]

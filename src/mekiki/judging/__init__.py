@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from mekiki.judging.defect_types import NONE, DefectTypeClassifier
     from mekiki.judging.drift import Drift, DriftAlarm
-    from mekiki.judging.feature_judge import Judge, JudgeResult, TaughtPart
+    from mekiki.judging.feature_judge import Judge
     from mekiki.judging.item_selection import (
         HeldOutCheck,
         ItemSelection,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         select_items,
         sn_ratio,
     )
+    from mekiki.judging.judge_result import JudgeResult, TaughtPart
     from mekiki.judging.mahalanobis_taguchi import MT, MTA
     from mekiki.judging.t_methods import RT, T1, Ta, Tb
     from mekiki.judging.trade_off import CheapestThreshold, ErrorRates, TradeOff
@@ -37,7 +38,8 @@ _HOMES = {
         "defect_types": "NONE DefectTypeClassifier",
         "drift": "Drift DriftAlarm",
         "item_selection": "HeldOutCheck ItemSelection orthogonal_array select_items sn_ratio",
-        "feature_judge": "Judge JudgeResult TaughtPart",
+        "feature_judge": "Judge",
+        "judge_result": "JudgeResult TaughtPart",
         "mahalanobis_taguchi": "MT MTA",
         "t_methods": "RT T1 Ta Tb",
         "trade_off": "CheapestThreshold ErrorRates TradeOff",

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mekiki.judging.feature_judge import Judge, Slopes
+from mekiki.judging.feature_judge import Judge
+from mekiki.judging.judge_result import Slopes
 
 Floats = NDArray[np.float32]
 

@@ -26,7 +26,9 @@ Floats = NDArray[np.float64]
 NEAR_NG = -math.log(math.ulp(0.0))
 """What a near copy of an NG part has added to its score: −log of the smallest p that a float64 can hold, 744.4."""
 _MOST_OK = 2000  # OK parts used: the time of a fit grows with their third power, 1 s here
+_ROUNDING = 1e-8  # of a squared distance between float32 vectors, as a share of their squares
 _HALVINGS = 12
+_MARGIN = 1e-9  # of an AUROC: rounding
 _ROUNDS = 200
 
 
@@ -52,10 +54,10 @@ class CorrectedParts:
 class Pull(nn.Module):
     """What NG corrections together add to the score of a part: float64 `[N, K]` → `[N]`, 0 or more.
 
-    f is a linear function of the part, t = −log p of f among OK parts that had no part in it, and e(t) = (eᵗ − 1 − t)/t²
-    the evidence that f is too large for an OK part (Vovk and Wang 2021, doi 10.1214/20-AOS2020). If a share s of the NG
-    parts is like those corrected, the log likelihood ratio of NG to OK is log(1 − s + s·e(t)). That is next to nothing
-    for most parts, and rises like t once e(t) exceeds 1/s.
+    f is a linear function of the part, t = −log p of f among OK parts that had no part in it, and
+    e(t) = (eᵗ − 1 − t)/t² the evidence that f is too large for an OK part (Vovk and Wang 2021, doi 10.1214/20-AOS2020).
+    If a share s of the NG parts is like those corrected, the log likelihood ratio of NG to OK is log(1 − s + s·e(t)).
+    That is next to nothing for most parts, and rises like t once e(t) exceeds 1/s.
 
     Args:
         weights: float64 `[K]` of f.
@@ -92,8 +94,8 @@ class CorrectionRule(nn.Module):
 
     Attributes:
         share: the share of NG parts that are taken to be like those corrected; 0 if only near copies are acted on.
-        unseen: float64 `[m]`, score of each NG correction by the others alone; NaN for OK corrections and for parts that
-            are near copies of other corrections.
+        unseen: float64 `[m]`, score of each NG correction by the others alone; NaN for OK corrections and for near
+            copies of other corrections.
         other_unseen: bool `[q]`, which of the NG parts given to calibrate are near copies of no correction.
     """
 
@@ -108,7 +110,6 @@ class CorrectionRule(nn.Module):
         pull: Pull | None,
     ) -> None:
         super().__init__()
-        self.ng_taught = bool(ng.any())
         self.share = 0.0 if pull is None else pull.share
         self.unseen: Floats = np.full(len(ng), np.nan)
         self.other_unseen: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -119,11 +120,15 @@ class CorrectionRule(nn.Module):
         self.register_buffer("squares", to_tensor((vectors**2).sum(axis=1)))
         self.register_buffer("reach", to_tensor(reach))
         self.register_buffer("ng", to_tensor(ng))
-        self.register_buffer("numbers", torch.from_numpy(np.flatnonzero(ng)))
 
     @classmethod
     def fit(
-        cls, centre: Floats, widths: Sequence[int], ok: NDArray[np.float32], scores: Floats, taught: CorrectedParts
+        cls,
+        centre: Floats,
+        widths: Sequence[int],
+        ok: NDArray[np.float32],
+        scores: Floats,
+        taught: CorrectedParts,
     ) -> CorrectionRule:
         """Weigh corrections by what they do to parts that had no part in them.
 
@@ -166,23 +171,19 @@ class CorrectionRule(nn.Module):
         unseen = corrected[~(near | near.T)[corrected].any(axis=1)]
         pull, left_out = None, np.zeros(0)
         if len(corrected) and (len(unseen) > 1 or other_unseen.any()):
+            judged = unseen if len(corrected) > 1 else unseen[:0]
+            known = _run(joined, np.concatenate([taught.scores[judged], taught.other_scores[other_unseen]]))
             weights, of_ok, of_ng = _discriminant(scaled, parts, taught.ng)
-            if len(corrected) > 1:
-                left_out = of_ng[np.searchsorted(corrected, unseen)]
+            left_out = of_ng[np.searchsorted(corrected, judged)]
             values = np.concatenate([left_out, others[other_unseen] @ weights])
-            known = [taught.scores[unseen[: len(left_out)]], taught.other_scores[other_unseen]]
-            share = _choose_share(
-                _to_evidence(of_ok, values),
-                _to_evidence(of_ok, of_ok),
-                _run(joined, np.concatenate(known)),
-                _run(joined, scores),
-            )
+            evidence, of_evidence = _to_evidence(of_ok, values), _to_evidence(of_ok, of_ok)
+            share = _choose_share(evidence, of_evidence, known, _run(joined, scores))
             if share:
                 pull = Pull(weights, of_ok, share)
         rule = alone if pull is None else cls(centre, inverse, parts, reach, taught.ng, joined, pull)
         rule.other_unseen = other_unseen
         rule.unseen[unseen] = taught.scores[unseen]
-        if pull is not None and len(left_out):
+        if len(left_out) and pull is not None:
             rule.unseen[unseen] = _run(joined, taught.scores[unseen]) + _run(pull.gain, left_out)
         return rule
 
@@ -194,26 +195,24 @@ class CorrectionRule(nn.Module):
             scores: float64 `[N]`, 0 or more, without corrections.
 
         Returns:
-            `score` `[N]`: below 0 for near copies of OK parts. `gain` `[N]`, what NG corrections added. `nearest`
-            int64 `[N]`, the number of the NG correction that each part is nearest to, −1 without any.
+            `score` `[N]`: below 0 for near copies of OK parts. `gain` `[N]`, what NG corrections added. `copy_of`
+            int64 `[N]`, the number of the correction that a part is a near copy of, −1 for other parts.
         """
         x = (parts.double() - self.get_buffer("centre")) * self.get_buffer("inverse")
         gain = torch.zeros_like(scores)
         if self.pull is not None:
             gain = self.pull(x)
             scores = self.joined(scores) + gain
-        squared = (x**2).sum(1, keepdim=True) - 2 * x @ self.get_buffer("vectors") + self.get_buffer("squares")
+        squared = (
+            (x**2).sum(1, keepdim=True) - 2 * x @ self.get_buffer("vectors") + self.get_buffer("squares")
+        )
         reach = self.get_buffer("reach")
         # A correction without reach has an OK part, or one of the other verdict, at its very place.
         ratio, closest = torch.where(reach > 0, squared / reach.clamp(min=1e-300), torch.inf).min(1)
         near, ng = ratio < 1, self.get_buffer("ng")[closest]
         gain = torch.where(near, torch.where(ng, gain + NEAR_NG, torch.zeros_like(gain)), gain)
         scores = torch.where(near, torch.where(ng, scores + NEAR_NG, -1 / (1 + scores)), scores)
-        nearest = torch.full_like(closest, -1)
-        if self.ng_taught:
-            numbers = self.get_buffer("numbers")
-            nearest = numbers[squared[:, numbers].argmin(1)]
-        return {"score": scores, "gain": gain, "nearest": nearest}
+        return {"score": scores, "gain": gain, "copy_of": torch.where(near, closest, -1)}
 
 
 def log_evidence(neg_log_p: Tensor) -> Tensor:
@@ -276,7 +275,10 @@ def _reach(parts: Floats, ng: NDArray[np.bool_], ok: Floats, other_ng: Floats) -
     between = np.where(ng[:, None] != ng, _squared_distances(parts, parts), np.inf)
     nearest = np.minimum(nearest, between.min(axis=1, initial=np.inf))
     if len(other_ng):
-        to_ng = _squared_distances(parts, other_ng).min(axis=1)
+        to_ng = _squared_distances(parts, other_ng)
+        # Where a part given as NG is corrected to OK, the correction is the later word.
+        itself = to_ng < _ROUNDING * (parts**2).sum(axis=1)[:, None]
+        to_ng = np.where(itself, np.inf, to_ng).min(axis=1)
         nearest = np.where(ng, nearest, np.minimum(nearest, to_ng))
     return np.asarray(nearest / 2)
 
@@ -314,16 +316,17 @@ def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Fl
         logit = np.clip(log_e + math.log(share) - math.log1p(-share), -700, 700)
         alike = float((1 / (1 + np.exp(-logit))).sum())
         share = (doubt + alike) / (1 + len(log_e))
-    if alike < 1:
-        return 0.0
     best, chosen = _partial_auroc(scores, scores_ok), 0.0
+    if alike < 1:
+        return chosen
     for each in share * 0.5 ** np.arange(_HALVINGS):
         ratio, ratio_ok = (
-            _run(lambda log_e, each=each: log_likelihood_ratio(log_e, each), values) for values in (log_e, log_e_ok)
+            _run(lambda log_e, each=each: log_likelihood_ratio(log_e, each), values)
+            for values in (log_e, log_e_ok)
         )
         quality = _partial_auroc(scores + ratio, scores_ok + ratio_ok)
-        # As good at half the share is as good with less effect; the margin is rounding.
-        if quality > best + 1e-9 or (chosen and quality >= best - 1e-9):
+        # As good at half the share is as good with less effect.
+        if quality > best + _MARGIN or (chosen and quality >= best - _MARGIN):
             best, chosen = max(best, quality), float(each)
     return chosen
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 
 from mekiki.data.photo import Photo
 from mekiki.errors import InputError
-from mekiki.judging.feature_judge import TaughtPart
+from mekiki.judging.judge_result import TaughtPart
 from mekiki.storage.atomic import replace_file
 from mekiki.storage.events import Event, EventLog
 from mekiki.storage.manifest import digest_of

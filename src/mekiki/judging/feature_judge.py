@@ -7,7 +7,6 @@ scores `[N]`, larger = farther from good. Groups go by name and are passed toget
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +22,7 @@ from mekiki.judging.conformal import (
     conformal_threshold,
     parts_needed,
 )
+from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, TaughtPart, UnseenNG
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
 from mekiki.judging.scoring import COMBINATIONS, Scoring, ScoringModel
 from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
@@ -33,95 +33,8 @@ Floats = NDArray[np.float64]
 
 LEAST_TO_LEARN = 8
 """OK parts below which no unit space is made: fewer say nothing of how good parts vary."""
-CORRECTION_COLUMN = "lessons"
-"""Name, in results, of the last column of `JudgeResult.neg_log_p` once NG parts have been taught."""
 _CROSS_FOLDS = 10
 _LEARN_SHARE = 2 / 3
-
-
-@dataclass(frozen=True, eq=False)
-class TaughtPart:
-    """A part whose verdict a person corrected.
-
-    Attributes:
-        ng: the right verdict.
-        vectors: the part in each feature group of vectors, `[d]` by name.
-        note: text that names the correction, such as `"scratch (taught 2026-11-24)"`.
-        defect_type: empty for OK.
-    """
-
-    ng: bool
-    vectors: Mapping[str, NDArray[Any]]
-    note: str = ""
-    defect_type: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class UnseenNG:
-    """Verdicts on NG parts by corrections that they had no part in.
-
-    Attributes:
-        known: bool `[q]`, of the parts of `Judge.weigh_by`.
-        copies: bool `[q]`, which of these are near copies of corrected parts.
-        corrections: by note, of each NG correction as the others alone would have it; those that are near copies of
-            others are not among them.
-    """
-
-    known: NDArray[np.bool_]
-    copies: NDArray[np.bool_]
-    corrections: dict[str, bool]
-
-    def compare(self, after: UnseenNG) -> tuple[int, int, int]:
-        """The number of NG parts that are unseen now and `after`, and how many of them are missed now and then."""
-        same = ~(self.copies | after.copies)
-        both = self.corrections.keys() & after.corrections.keys()
-        pairs = [(self.corrections[name], after.corrections[name]) for name in both]
-        now = int((~self.known[same]).sum()) + sum(not ng for ng, _ in pairs)
-        then = int((~after.known[same]).sum()) + sum(not ng for _, ng in pairs)
-        return int(same.sum()) + len(pairs), now, then
-
-
-@dataclass(frozen=True, eq=False)
-class Slopes:
-    """Half the gradient of D² in a feature group.
-
-    D² is (x − centre)·gradient. It is divided by the mean D² of good parts.
-
-    Attributes:
-        centre: float64 `[d]`, the mean of the unit space.
-        gradient: float64 `[N, d]`, half the gradient at each part.
-    """
-
-    centre: Floats
-    gradient: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class JudgeResult:
-    """Verdicts on N parts.
-
-    Attributes:
-        ng: bool `[N]`.
-        score: float64 `[N]`, larger = farther from good, never clamped; parts are ranked by it.
-        p: float64 `[N]` in (0, 1], the conformal p-value; NG means p ≤ the stated rate.
-        neg_log_p: float64 `[N, groups]`, −log p of each group alone. Beyond most OK parts it is extrapolated linearly
-            in the group's score; see `NegLogP`. After NG corrections one more column: what these add to the score.
-        groups: the names of the columns of `neg_log_p`.
-        nearest: int64 `[N]`, position of the NG correction that a part is nearest to, −1 where there is none.
-        whitened: float32 `[N, Σd]`, the parts in the common space of all groups of vectors; see `Judge.whiten`.
-    """
-
-    ng: NDArray[np.bool_]
-    score: Floats
-    p: Floats
-    neg_log_p: Floats
-    groups: tuple[str, ...]
-    nearest: NDArray[np.int64]
-    whitened: NDArray[np.float32]
-
-    def leading_groups(self) -> list[str]:
-        """For each part the group with the largest −log p."""
-        return [self.groups[place] for place in np.argmax(self.neg_log_p, axis=1)]
 
 
 class Judge:
@@ -253,7 +166,7 @@ class Judge:
         return threshold
 
     def weigh_by(self, groups: Mapping[str, ArrayLike]) -> None:
-        """Weigh corrections taught from now on by what they do to these NG parts too; they move no threshold.
+        """Weigh corrections by what they do to these NG parts too; the parts move no threshold.
 
         Args:
             groups: of NG parts, such as those that `calibrate` was given to see what is missed.
@@ -262,6 +175,8 @@ class Judge:
             InputError: groups do not fit.
         """
         self.known_ng = self._check(groups)
+        if self.taught:
+            self.teach(self.taught)
 
     def teach(self, parts: Sequence[TaughtPart]) -> None:
         """Put these corrections into effect in place of those before; an empty sequence drops all.
@@ -307,7 +222,9 @@ class Judge:
             columns = np.stack([rule.unseen for rule in rules], axis=1)
             unseen = np.flatnonzero(~np.isnan(columns).any(axis=1))
             ng = self.threshold.judge(columns[unseen] if len(rules) > 1 else columns[unseen, 0])
-            corrections = {self.taught[place].note: bool(each) for place, each in zip(unseen, ng, strict=True)}
+            corrections = {
+                self.taught[place].note: bool(each) for place, each in zip(unseen, ng, strict=True)
+            }
             if self.known_ng:
                 copies = np.any([~rule.other_unseen for rule in rules], axis=0)
         return UnseenNG(known, copies, corrections)

@@ -18,8 +18,9 @@ from mekiki.data.photo import Photo, PhotoConditions, map_photos, map_readable, 
 from mekiki.errors import InputError
 from mekiki.judging.corrections import Correction, CorrectionLog
 from mekiki.judging.extractors import make_extractor
-from mekiki.judging.feature_judge import CORRECTION_COLUMN, Judge
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features
+from mekiki.judging.judge_result import CORRECTION_COLUMN
 from mekiki.judging.reference_parts import ReferenceParts
 from mekiki.judging.trade_off import TradeOff
 from mekiki.judging.verdict import Because, Verdict

@@ -61,6 +61,7 @@ class ScoringModel(nn.Module):
         self.widths = {name: spaces[name].width for name in self.places}
         self.neg_log_p = nn.ModuleList(NegLogP(column) for column in reference.T)
         self.rule: CorrectionRule | None = None
+        self.ng_taught: list[int] = []
 
     @classmethod
     def fit(cls, parts: Arrays, how: str, covariance: str) -> Self:
@@ -96,7 +97,7 @@ class ScoringModel(nn.Module):
                 group may be among them.
             known_ng: other parts known to be NG, each group `[q, d]` or `[q]`, by which the effect is weighed.
         """
-        self.rule = None
+        self.rule, self.ng_taught = None, []
         if not corrections:
             return
         taught = {
@@ -113,6 +114,11 @@ class ScoringModel(nn.Module):
             usual = float(np.median(self.reference[:, self.groups.index(name)]))
             taught[name] = np.array([float(each.get(name, usual)) for _, each in corrections])
         other = known_ng or {name: group[:0] for name, group in taught.items()}
+        self.ng_taught = [place for place, (ng, _) in enumerate(corrections) if ng]
+        directions = self.whiten({name: taught[name] for name in self.places})[self.ng_taught]
+        lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+        self.register_buffer("directions", to_tensor((directions / np.where(lengths > 0, lengths, 1)).T))
+        self.register_buffer("numbers", torch.tensor(self.ng_taught))
         whitened = np.split(self.learnt, np.cumsum(list(self.widths.values()))[:-1], axis=1)
         ok = [self.space(name).restore(each) for name, each in zip(self.places, whitened, strict=True)]
         self.rule = CorrectionRule.fit(
@@ -135,8 +141,8 @@ class ScoringModel(nn.Module):
         Returns:
             `score` `[N]`, the joined score; `squared` `[N, groups]`, D² or the ready score; `neg_log_p` `[N, groups]`,
             with one more column where NG parts were taught: what corrections added to the score; `whitened` float32
-            `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the NG correction that each part is
-            nearest to, −1 without any.
+            `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the correction that a part is a
+            near copy of, or of the NG correction that it departs like most; −1 without NG corrections.
         """
         vectors = [parts[place] for place in self.places.values()]
         whitened = [space(each) for space, each in zip(self.spaces, vectors, strict=True)]
@@ -147,9 +153,13 @@ class ScoringModel(nn.Module):
         nearest = torch.full_like(score, -1).long()
         if self.rule is not None:
             corrected = self.rule(torch.cat(vectors, dim=1), score)
-            score, nearest = corrected["score"], corrected["nearest"]
-            if self.rule.ng_taught:
+            score = corrected["score"]
+            if self.ng_taught:
                 columns.append(corrected["gain"])
+                # How far a part goes in the direction of each correction, not how far it goes.
+                pulls = torch.cat(whitened, dim=1) @ self.get_buffer("directions")
+                alike = self.get_buffer("numbers")[pulls.argmax(1)]
+                nearest = torch.where(corrected["copy_of"] < 0, alike, corrected["copy_of"])
         return {
             "score": score,
             "squared": torch.stack([squared[place] for place in range(len(self.groups))], dim=1),

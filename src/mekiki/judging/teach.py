@@ -44,7 +44,9 @@ class CorrectionEffect:
     @property
     def text(self) -> str:
         """The same as a sentence."""
-        where = "acts on parts like it" if self.beyond_copies else "acts on near copies of the photograph only"
+        where = (
+            "acts on parts like it" if self.beyond_copies else "acts on near copies of the photograph only"
+        )
         if not self.ng_parts:
             return f"{where}; no other NG part is known to weigh it by"
         return (
