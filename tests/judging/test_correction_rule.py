@@ -92,7 +92,7 @@ def test_parts_left_out_have_the_values_that_ridge_regression_without_them_gives
 
 def test_a_near_copy_lies_within_half_the_squared_distance_to_the_nearest_unlike_part():
     taught, ng = np.array([[0.0, 0.0], [4.0, 0.0], [4.1, 0.0]]), np.array([True, False, False])
-    ok, other_ng = np.array([[0.0, 6.0], [10.0, 0.0]]), np.array([[4.0, 1.0], [4.1, 0.0]])
+    ok, other_ng = np.array([[0.0, 6.0], [10.0, 0.0]]) * 1.0, np.array([[4.0, 1.0], [4.1, 0.0]])
     # From the NG part the OK corrections are nearest. From the OK corrections it is an NG part given to calibrate,
     # other than the one at the very place of the third, which was corrected.
     assert _reach(taught, ng, ok, other_ng[:0]) == pytest.approx([8.0, 8.0, 4.1**2 / 2])

@@ -135,7 +135,7 @@ class CorrectionRule(nn.Module):
         Items are scaled by their deviation among OK parts, and every feature group to the same mean square. In that
         space a part is a *near copy* of a corrected one if their squared distance is below half of that to the nearest
         OK part, or part of the other verdict: of the squared distance between two unlike parts each contributes half,
-        so what is nearer differs by less than one part does.
+        so what is nearer differs by less than one part does. OK corrections reach no farther than OK parts usually do.
 
         The discriminant is ridge regression of 1 for NG corrections and 0 for OK parts, both weighed alike. The ridge
         is the mean eigenvalue of the inner products of the OK parts, so that it follows what OK parts vary in most and
@@ -270,8 +270,16 @@ def _near(parts: Floats, corrected: Floats, reach: Floats) -> NDArray[np.bool_]:
 
 
 def _reach(parts: Floats, ng: NDArray[np.bool_], ok: Floats, other_ng: Floats) -> Floats:
-    """Half the squared distance of each corrected part to the nearest OK part, or part of the other verdict."""
+    """Half the squared distance of each corrected part to the nearest OK part, or part of the other verdict.
+
+    An OK correction reaches no farther than the median OK part would: a part that was rejected may lie far from all OK
+    parts, and near NG parts that nobody has shown yet.
+    """
     nearest = _squared_distances(parts, ok).min(axis=1)
+    among = _squared_distances(ok, ok)
+    np.fill_diagonal(among, np.inf)
+    usual = np.median(among.min(axis=1))
+    nearest = np.where(ng, nearest, np.minimum(nearest, usual))
     between = np.where(ng[:, None] != ng, _squared_distances(parts, parts), np.inf)
     nearest = np.minimum(nearest, between.min(axis=1, initial=np.inf))
     if len(other_ng):
