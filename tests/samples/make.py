@@ -54,6 +54,13 @@ def verdicts(run, photos):
     }
 
 
+def uncorrected(run, photos):
+    """The scores of all photographs as if nothing had been corrected."""
+    inspector = Inspector.open(run)
+    inspector.judge.teach([])
+    return [one.score for one in inspector.judge_files(sorted(photos.rglob("*.png")))]
+
+
 def vectors(run):
     """Where it puts the first digits."""
     pixels = np.rint(load_digits().images[:5] * (255 / 16)).astype(np.uint8)
@@ -138,6 +145,7 @@ def main(target):
     teach(run, fresh[1], "NG:wide")
     undo(run)
     told = {"verdicts": verdicts(run, photos), "vectors": vectors(run)}
+    told["uncorrected"] = uncorrected(run, photos)
     fill_memory(run, photos)
     told["found"] = search_results(run, photos)
     target.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

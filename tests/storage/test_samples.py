@@ -1,4 +1,7 @@
-"""Runs of older versions open, judge as they did then, and are brought up to date; newer ones are refused."""
+"""Runs of older versions open, judge as they did then, and are brought up to date; newer ones are refused.
+
+Scores without corrections are those of the version that wrote a run; corrections act by the rule of today.
+"""
 
 import json
 import re
@@ -61,6 +64,7 @@ def test_a_run_of_this_version_says_what_it_said_then(sample, photos, version):
     run, said = sample(version)
     before = newest(run)
     assert make.verdicts(run, photos) == expected(said["verdicts"])
+    assert make.uncorrected(run, photos) == pytest.approx(said["uncorrected"], rel=1e-4)
     for ours, then in zip(make.vectors(run), said["vectors"], strict=True):
         assert ours == pytest.approx(then, rel=1e-4, abs=1e-5)
     assert Run(run).open().metrics()["epochs"] == 2
