@@ -80,13 +80,16 @@ def _measure(name: str, groups: Groups, ok: np.ndarray) -> dict[str, Any]:
                 "worst fall of AUROC": float((table[:, 2] - table[:, 3]).max()),
             }
             result[f"{way}, {count}"] = means | worst | {"draws": len(values)}
-            print(
-                f"{name}: {count} corrections ({way}), {len(values)} draws: missed {means['missed before']:.3f} → "
-                f"{means['missed']:.3f} (worst {worst['worst rise of misses']:+.3f}), AUROC {means['AUROC before']:.4f} "
-                f"→ {means['AUROC']:.4f} (worst {-worst['worst fall of AUROC']:+.4f}), false rejects "
-                f"{means['false rejects']:.3f}"
-            )
+            print(f"{name}: {count} corrections ({way}), {len(values)} draws: {_text(means | worst)}")
     return result
+
+
+def _text(row: dict[str, float]) -> str:
+    return (
+        f"missed {row['missed before']:.3f} → {row['missed']:.3f} (worst {row['worst rise of misses']:+.3f}), "
+        f"AUROC {row['AUROC before']:.4f} → {row['AUROC']:.4f} (worst {-row['worst fall of AUROC']:+.4f}), "
+        f"false rejects {row['false rejects']:.3f}"
+    )
 
 
 def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tuple[float, ...]]:
