@@ -184,7 +184,7 @@ def test_lessons_are_in_force_in_the_graph_too(run, tmp_path):
     theirs = program(alike)
     kinds = [whole.types[place] if place >= 0 else "" for place in said["kind"].tolist()]
     assert kinds == [one.kind for one in theirs]
-    assert said["surprise"].shape[1] == len(whole.widths) + 1
+    assert said["surprise"].shape[1] == len(inspector.judge.columns) + 1
     assert said["score"].numpy() == pytest.approx([one.score for one in theirs], rel=TOLERANCE)
 
 
@@ -200,7 +200,7 @@ def test_a_taught_photograph_itself_is_counted_and_left_out(run, tmp_path):
 
 def test_neighbours_lie_on_both_sides_and_close(run):
     inspector = Inspector.open(run)
-    program = Program(inspector.extractor, list(inspector.judge.groups), inspector)
+    program = Program(inspector.extractor, list(inspector.judge.spaces), inspector)
     parts = [part(50 + number, blot=(16, 16) if number % 2 else None) for number in range(8)]
     parts = [np.repeat(image[..., None], 3, axis=2) for image in parts]
     made = threshold_neighbours(program, parts)
@@ -296,7 +296,7 @@ def test_the_graph_says_what_its_user_must_know_and_nothing_of_this_machine(line
     assert facts["model"].startswith("hf:")
     assert float(facts["threshold"]) == judge.threshold.value
     assert float(facts["false_reject"]) == 0.1
-    assert list(json.loads(facts["views"])) == list(judge.groups)
+    assert list(json.loads(facts["views"])) == list(judge.spaces)
     assert json.loads(facts["kinds"])[0] == "blot"
     assert {"version", "model_fingerprint", "judge_fingerprint", "guarantee", "input"} <= set(facts)
     said = [output.name for output in model.graph.output]

@@ -127,7 +127,7 @@ def test_no_place_is_named_for_an_ok_part_or_where_nobody_asks(run, ng, fresh):
 def test_parts_of_other_proportions_are_looked_at_twice_and_blots_found_on_them(tmp_path, net):
     wide = ok_folder(tmp_path / "ok", 40, height=48, width=128)
     inspector, _ = calibrate_run(tmp_path / "made", [wide], encoder=net, settings=CalibrationSettings(0.1))
-    assert inspector.judge.groups == ("layer 16", "layer 18", "layer 16, proportions kept")
+    assert inspector.judge.groups == ("layer 16", "layer 18", "layer 16, proportions kept", "patches")
     for blot in ((12, 20), (36, 100)):
         verdict = inspector.judge_file(
             save(tmp_path / "bad.png", part(5, 48, 128, blot=blot)), anomaly_map=True
@@ -166,7 +166,8 @@ def trained(tmp_path_factory):
     embedder.save(place / "run")
     (place / "run" / "metrics.json").write_text("{}")
     fresh = ok_folder(place / "fresh", 40, seed=3000, height=SIDE, width=SIDE)
-    inspector, calibration = calibrate_run(place / "run", [good, fresh], settings=CalibrationSettings(0.1))
+    settings = CalibrationSettings(0.1, detectors=("mt",))
+    inspector, calibration = calibrate_run(place / "run", [good, fresh], settings=settings)
     return inspector, calibration, good
 
 

@@ -27,7 +27,7 @@ def combine_scores(scores, known, how="sum"):
     """Scores `[N, groups]` among reference scores `[n, groups]`, joined to `[N]`."""
     scores, known = torch.tensor(np.asarray(scores, np.float64)), np.asarray(known, np.float64)
     columns = [NegLogP(known[:, column])(scores[:, column]) for column in range(known.shape[1])]
-    return join(torch.stack(columns, dim=1), how).numpy()
+    return join(torch.stack(columns, dim=1), how, torch.ones(len(columns), dtype=torch.float64)).numpy()
 
 
 @settings(deadline=None, max_examples=100)

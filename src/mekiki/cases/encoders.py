@@ -71,7 +71,7 @@ class JudgeEncoder:
         arrays, _ = inspector.judge.state()
         digest = hashlib.sha256(inspector.extractor.fingerprint.encode())
         # Of what whitens only: another threshold changes no vector.
-        for name in sorted(name for name in arrays if name.startswith("model0/") and name.count("/") >= 2):
+        for name in sorted(name for name in arrays if name.startswith("model0/") and name.count("/") == 2):
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
         digest.update(np.ascontiguousarray(directions).tobytes())
         name = f"the judge of {inspector.folder.name}"

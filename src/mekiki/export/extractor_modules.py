@@ -12,9 +12,11 @@ from torch.nn import functional
 from mekiki.errors import InputError
 from mekiki.export.resizing import Resizing
 from mekiki.judging.anomaly_map import quadrant_slices
-from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor, ScatteringExtractor
+from mekiki.judging.extractors import PATCHES, BackboneExtractor, EmbedderExtractor, ScatteringExtractor
 from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.patch_grid import join_layers
 from mekiki.models.backbone import Backbone, Size
+from mekiki.models.networks import place_tensors
 from mekiki.models.scattering import SIDE, FilterBank
 from mekiki.models.tuned_backbone import TunedBackbone
 
@@ -38,7 +40,7 @@ class ExtractorModule(nn.Module):
     Example:
         >>> module = ExtractorModule(ScatteringExtractor(), (120, 90))
         >>> {name: group.shape for name, group in module(torch.zeros(2, 120, 90, 3, dtype=torch.uint8)).items()}
-        {'filters': torch.Size([2, 3528])}
+        {'filters': torch.Size([2, 3528]), 'patches': torch.Size([2, 10, 10, 441])}
     """
 
     def __init__(self, extractor: FeatureExtractor, size: tuple[int, int]) -> None:
@@ -59,7 +61,7 @@ class ExtractorModule(nn.Module):
 
 
 class ScatteringModule(nn.Module):
-    """`ScatteringExtractor`: int32 `[N, h, w, C]` → `{"filters": [N, 3528]}`."""
+    """`ScatteringExtractor`: int32 `[N, h, w, C]` → `{"filters": [N, 3528], "patches": …}`."""
 
     def __init__(self, extractor: ScatteringExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
@@ -68,9 +70,10 @@ class ScatteringModule(nn.Module):
         self.filters = _TracedFilterBank()
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The group; in grey photographs of three channels those of colour come out as the zeros they are."""
+        """The groups; in grey photographs of three channels those of colour come out as the zeros they are."""
         pixels = _drop_single_channel(self.squeeze(pixels))
-        return {self.name: pool_quadrants(self.filters(pixels, coloured=pixels.ndim == 4))}
+        grid = self.filters(pixels, coloured=pixels.ndim == 4)
+        return {self.name: pool_quadrants(grid), PATCHES: join_layers([grid])}
 
 
 class _TracedFilterBank(FilterBank):
@@ -91,7 +94,7 @@ def _pooling_matrix(given: int, wanted: int) -> Tensor:
 
 
 class BackboneModule(nn.Module):
-    """`BackboneExtractor`: its layers, and the first of them once more where proportions are kept."""
+    """`BackboneExtractor`: its layers and patches, and the first layer once more where proportions are kept."""
 
     def __init__(self, extractor: BackboneExtractor, frame: tuple[int, int]) -> None:
         super().__init__()
@@ -100,13 +103,18 @@ class BackboneModule(nn.Module):
         self.inputs = nn.ModuleList(_FrozenInput(extractor.backbone, frame, size) for _, size, _ in passes)
         self.layers = [layers for layers, _, _ in passes]
         self.suffixes = [suffix for _, _, suffix in passes]
+        self.patch_layers = extractor.patch_layers
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The groups by name."""
         groups: dict[str, Tensor] = {}
         for prepare, layers, suffix in zip(self.inputs, self.layers, self.suffixes, strict=True):
-            grids = self.backbone.hidden_states.traceable_grids(prepare(pixels), layers)
-            groups |= {f"layer {layer}{suffix}": pool_quadrants(grid) for layer, grid in grids.items()}
+            first = PATCHES not in groups
+            read = sorted({*layers, *(self.patch_layers if first else ())})
+            grids = self.backbone.hidden_states.traceable_grids(prepare(pixels), read)
+            groups |= {f"layer {layer}{suffix}": pool_quadrants(grids[layer]) for layer in layers}
+            if first:
+                groups[PATCHES] = join_layers([grids[layer] for layer in self.patch_layers])
         return groups
 
 
@@ -118,6 +126,7 @@ class EmbedderModule(nn.Module):
         embedder = extractor.embedder
         self.backbone: Backbone | None = embedder.backbone_
         network = copy.deepcopy(embedder.encoder_).cpu() if self.backbone is None else embedder.encoder_
+        self.has_places = extractor.has_place_features
         tuned = isinstance(network[0], TunedBackbone)
         self.network = network[1:] if tuned else network
         if self.backbone is not None:
@@ -126,9 +135,13 @@ class EmbedderModule(nn.Module):
             self.prepare = prepare(self.backbone, frame, embedder.backbone_size)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The group."""
+        """The groups."""
         if self.backbone is None:
-            return {"embedding": self.network(_drop_single_channel(pixels))}
+            pixels = _drop_single_channel(pixels)
+            groups = {"embedding": self.network(pixels)}
+            if self.has_places:
+                groups[PATCHES] = join_layers([place_tensors(self.network, pixels).permute(0, 2, 3, 1)])
+            return groups
         grid = self.backbone.hidden_states.traceable_grids(self.prepare(pixels), [self.layer])[self.layer]
         return {"embedding": self.network(grid.mean((1, 2)))}
 

@@ -17,7 +17,7 @@ class JudgeModule(nn.Module):
     """A calibrated judge with its corrections, with the outputs of a graph.
 
     Args:
-        judge: calibrated; every feature group has vectors.
+        judge: calibrated; every feature group has vectors or patches.
 
     Raises:
         InputError: it is not calibrated, or has a group of ready scores, which no feature extractor gives.
@@ -37,7 +37,7 @@ class JudgeModule(nn.Module):
         super().__init__()
         if judge.threshold is None:
             raise InputError("the judge is not calibrated; calibrate it first")
-        ready = [name for name in judge.groups if name not in judge.spaces]
+        ready = [name for name in judge.groups if name not in judge.spaces and name not in judge.patch_groups]
         if ready:
             raise InputError(
                 f"feature group {ready[0]} has ready scores in place of vectors, and cannot be exported"
@@ -45,7 +45,7 @@ class JudgeModule(nn.Module):
         self.groups, self.scoring = judge.groups, judge.scoring
 
     def forward(self, groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Results of a batch: those of `Scoring`, and `distance` `[N, groups]`, D in each group."""
+        """Results of a batch: those of `Scoring`, and `distance` `[N, columns]`, roots of the joined scores."""
         result: dict[str, Tensor] = self.scoring(*(groups[name] for name in self.groups))
         return result | {"distance": result["squared"].sqrt(), "surprise": result["neg_log_p"]}
 
@@ -67,7 +67,7 @@ class DefectTypeModule(nn.Module):
         named = [] if classifier is None else [*map(str, classifier.classes_), str(classifier.none_label_)]
         of_taught = [part.defect_type for part in taught]
         self.types = list(dict.fromkeys([*named, *filter(None, of_taught)]))
-        self.groups, self.corrected = len(inspector.judge.groups), any(part.ng for part in taught)
+        self.groups, self.corrected = len(inspector.judge.columns), any(part.ng for part in taught)
         places = [self.types.index(name) if name else -1 for name in of_taught]
         self.register_buffer("of_taught", torch.tensor(places or [-1]))
         self.register_buffer("directions", to_tensor(inspector.references.directions))

@@ -45,7 +45,7 @@ class ExportModule(nn.Module):
 
     Attributes:
         names: the outputs, in order.
-        widths: the feature groups that `vector` is made of, side by side, and the length of each.
+        widths: the feature groups of vectors that `vector` is made of, side by side, and the length of each.
         types: names of the defect types that the output `kind` counts.
     """
 
@@ -65,7 +65,7 @@ class ExportModule(nn.Module):
         with torch.no_grad():
             groups = self.extractor(torch.zeros(shape, dtype=torch.uint8))
         order = list(groups) if inspector is None else list(inspector.judge.groups)
-        self.widths = {name: int(groups[name].shape[1]) for name in order}
+        self.widths = {name: int(groups[name].shape[1]) for name in order if groups[name].ndim == 2}
         self.names = ["vector"]
         if inspector is not None:
             self.judge = JudgeModule(inspector.judge)

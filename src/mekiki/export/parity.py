@@ -91,11 +91,15 @@ class Program:
             for verdict in self.inspector.judge_photos(photos)
         ]
 
-    def score(self, vector: NDArray[np.float32], widths: Mapping[str, int]) -> float:
-        """The score of a part with this vector."""
+    def score(
+        self, vector: NDArray[np.float32], widths: Mapping[str, int], distance: NDArray[np.float64]
+    ) -> float:
+        """The score of a part with this vector and these distances, of which those of detectors are taken."""
         assert self.inspector is not None
+        judge = self.inspector.judge
+        columns = {name: np.square(each)[None] for name, each in zip(judge.columns, distance, strict=True)}
         parts = np.split(vector[None], np.cumsum(list(widths.values()))[:-1], axis=1)
-        return float(self.inspector.judge.score(dict(zip(widths, parts, strict=True)))[0])
+        return float(judge.score_columns(columns | dict(zip(widths, parts, strict=True)))[0])
 
     @property
     def threshold(self) -> float | None:
@@ -174,7 +178,7 @@ class ParityRow:
         if (
             steps
             and differs > TOLERANCE >= apart
-            and _relative(score, program.score(ours["vector"], widths)) <= TOLERANCE
+            and _relative(score, program.score(ours["vector"], widths, ours["distance"])) <= TOLERANCE
         ):
             self.steps += 1
         else:

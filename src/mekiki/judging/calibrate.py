@@ -18,6 +18,7 @@ from mekiki.judging.conformal import Threshold, parts_needed
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.feature_judge import Judge, learning_parts
 from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.judge_model import DETECTOR_NAMES, MT_DISTANCE
 from mekiki.judging.judge_photos import Calibration, Inspector
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.trade_off import TradeOff
@@ -48,6 +49,7 @@ class CalibrationSettings:
         costs: of wrong verdicts; the rate is then the one that costs least on the photographs, and a threshold chosen
             so is an estimate, no promise. Takes NG photographs, and OK photographs enough for `false_reject`.
         how: how feature groups are combined; see `Judge`.
+        detectors: names of the detectors; see `DETECTOR_NAMES`.
         seed: of the split into parts to learn from and parts to calibrate with.
     """
 
@@ -55,6 +57,7 @@ class CalibrationSettings:
     confidence: float | None = None
     costs: MisclassificationCosts | None = None
     how: str = "sum"
+    detectors: tuple[str, ...] = DETECTOR_NAMES
     seed: int = 0
 
 
@@ -129,7 +132,9 @@ def fit_inspector(
     learning = _number_to_learn(len(good), settings)
     extractor.fit(_blocks(good[: learning or len(good)]))
     groups = _extract(extractor, good, "looking at OK parts", progress)
-    judge = Judge(settings.how)
+    judge = Judge(settings.how, detectors=settings.detectors)
+    if judge.detectors == (MT_DISTANCE,):
+        groups = {name: group for name, group in groups.items() if group.ndim == 2}
     if learning:
         judge.fit({name: group[:learning] for name, group in groups.items()})
         calibrating = {name: group[learning:] for name, group in groups.items()}
@@ -154,6 +159,7 @@ def fit_inspector(
         "ng": {str(path): defect_type for path, defect_type in ng.items()},
         "seed": settings.seed,
         "how": settings.how,
+        "detectors": list(judge.detectors),
     }
     ng_scores = np.zeros(0)
     curve = None
@@ -162,7 +168,7 @@ def fit_inspector(
         bad = _usable_photos(list(ng), extractor, notes, progress)
         _refuse_contradictions(good, bad)
         defect_types = [ng[photo.path] for photo in bad]
-        ng_groups = _extract(extractor, bad, "looking at NG parts", progress)
+        ng_groups = judge.select(_extract(extractor, bad, "looking at NG parts", progress))
         parts.append((bad, defect_types, ng_groups))
         judge.weigh_by(ng_groups)
         ng_scores = judge.score(ng_groups)

@@ -71,6 +71,13 @@ def calibrate(
             help="how feature groups are combined: sum (each sees a little of a defect) or max (one sees it alone)"
         ),
     ] = "sum",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="auto, or one or several of mt, memory, places, subspace, with commas between: mt measures the whole "
+            "photograph, the others find small defects"
+        ),
+    ] = "auto",
     seed: Annotated[
         int,
         typer.Option(help="of the random split of good parts"),
@@ -90,7 +97,9 @@ def calibrate(
             ok,
             ng or (),
             encoder=encoder,
-            settings=CalibrationSettings(false_reject, confidence, costs, views, seed),
+            settings=CalibrationSettings(
+                false_reject, confidence, costs, views, _parse_detectors(detector), seed
+            ),
             progress=progress,
         )
     if json:
@@ -104,6 +113,13 @@ def calibrate(
     for note in calibration.notes:
         console.line("note", note, "yellow")
     _print_calibration(calibration.metadata, calibration.guarantee)
+
+
+def _parse_detectors(text: str) -> tuple[str, ...]:
+    """Names of detectors with commas between; `auto` is all."""
+    from mekiki.judging.judge_model import DETECTOR_NAMES
+
+    return DETECTOR_NAMES if text == "auto" else tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def judge(

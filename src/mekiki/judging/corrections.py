@@ -156,7 +156,7 @@ class CorrectionLog:
             ng: the right verdict.
             defect_type: empty for OK.
             before: the verdict it corrects.
-            features: float32 `[d]` by feature group.
+            features: float32 `[d]` or `[h, w, c]` by feature group.
             extractor: fingerprint of the feature extractor.
         """
         stream = io.BytesIO()
@@ -198,7 +198,7 @@ class CorrectionLog:
         Args:
             groups: the feature groups that the judge knows.
             extractor: the fingerprint of its feature extractor.
-            extract: extracts features of a photograph, where those kept are of another extractor.
+            extract: extracts features of a photograph, where those kept are of another extractor, or lack a group.
 
         Raises:
             InputError: the files of a correction are missing or damaged.
@@ -210,7 +210,7 @@ class CorrectionLog:
             try:
                 content, metadata = read_tensors(path)
                 features = load(content)
-                if metadata.get("eye") != extractor:
+                if metadata.get("eye") != extractor or not features.keys() >= set(groups):
                     features = dict(extract(self.photograph(correction)))
                     with contextlib.suppress(OSError):  # kept only to spare the extraction next time
                         self._write_features(correction.number, features, extractor)
@@ -218,7 +218,7 @@ class CorrectionLog:
                 raise InputError(f"{error}, or {advice}") from None
             except Exception as error:  # damaged files raise nearly anything
                 raise InputError(f"{path}: cannot be read ({error}); {advice}") from None
-            known = {name: each for name, each in features.items() if name in groups and each.ndim == 1}
+            known = {name: each for name, each in features.items() if name in groups}
             parts.append(TaughtPart(correction.ng, known, correction.note, correction.defect_type))
         return parts
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,9 +17,10 @@ from mekiki.data.image_set import Pixels
 from mekiki.data.photo import pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
-from mekiki.judging.anomaly_map import pool_quadrants, pooled_anomaly_maps
+from mekiki.judging.anomaly_map import pool_quadrants, pooled_anomaly_maps, smooth
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features, Floats
+from mekiki.judging.patch_grid import join_layers
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
 from mekiki.models.scattering import FINGERPRINT, SIDE, scattering_maps
@@ -26,7 +28,12 @@ from mekiki.storage.training_run import Run
 from mekiki.threads import run_parallel
 
 DEPTHS = (0.64, 0.72)
-"""How deep the two layers of a backbone lie, as a share of its depth: past textures, before names of things."""
+"""How deep the two layers of a backbone lie that are pooled, as a share of its depth: past textures, before names of
+things."""
+PATCH_DEPTHS = (0.24, 0.48, 0.72)
+"""The same of the layers that patches are made of: edges, textures and parts."""
+PATCHES = "patches"
+"""Name of the group of patches."""
 OCCLUSIONS = 7
 """Rows and columns of places that are covered one by one, for an extractor without patches."""
 PIXEL_FACTOR = 2.0
@@ -53,7 +60,10 @@ class _PooledExtractor(FeatureExtractor):
         """There is nothing to learn."""
 
     def anomaly_maps(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
-        """What each place contributes to D²; see `attribute_to_places`."""
+        """The distances of the judge's detectors place by place, or, without any, what each place contributes to D²."""
+        maps = judge.patch_maps(judge.select(features.groups))
+        if PATCHES in maps:
+            return smooth(maps[PATCHES])
         return pooled_anomaly_maps(features.groups, features.patches, judge)
 
     def place_features(self, images: Sequence[Pixels], features: Features) -> list[Floats]:
@@ -69,24 +79,29 @@ class _PooledExtractor(FeatureExtractor):
 
 
 class BackboneExtractor(_PooledExtractor):
-    """Layers of a frozen backbone: mean and standard deviation of each channel in each quadrant of the photograph.
+    """Layers of a frozen backbone: patches, and mean and standard deviation of each channel in each quadrant.
 
     Two layers take the photograph squeezed to the backbone's own size, which keeps things where they are. If the OK
     photographs have other proportions than that, the first of the two takes it a second time, at as many pixels and
-    with the proportions kept, because squeezing changes a texture.
+    with the proportions kept, because squeezing changes a texture. Patches are made of three layers; see
+    `join_layers`.
 
     Args:
         backbone: the pretrained encoder.
 
     Attributes:
         layers: the two layers.
+        patch_layers: those that patches are made of.
         second_pass: whether the first layer takes a photograph a second time.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(f"hf:{backbone.place}", backbone.fingerprint)
         self.backbone = backbone
-        self.layers = sorted({max(1, round(depth * (backbone.layers - 1))) for depth in DEPTHS})
+        self.layers, self.patch_layers = (
+            sorted({max(1, round(depth * (backbone.layers - 1))) for depth in depths})
+            for depths in (DEPTHS, PATCH_DEPTHS)
+        )
         self.second_pass = False
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
@@ -103,7 +118,10 @@ class BackboneExtractor(_PooledExtractor):
         )
 
     def passes(self) -> list[tuple[list[int], Size, str]]:
-        """The passes through the backbone: layers, size of the photograph, and what their groups' names end with."""
+        """The passes through the backbone that are pooled: layers, size of the photograph, and the end of their names.
+
+        The first pass gives the patches too.
+        """
         passes: list[tuple[list[int], Size, str]] = [(self.layers, None, "")]
         if self.second_pass:
             passes.append((self.layers[:1], "proportions", ", proportions kept"))
@@ -112,22 +130,32 @@ class BackboneExtractor(_PooledExtractor):
     def extract(self, images: Sequence[Pixels]) -> Features:
         """Features of photographs, and the patches they were pooled from."""
         passes = self.passes()
+        read = [
+            (passes[0][0] + self.patch_layers, passes[0][1]),
+            *((each[0], each[1]) for each in passes[1:]),
+        ]
         # One photograph and pass at a time, as many at once as there are processors: faster than one with all threads.
         results = run_parallel(
             [
-                partial(self._extract_one, image, layers, size)
+                partial(self._extract_one, image, sorted(set(layers)), size)
                 for image in images
-                for layers, size, _ in passes
+                for layers, size in read
             ]
         )
         patches: dict[str, list[Floats]] = {}
         for number, grids in enumerate(results):
-            for layer, grid in grids.items():
-                patches.setdefault(f"layer {layer}{passes[number % len(passes)][2]}", []).append(grid)
+            layers, _, suffix = passes[number % len(passes)]
+            for layer in layers:
+                patches.setdefault(f"layer {layer}{suffix}", []).append(grids[layer])
         groups = {
             name: np.concatenate([pool_quadrants(grid[None]) for grid in grids])
             for name, grids in patches.items()
         }
+        joined = [
+            join_layers([torch.from_numpy(grids[layer])[None] for layer in self.patch_layers])
+            for grids in results[:: len(passes)]
+        ]
+        groups[PATCHES] = torch.cat(joined).numpy()
         return Features(groups, patches)
 
     def _extract_one(self, image: Pixels, layers: list[int], size: Size) -> dict[int, Floats]:
@@ -161,7 +189,8 @@ class ScatteringExtractor(_PooledExtractor):
         """Features of photographs squeezed to a square, and the patches they were pooled from."""
         patches = run_parallel([partial(self._extract_one, image) for image in images])
         group = np.concatenate([pool_quadrants(grid[None]) for grid in patches])
-        return Features({self.name: group}, {self.name: patches})
+        joined = torch.cat([join_layers([torch.from_numpy(grid)[None]]) for grid in patches])
+        return Features({self.name: group, PATCHES: joined.numpy()}, {self.name: patches})
 
     def _extract_one(self, image: Pixels) -> Floats:
         squeezed = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -215,7 +244,12 @@ class EmbedderExtractor(FeatureExtractor):
 
     def extract(self, images: Sequence[Pixels]) -> Features:
         """Vectors of photographs."""
-        return Features({"embedding": self.embedder.transform(np.stack(images), one_by_one=True)})
+        stacked = np.stack(images)
+        groups = {"embedding": self.embedder.transform(stacked, one_by_one=True)}
+        if self.has_place_features:
+            maps = torch.from_numpy(place_maps(self.embedder.encoder_, stacked))
+            groups[PATCHES] = join_layers([maps]).numpy()
+        return Features(groups)
 
     def place_features(self, images: Sequence[Pixels], features: Features) -> list[Floats]:
         """The deepest maps of its convolutions; see `place_maps`."""
@@ -223,7 +257,10 @@ class EmbedderExtractor(FeatureExtractor):
 
     def anomaly_maps(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """What the score loses when a place is covered, at the cost of embedding a photograph 49 times more."""
-        scores = judge.score(features.groups)
+        maps = judge.patch_maps(judge.select(features.groups))
+        if PATCHES in maps:
+            return smooth(maps[PATCHES])
+        scores = judge.score(judge.select(features.groups))
         return np.stack([self._occlude(*pair, judge) for pair in zip(images, scores, strict=True)])
 
     def _occlude(self, image: NDArray[np.uint8], score: float, judge: Judge) -> Floats:

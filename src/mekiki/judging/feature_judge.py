@@ -1,7 +1,8 @@
 """`Judge`: OK or NG from several feature groups at once, at a stated false-reject rate, with corrections.
 
-A *feature group* describes each part by vectors `[N, d]`, whose distance from the unit space is taken (MT), or by ready
-scores `[N]`, larger = farther from good. Groups go by name and are passed together as a mapping.
+A *feature group* describes each part by vectors `[N, d]`, whose distance from the unit space is taken (MT), by patches
+`[N, h, w, c]`, which the detectors of `mekiki.judging.detectors` score, or by ready scores `[N]`, larger = farther from
+good. Groups go by name and are passed together as a mapping.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -22,10 +24,12 @@ from mekiki.judging.conformal import (
     conformal_threshold,
     parts_needed,
 )
+from mekiki.judging.detectors.patch_detectors import PatchDetectors
+from mekiki.judging.judge_model import DETECTOR_NAMES, JudgeModel, check_groups, column_name
 from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, TaughtPart, UnseenNG
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
-from mekiki.judging.scoring import COMBINATIONS, Scoring, ScoringModel
-from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
+from mekiki.judging.scoring import COMBINATIONS, Scoring
+from mekiki.judging.tensor_blocks import BLOCK, run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
 Groups = Mapping[str, NDArray[Any]]
@@ -34,6 +38,10 @@ Floats = NDArray[np.float64]
 LEAST_TO_LEARN = 8
 """OK parts below which no unit space is made: fewer say nothing of how good parts vary."""
 _CROSS_FOLDS = 10
+_CROSS_FOLDS_OF_PATCHES = (
+    5  # each fold is a whole set of detectors, which every photograph then passes through
+)
+_PATCH_BLOCK = 16  # photographs at once
 _LEARN_SHARE = 2 / 3
 
 
@@ -54,13 +62,15 @@ class Judge:
     Args:
         how: `"sum"` for defects that several groups see a little of, `"max"` for those that one group sees alone.
         covariance: of the unit spaces; see `MT`.
+        detectors: some of `DETECTOR_NAMES`; those other than `mt` take patch groups.
 
     Attributes:
         groups: the names of the feature groups, in order.
         threshold: the calibrated threshold, or `None`.
         rate: the false-reject rate asked for.
         taught: the corrections in effect.
-        known_ng: NG parts by feature group, by which the effect of corrections is weighed; empty where none are known.
+        known_ng: NG parts as each model scores them, by which the effect of corrections is weighed; empty where none
+            are known.
         scoring: the module that computes scores and verdicts; the export writes it as a graph.
 
     Example:
@@ -75,21 +85,27 @@ class Judge:
         (array([ True,  True]), ['colour', 'roughness'])
     """
 
-    def __init__(self, how: str = "sum", covariance: str = "auto") -> None:
+    def __init__(
+        self, how: str = "sum", covariance: str = "auto", detectors: Sequence[str] = DETECTOR_NAMES
+    ) -> None:
+        for name in detectors:
+            if name not in DETECTOR_NAMES:
+                raise not_known("detector", name, DETECTOR_NAMES)
         if how not in COMBINATIONS:
             raise not_known("how", how, COMBINATIONS)
         if covariance not in COVARIANCES:
             raise not_known("covariance", covariance, COVARIANCES)
         self.how = how
         self.covariance = covariance
+        self.detectors = tuple(name for name in DETECTOR_NAMES if name in detectors)
         self.groups: tuple[str, ...] = ()
         self.threshold: Threshold | None = None
         self.rate: float | None = None
         self.confidence: float | None = None
         self.taught: tuple[TaughtPart, ...] = ()
-        self.known_ng: dict[str, NDArray[Any]] = {}
+        self.known_ng: list[dict[str, NDArray[Any]]] = []
         self.scoring = Scoring([])
-        self._models: list[ScoringModel] = []
+        self._models: list[JudgeModel] = []
         self._calibration: dict[str, NDArray[Any]] = {}
         self._folds: NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -97,20 +113,21 @@ class Judge:
         """Learn what good parts look like; calibration and corrections of before are dropped.
 
         Args:
-            groups: of OK parts, each `[n, d]` or `[n]`; at least `LEAST_TO_LEARN` parts, at least one group of vectors.
+            groups: of OK parts, each `[n, d]`, `[n]` or `[n, h, w, c]`; at least `LEAST_TO_LEARN` parts and one group
+                of vectors.
 
         Raises:
             InputError: too few parts, groups of unequal length, or numbers that are not finite.
         """
-        parts = _check_groups(groups, None)
+        parts = check_groups(groups, None)
         _refuse_too_few(_length(parts))
         if not any(group.ndim == 2 for group in parts.values()):
             raise InputError(f"feature groups {', '.join(parts)}: none has vectors [N, d]; give at least one")
         self.groups = tuple(parts)
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
-        self.known_ng = {}
+        self.known_ng = []
         self._calibration, self._folds = {}, np.zeros(0, np.int64)
-        self._models = [ScoringModel.fit(parts, self.how, self.covariance)]
+        self._models = [self._fit_model(parts)]
         self.scoring = Scoring(self._models)
         return self
 
@@ -132,10 +149,11 @@ class Judge:
             InputError: too few parts for the rate (the message says how many it takes), or groups that do not fit.
         """
         parts = self._check(groups)
-        scores = self._run(parts, Scoring(self._models[:1]))["score"]
+        reduced = self._detect(parts, self._models[0])
+        scores = self._run(reduced, Scoring([self._models[0].scoring]))["score"]
         threshold = conformal_threshold(scores, false_reject, confidence=confidence)
         del self._models[1:]
-        self._calibration, self._folds = parts, threshold.folds
+        self._calibration, self._folds = reduced, threshold.folds
         self.rate, self.confidence = threshold.false_reject, confidence
         self._use(threshold)
         return threshold
@@ -148,19 +166,20 @@ class Judge:
         Raises:
             InputError: as `fit` and `calibrate`.
         """
-        parts = _check_groups(groups, None)
+        parts = check_groups(groups, None)
         number = _length(parts)
         _refuse_too_few(number)
         check_parts(number, false_reject)
-        folds = np.arange(number) % min(_CROSS_FOLDS, number)
+        most = _CROSS_FOLDS if all(group.ndim < 4 for group in parts.values()) else _CROSS_FOLDS_OF_PATCHES
+        folds = np.arange(number) % min(most, number)
         self.groups = tuple(parts)
         self.taught, self.confidence, self.rate = (), None, float(false_reject)
-        self.known_ng = {}
-        self._models = [
-            ScoringModel.fit(_rows(parts, folds != fold), self.how, self.covariance)
-            for fold in range(int(folds.max()) + 1)
+        self.known_ng = []
+        self._models = [self._fit_model(_rows(parts, folds != fold)) for fold in range(int(folds.max()) + 1)]
+        reduced = [
+            self._detect(_rows(parts, folds == fold), model) for fold, model in enumerate(self._models)
         ]
-        self._calibration, self._folds = parts, folds
+        self._calibration, self._folds = _in_folds(reduced, folds), folds
         threshold = CrossThreshold(self._score_calibration(), folds, self.rate)
         self._use(threshold)
         return threshold
@@ -174,7 +193,8 @@ class Judge:
         Raises:
             InputError: groups do not fit.
         """
-        self.known_ng = self._check(groups)
+        parts = self._check(groups)
+        self.known_ng = [self._detect(parts, model) for model in self._models]
         if self.taught:
             self.teach(self.taught)
 
@@ -191,18 +211,21 @@ class Judge:
         if self.rate is None:
             raise InputError("a judge is taught after it is calibrated; call calibrate first")
         for part in parts:
-            self._check({name: [vector] for name, vector in part.vectors.items()}, some=True)
+            self._check({name: np.asarray(each)[None] for name, each in part.features.items()}, some=True)
         if not parts and not self.taught:
             return
         self.taught = tuple(parts)
-        for model in self._models:
-            model.teach([(part.ng, part.vectors) for part in parts], self.known_ng)
+        for number, model in enumerate(self._models):
+            model.scoring.teach(
+                [(part.ng, model.detect_one(part.features)) for part in parts],
+                self.known_ng[number] if self.known_ng else None,
+            )
         self._recalibrate()
 
     @property
     def acts_beyond_copies(self) -> bool:
         """Whether corrections act on parts that are no near copies of those corrected."""
-        return any(model.rule is not None and model.rule.share > 0 for model in self._models)
+        return any(model.scoring.rule is not None and model.scoring.rule.share > 0 for model in self._models)
 
     def judge_unseen(self) -> UnseenNG:
         """Verdicts on known NG parts by the corrections that they had no part in.
@@ -212,11 +235,15 @@ class Judge:
         """
         if self.threshold is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
-        rules = [model.rule for model in self._models if model.rule is not None]
+        rules = [model.scoring.rule for model in self._models if model.scoring.rule is not None]
         known, copies = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
         corrections: dict[str, bool] = {}
         if self.known_ng:
-            known = self.judge(self.known_ng).ng
+            scores = [
+                self._run(parts, Scoring([model.scoring]))["score"]
+                for parts, model in zip(self.known_ng, self._models, strict=True)
+            ]
+            known = self.threshold.judge(np.stack(scores, axis=1) if len(scores) > 1 else scores[0])
             copies = np.zeros(len(known), np.bool_)
         if rules:
             columns = np.stack([rule.unseen for rule in rules], axis=1)
@@ -230,10 +257,22 @@ class Judge:
         return UnseenNG(known, copies, corrections)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the scores that are joined: of each group of vectors or ready scores, and of each detector."""
+        self._check_fitted()
+        return self._models[0].scoring.groups
+
+    @property
+    def patch_groups(self) -> tuple[str, ...]:
+        """Names of the feature groups of patches."""
+        self._check_fitted()
+        return self._models[0].patch_groups
+
+    @property
     def spaces(self) -> dict[str, Whitening]:
         """The unit space of each group of vectors; after `cross_calibrate`, those of the first of its models."""
         self._check_fitted()
-        return {name: self._models[0].space(name) for name in self._models[0].places}
+        return {name: self._models[0].scoring.space(name) for name in self._models[0].scoring.places}
 
     @property
     def calibration_scores(self) -> Floats:
@@ -252,12 +291,23 @@ class Judge:
         self.rate, self.confidence = float(false_reject), None
         return self._recalibrate()
 
+    def select(self, groups: Groups) -> dict[str, NDArray[Any]]:
+        """Those of these groups that the judge was fitted to; an extractor may offer more than an older judge knows."""
+        return {name: groups[name] for name in self.groups if name in groups}
+
     def score(self, groups: Mapping[str, ArrayLike]) -> Floats:
         """Joined scores of parts: float64 `[N]`, never clamped.
 
         After `cross_calibrate` each is the median of the scores that its models give.
         """
         return np.asarray(self._run(self._check(groups), self.scoring)["score"], np.float64)
+
+    def score_columns(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
+        """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`."""
+        parts = {name: columns[name] for name in self.columns}
+        return np.asarray(
+            self._run(parts, Scoring([model.scoring for model in self._models]))["score"], np.float64
+        )
 
     def judge(self, groups: Mapping[str, ArrayLike]) -> JudgeResult:
         """Verdicts on parts.
@@ -269,7 +319,7 @@ class Judge:
         if self.threshold is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         result = self._run(self._check(groups), self.scoring)
-        names = (*self.groups, CORRECTION_COLUMN)[: result["neg_log_p"].shape[1]]
+        names = (*self.columns, CORRECTION_COLUMN)[: result["neg_log_p"].shape[1]]
         return JudgeResult(
             result["ng"],
             result["score"],
@@ -286,7 +336,28 @@ class Judge:
         Corrections have no effect on it.
         """
         parts = self._check(groups, some=True)
-        return self._models[0].whiten(parts).astype(np.float32)
+        return self._models[0].scoring.whiten(parts).astype(np.float32)
+
+    def patch_maps(self, groups: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float32]]:
+        """Distances place by place in each patch group: float32 `[N, h, w]`.
+
+        The mean over the detectors, each divided by its usual score; 1 is usual for the worst places of OK parts. Of
+        the models of `cross_calibrate` the first is asked.
+        """
+        parts, model = self._check(groups, some=True), self._models[0]
+        usual = dict(zip(model.scoring.groups, np.median(model.scoring.reference, axis=0), strict=True))
+        result = {}
+        for name in model.patch_groups:
+            detectors = model.detectors_of(name)
+            scale = torch.tensor([usual[column_name(name, each)] for each in detectors.names])
+
+            def mean_map(
+                patches: Tensor, detectors: PatchDetectors = detectors, scale: Tensor = scale
+            ) -> Tensor:
+                return (detectors.maps(patches) / scale.clamp(min=1e-12)[:, None, None, None]).mean(0).float()
+
+            result[name] = run_in_blocks(mean_map, to_tensor(parts[name]), block=_PATCH_BLOCK).numpy()
+        return result
 
     def contributions(self, groups: Mapping[str, ArrayLike], name: str) -> Floats:
         """The share of each item of a group of vectors in D²: float64 `[N, d]`; see `MT.contributions`."""
@@ -306,8 +377,8 @@ class Judge:
             >>> int(np.argmax(np.abs(slopes.gradient * ([9.0, 0.0, 0.0] - slopes.centre))))
             0
         """
-        parts, model = self._check(groups, some=True), self._models[0]
-        usual = dict(zip(self.groups, model.reference.mean(axis=0), strict=True))
+        parts, model = self._check(groups, some=True), self._models[0].scoring
+        usual = dict(zip(model.groups, model.reference.mean(axis=0), strict=True))
         return {
             name: Slopes(space.centre, space.gradient(parts[name]) / max(float(usual[name]), 1e-300))
             for name, space in self.spaces.items()
@@ -319,12 +390,14 @@ class Judge:
         self._check_fitted()
         arrays: dict[str, NDArray[Any]] = {"folds": self._folds}
         arrays |= {f"calibration/{name}": group for name, group in self._calibration.items()}
-        arrays |= {f"known_ng/{name}": group for name, group in self.known_ng.items()}
+        for number, parts in enumerate(self.known_ng):
+            arrays |= {f"known_ng{number}/{name}": group for name, group in parts.items()}
         for number, model in enumerate(self._models):
             arrays |= {f"model{number}/{name}": array for name, array in model.to_arrays().items()}
         settings = {
             "how": self.how,
             "covariance": self.covariance,
+            "detectors": list(self.detectors),
             "views": list(self.groups),
             "models": len(self._models),
             "false_reject": self.rate,
@@ -340,22 +413,25 @@ class Judge:
             InputError: something is missing.
         """
         try:
-            judge = cls(settings["how"], settings["covariance"])
+            judge = cls(settings["how"], settings["covariance"], settings.get("detectors", ("mt",)))
             judge.groups = tuple(settings["views"])
             judge._folds = np.asarray(arrays["folds"], np.int64)
             judge._models = [
-                ScoringModel.from_arrays(judge.groups, _under(arrays, f"model{number}/"), judge.how)
+                JudgeModel.from_arrays(judge.groups, _under(arrays, f"model{number}/"), judge.how)
                 for number in range(settings["models"])
             ]
             calibration = _under(arrays, "calibration/")
-            known_ng = _under(arrays, "known_ng/")  # absent in files of earlier versions
-            judge.known_ng = {name: known_ng[name] for name in judge.groups} if known_ng else {}
+            if "known_ng0/" + judge.columns[0] in arrays:  # absent in files of earlier versions
+                judge.known_ng = [
+                    {name: arrays[f"known_ng{number}/{name}"] for name in judge.columns}
+                    for number in range(len(judge._models))
+                ]
             judge.rate, judge.confidence = settings["false_reject"], settings["confidence"]
         except KeyError as error:
             raise InputError(f"the judge's file lacks {error}; calibrate again") from None
         judge.scoring = Scoring(judge._models)
         if calibration:
-            judge._calibration = {name: calibration[name] for name in judge.groups}
+            judge._calibration = {name: calibration[name] for name in judge._models[0].scoring.groups}
             judge._recalibrate()
         return judge
 
@@ -381,11 +457,25 @@ class Judge:
         scores = np.empty(len(self._folds))
         for fold, model in enumerate(self._models):
             own = self._folds == fold
-            scores[own] = self._run(_rows(self._calibration, own), Scoring([model]))["score"]
+            scores[own] = self._run(_rows(self._calibration, own), Scoring([model.scoring]))["score"]
         return scores
 
+    def _fit_model(self, parts: Groups) -> JudgeModel:
+        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors)
+
+    def _detect(self, parts: Groups, model: JudgeModel) -> dict[str, NDArray[Any]]:
+        """Parts with ready scores in place of patches, by the names that the scoring model has for them."""
+        columns = model.scoring.groups
+        tensors = [to_tensor(parts[name]) for name in self.groups]
+        result = run_in_blocks(
+            lambda *block: dict(zip(columns, model.detect(block), strict=True)), *tensors, block=_PATCH_BLOCK
+        )
+        return {name: tensor.numpy() for name, tensor in result.items()}
+
     def _run(self, parts: Groups, scoring: Scoring) -> dict[str, NDArray[Any]]:
-        result: dict[str, Tensor] = run_in_blocks(scoring, *(to_tensor(parts[name]) for name in self.groups))
+        block = _PATCH_BLOCK if any(part.ndim == 4 for part in parts.values()) else BLOCK
+        tensors = (to_tensor(part) for part in parts.values())
+        result: dict[str, Tensor] = run_in_blocks(scoring, *tensors, block=block)
         return {name: tensor.numpy() for name, tensor in result.items()}
 
     def _check_fitted(self) -> None:
@@ -394,7 +484,7 @@ class Judge:
 
     def _check(self, groups: Mapping[str, ArrayLike], *, some: bool = False) -> dict[str, NDArray[Any]]:
         self._check_fitted()
-        return _check_groups(groups, self._models[0], some=some)
+        return check_groups(groups, self._models[0], some=some)
 
 
 def learning_parts(number: int, false_reject: float, confidence: float | None = None) -> int:
@@ -415,55 +505,18 @@ def learning_parts(number: int, false_reject: float, confidence: float | None = 
     return learning if learning >= max(LEAST_TO_LEARN, needed // 4) else 0
 
 
-def _check_groups(
-    groups: Mapping[str, ArrayLike], model: ScoringModel | None, *, some: bool = False
-) -> dict[str, NDArray[Any]]:
-    """Feature groups as arrays in the model's order: of one length, finite, as wide as those fitted to."""
-    if not groups:
-        raise InputError("feature groups: there are none; give at least one, by name")
-    names = tuple(groups) if model is None else model.groups
-    missing = [name for name in names if name not in groups]
-    if any(name not in names for name in groups) or (missing and not some):
-        raise InputError(
-            f"feature groups {', '.join(groups)}: the judge was fitted to {', '.join(names)}; give these"
-        )
-    parts = {name: _check_group(name, groups[name], model) for name in names if name in groups}
-    lengths = {name: len(group) for name, group in parts.items()}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"feature groups of unequal length: {lengths}; give the same parts in each")
-    return parts
-
-
-def _check_group(name: str, values: ArrayLike, model: ScoringModel | None) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
-        raise InputError(
-            f"feature group {name}: must be numbers [N, d] or [N], not {array.dtype} {list(array.shape)}"
-        )
-    array = array if array.dtype == np.float32 else array.astype(np.float64)
-    bad = ~np.isfinite(array)
-    if bad.any():
-        row = int(np.argwhere(bad)[0][0])
-        raise InputError(
-            f"feature group {name}: part {row} has numbers that are NaN or infinite; leave it out"
-        )
-    if model is not None:
-        fitted = len(model.space(name).scale) if name in model.places else None
-        given = array.shape[1] if array.ndim == 2 else None
-        if given != fitted:
-            texts = [f"vectors of {width}" if width else "ready scores" for width in (given, fitted)]
-            raise InputError(
-                f"feature group {name}: {texts[0]} given, and the judge was fitted to {texts[1]}"
-            )
-    return array
-
-
 def _under(arrays: Groups, prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _rows(parts: Groups, which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     return {name: group[which] for name, group in parts.items()}
+
+
+def _in_folds(parts: Sequence[Groups], folds: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Groups of parts, of each fold apart, in the order of all parts."""
+    order = np.argsort(np.concatenate([np.flatnonzero(folds == fold) for fold in range(len(parts))]))
+    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
 
 def _length(parts: Groups) -> int:

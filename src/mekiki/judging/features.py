@@ -21,8 +21,9 @@ class Features:
     """Features of N photographs.
 
     Attributes:
-        groups: float32 `[N, d]` by name of the feature group, for a `mekiki.judging.Judge`.
-        patches: what the groups were pooled from, by name and photograph, float32 `[h, w, d]`; empty where an
+        groups: for a `mekiki.judging.Judge`, float32 by name of the feature group: vectors `[N, d]`, and patches
+            `[N, h, w, c]` where an extractor has them.
+        patches: what the vectors were pooled from, by name and photograph, float32 `[h, w, d]`; empty where an
             extractor has none.
     """
 

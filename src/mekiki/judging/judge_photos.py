@@ -149,7 +149,9 @@ class Inspector:
         more = [
             (
                 self.references.project(
-                    self.judge.whiten({name: vector[None] for name, vector in part.vectors.items()})
+                    self.judge.whiten(
+                        {name: each[None] for name, each in part.features.items() if each.ndim == 1}
+                    )
                 ),
                 part.defect_type,
             )
@@ -163,7 +165,13 @@ class Inspector:
         photo = read_photo(path, self.extractor.frame, self.extractor.channels)
         if photo.pixels is None:
             raise InputError(f"{path}: {photo.problem}")
-        return {name: group[0] for name, group in self.extractor.extract([photo.pixels]).groups.items()}
+        return self.extract_features(photo)
+
+    def extract_features(self, photo: Photo) -> dict[str, NDArray[np.float32]]:
+        """The features that the judge compares of a photograph that could be read, `[d]` or `[h, w, c]` by group."""
+        assert photo.pixels is not None
+        groups = self.judge.select(self.extractor.extract([photo.pixels]).groups)
+        return {name: group[0] for name, group in groups.items()}
 
     def correction_of(self, photo: Photo) -> Correction | None:
         """The active correction on this very photograph."""
@@ -205,7 +213,7 @@ class Inspector:
             return Verdict(photo, "unreadable")
         photo = replace(photo, remark=self.conditions.remark(photo))
         threshold = self._threshold
-        result = self.judge.judge(features.groups)
+        result = self.judge.judge(self.judge.select(features.groups))
         vector = self.references.project(result.whitened)[0]
         ng, why, defect_type = bool(result.ng[0]), result.leading_groups()[0], ""
         because: Because = "view"
@@ -231,7 +239,7 @@ class Inspector:
             like_ok,
             like_ng,
             maps[0] if maps is not None else None,
-            {name: group[0] for name, group in features.groups.items()},
+            _vectors(features),
             because,
         )
 
@@ -274,6 +282,11 @@ class Inspector:
             errors = None if threshold is None else curve.at(threshold)
             chosen = None if errors is None else (errors.false_reject, errors.miss)
             save(trade_off_curve(curve.false_rejects, curve.misses, chosen), folder / JUDGE_TRADE_OFF)
+
+
+def _vectors(features: Features) -> dict[str, NDArray[np.float32]]:
+    """The feature groups of one photograph that are vectors, `[d]` each."""
+    return {name: group[0] for name, group in features.groups.items() if group.ndim == 2}
 
 
 def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -21,13 +21,13 @@ class TaughtPart:
 
     Attributes:
         ng: the right verdict.
-        vectors: the part in each feature group of vectors, `[d]` by name.
+        features: the part in each feature group, `[d]` or `[h, w, c]` by name.
         note: text that names the correction, such as `"scratch (taught 2026-11-24)"`.
         defect_type: empty for OK.
     """
 
     ng: bool
-    vectors: Mapping[str, NDArray[Any]]
+    features: Mapping[str, NDArray[Any]]
     note: str = ""
     defect_type: str = ""
 

@@ -144,7 +144,9 @@ def keep_references(
         names += [str(photo.path) for photo in photos[:most]]
         labels += some_labels[:most]
         thumbnails += [shrink(photo.pixels, THUMBNAIL) for photo in photos[:most] if photo.pixels is not None]
-        vectors.append(judge.whiten({name: group[:most] for name, group in groups.items()}))
+        vectors.append(
+            judge.whiten({name: group[:most] for name, group in groups.items() if group.ndim == 2})
+        )
     whitened = np.concatenate(vectors)
     directions = principal_directions(whitened)
     squares = np.zeros((len(thumbnails), THUMBNAIL, THUMBNAIL, *thumbnails[0].shape[2:]), np.uint8)

@@ -29,9 +29,14 @@ group sees alone."""
 _REFERENCE_FOLDS = 5
 
 
-def join(neg_log_p: Tensor, how: str) -> Tensor:
-    """−log p of all groups joined to one score: `[N, groups]` → `[N]`; `how` is one of `COMBINATIONS`."""
-    return neg_log_p.sum(1) if how == "sum" else neg_log_p.amax(1)
+def join(neg_log_p: Tensor, how: str, weights: Tensor) -> Tensor:
+    """−log p of all groups joined to one score: `[N, groups]` → `[N]`; `how` is one of `COMBINATIONS`.
+
+    The weights `[groups]` are those of the sum; the maximum leaves out what has weight 0.
+    """
+    if how == "sum":
+        return (neg_log_p * weights).sum(1)
+    return torch.where(weights > 0, neg_log_p, torch.zeros_like(neg_log_p)).amax(1)
 
 
 class ScoringModel(nn.Module):
@@ -43,6 +48,7 @@ class ScoringModel(nn.Module):
         learnt: float32 `[n, Σr]`, the whitened parts it was fitted on, by which the effect of corrections is weighed.
         reference: float64 `[n, groups]`, scores of the same parts, each by a unit space made without it.
         how: one of `COMBINATIONS`.
+        weights: of the groups in a sum, 0 or more; `None` weighs all alike.
     """
 
     def __init__(
@@ -52,9 +58,12 @@ class ScoringModel(nn.Module):
         learnt: NDArray[np.float32],
         reference: Floats,
         how: str,
+        weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.groups, self.how = tuple(groups), how
+        self.weights = [1.0] * len(self.groups) if weights is None else [float(each) for each in weights]
+        self.register_buffer("shares", torch.tensor(self.weights, dtype=torch.float64))
         self.learnt, self.reference = learnt, reference
         self.places = {name: place for place, name in enumerate(groups) if name in spaces}
         self.spaces = nn.ModuleList(spaces[name] for name in self.places)
@@ -64,13 +73,14 @@ class ScoringModel(nn.Module):
         self.ng_taught: list[int] = []
 
     @classmethod
-    def fit(cls, parts: Arrays, how: str, covariance: str) -> Self:
+    def fit(cls, parts: Arrays, how: str, covariance: str, weights: Sequence[float] | None = None) -> Self:
         """Learn what OK parts look like.
 
         Args:
             parts: feature groups of OK parts, each `[n, d]` or ready scores `[n]`.
             how: one of `COMBINATIONS`.
             covariance: of the unit spaces; see `MT`.
+            weights: of the groups.
         """
         number = len(next(iter(parts.values())))
         spaces = {name: Whitening.fit(each, covariance) for name, each in parts.items() if each.ndim == 2}
@@ -85,7 +95,7 @@ class ScoringModel(nn.Module):
                 space = Whitening.fit(group[~out], covariance)
                 squared = run_in_blocks(lambda x, space=space: (space(x) ** 2).sum(1), to_tensor(group[out]))
                 reference[out, column] = squared.numpy()
-        model = cls(tuple(parts), spaces, np.zeros((0, 0), np.float32), reference, how)
+        model = cls(tuple(parts), spaces, np.zeros((0, 0), np.float32), reference, how, weights)
         model.learnt = model.whiten(parts).astype(np.float32)
         return model
 
@@ -149,7 +159,7 @@ class ScoringModel(nn.Module):
         squared = dict(zip(self.places.values(), ((own**2).sum(1) for own in whitened), strict=True))
         squared |= {place: parts[place].double() for place in range(len(self.groups)) if place not in squared}
         columns = [neg_log_p(squared[place]) for place, neg_log_p in enumerate(self.neg_log_p)]
-        score = join(torch.stack(columns, dim=1), self.how)
+        score = join(torch.stack(columns, dim=1), self.how, self.get_buffer("shares"))
         nearest = torch.full_like(score, -1).long()
         if self.rule is not None:
             corrected = self.rule(torch.cat(vectors, dim=1), score)
@@ -198,11 +208,13 @@ class ScoringModel(nn.Module):
 
     def _join_reference(self, reference: Tensor) -> Tensor:
         columns = [neg_log_p(reference[:, place]) for place, neg_log_p in enumerate(self.neg_log_p)]
-        return join(torch.stack(columns, dim=1), self.how)
+        return join(torch.stack(columns, dim=1), self.how, self.get_buffer("shares"))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """All that was learnt, by name; corrections are not part of it."""
         arrays: dict[str, NDArray[Any]] = {"learnt": self.learnt, "ordinary": self.reference}
+        if any(weight != 1 for weight in self.weights):
+            arrays["weights"] = np.array(self.weights)
         for name in self.places:
             arrays |= {f"{key}/{name}": array for key, array in self.space(name).to_arrays().items()}
         return arrays
@@ -219,18 +231,20 @@ class ScoringModel(nn.Module):
             }
             if own:
                 spaces[name] = Whitening.from_arrays(own)
-        return cls(groups, spaces, arrays["learnt"], arrays["ordinary"], how)
+        weights = arrays["weights"].tolist() if "weights" in arrays else None
+        return cls(groups, spaces, arrays["learnt"], arrays["ordinary"], how, weights)
 
 
 class Scoring(nn.Module):
     """All models of a judge and its threshold: parts → scores, p-values and verdicts.
 
     Args:
-        models: one, or those of the folds of a `CrossThreshold`.
+        models: one, or those of the folds of a `CrossThreshold`; each a `JudgeModel`, or a `ScoringModel` where the
+            scores of detectors are ready.
         threshold: the calibrated rule; `None` gives scores alone.
     """
 
-    def __init__(self, models: Sequence[ScoringModel], threshold: Threshold | None = None) -> None:
+    def __init__(self, models: Sequence[nn.Module], threshold: Threshold | None = None) -> None:
         super().__init__()
         self.models = nn.ModuleList(models)
         self.calibrated = threshold is not None

@@ -103,7 +103,7 @@ def teach_judge(
         ng=ng,
         defect_type=defect_type,
         before=before.verdict,
-        features=before.features,
+        features=inspector.extract_features(before.photo),
         extractor=inspector.extractor.fingerprint,
     )
     unseen = inspector.judge.judge_unseen()
@@ -165,7 +165,11 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             ok.append(path)
     metadata = old.metadata
     settings = CalibrationSettings(
-        metadata["false_reject"], metadata["confidence"], how=metadata["how"], seed=metadata["seed"] + 1
+        metadata["false_reject"],
+        metadata["confidence"],
+        how=metadata["how"],
+        detectors=tuple(metadata.get("detectors", ("mt",))),
+        seed=metadata["seed"] + 1,
     )
     learnt = set(metadata["ok"][: metadata["learnt_from"]])
     known = sum(str(path) in learnt for path in held_out)

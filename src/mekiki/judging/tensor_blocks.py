@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = 256  # parts scored at once; bounds the memory of the comparison with calibration scores
+BLOCK = 256
+"""Parts scored at once, by default; bounds the memory of the comparison with calibration scores."""
 
 
 def to_tensor(array: NDArray[Any]) -> Tensor:
@@ -18,7 +19,7 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array) if array.flags.writeable else array.copy())
 
 
-def run_in_blocks(function: Callable[..., Any], *tensors: Tensor, block: int = _BLOCK) -> Any:
+def run_in_blocks(function: Callable[..., Any], *tensors: Tensor, block: int = BLOCK) -> Any:
     """Call a function on a block of rows at a time, without gradients, and join its tensors or dicts of tensors."""
     with torch.inference_mode():
         starts = range(0, max(1, len(tensors[0])), block)

@@ -1,0 +1,202 @@
+"""`JudgeModel`: all that is learnt from OK parts: detectors on patches, and the scoring model behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from mekiki.errors import InputError
+from mekiki.judging.detectors.patch_detectors import DETECTORS, PatchDetectors
+from mekiki.judging.scoring import ScoringModel
+
+Arrays = Mapping[str, NDArray[Any]]
+
+MT_DISTANCE = "mt"
+"""Name of the detector of vectors: their distance from the unit space."""
+DETECTOR_NAMES = (MT_DISTANCE, *DETECTORS)
+"""All detectors."""
+
+
+class JudgeModel(nn.Module):
+    """Detectors that make ready scores of the patch groups, and the scoring model of vectors and ready scores.
+
+    Args:
+        groups: names of all feature groups as they are given, in order.
+        detectors: those of each patch group, by name.
+        scoring: fitted to the groups that `detect` returns.
+    """
+
+    def __init__(
+        self, groups: Sequence[str], detectors: Mapping[str, PatchDetectors], scoring: ScoringModel
+    ) -> None:
+        super().__init__()
+        self.groups, self.patch_groups = tuple(groups), tuple(detectors)
+        self.detectors = nn.ModuleList(detectors.values())
+        self.scoring = scoring
+
+    @classmethod
+    def fit(cls, parts: Arrays, how: str, covariance: str, detectors: Sequence[str]) -> Self:
+        """Learn what OK parts look like.
+
+        Args:
+            parts: feature groups of OK parts: vectors `[n, d]`, ready scores `[n]` or patches `[n, h, w, c]`.
+            how: see `ScoringModel`.
+            covariance: of the unit spaces; see `MT`.
+            detectors: names, `MT_DISTANCE` or of those on patches; see `DETECTORS`. Without patches there is only the
+                MT distance, whatever is asked for.
+        """
+        fitted: dict[str, PatchDetectors] = {}
+        reduced: dict[str, NDArray[Any]] = {}
+        vectors = sum(group.ndim == 2 for group in parts.values())
+        on_patches = [name for name in detectors if name != MT_DISTANCE]
+        with_patches = bool(on_patches) and any(group.ndim == 4 for group in parts.values())
+        weights = []
+        for name, group in parts.items():
+            if group.ndim != 4:
+                reduced[name] = group
+                weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors or not with_patches))
+                continue
+            fitted[name], scores = PatchDetectors.cross_fit(group, on_patches)
+            for detector, column in zip(fitted[name].names, scores.T, strict=True):
+                reduced[column_name(name, detector)] = column
+                # All distances of vectors together count as much as one detector.
+                weights.append(float(max(vectors, 1)))
+        return cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights))
+
+    def detect(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Parts with the scores `[N]` of each detector in place of patches."""
+        reduced: list[Tensor] = []
+        for name, part in zip(self.groups, parts, strict=True):
+            if name in self.patch_groups:
+                scores = self.detectors_of(name)(part)
+                reduced += [scores[:, column] for column in range(scores.shape[1])]
+            else:
+                reduced.append(part)
+        return reduced
+
+    def detect_one(self, features: Arrays) -> dict[str, NDArray[Any]]:
+        """The features of one part with the score of each detector in place of patches."""
+        reduced: dict[str, NDArray[Any]] = {}
+        for name, each in features.items():
+            if name in self.patch_groups:
+                detectors = self.detectors_of(name)
+                (scores,) = detectors.score(np.asarray(each)[None])
+                reduced |= {
+                    column_name(name, own): np.array(score)
+                    for own, score in zip(detectors.names, scores, strict=True)
+                }
+            else:
+                reduced[name] = each
+        return reduced
+
+    def forward(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What `ScoringModel` gives of a batch, from all feature groups in order."""
+        result: dict[str, Tensor] = self.scoring(self.detect(parts))
+        return result
+
+    def detectors_of(self, name: str) -> PatchDetectors:
+        """The detectors of one patch group."""
+        detectors = self.detectors[self.patch_groups.index(name)]
+        assert isinstance(detectors, PatchDetectors)
+        return detectors
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was learnt, by name; corrections are not part of it."""
+        arrays = self.scoring.to_arrays()
+        for name in self.patch_groups:
+            own = self.detectors_of(name).to_arrays()
+            arrays |= {f"detectors/{name}/{key}": array for key, array in own.items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, groups: Sequence[str], arrays: Arrays, how: str) -> Self:
+        """The model that `to_arrays` described."""
+        detectors: dict[str, PatchDetectors] = {}
+        columns: list[str] = []
+        for name in groups:
+            prefix = f"detectors/{name}/"
+            own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            if own:
+                detectors[name] = PatchDetectors.from_arrays(own)
+                columns += [column_name(name, detector) for detector in detectors[name].names]
+            else:
+                columns.append(name)
+        rest = {name: array for name, array in arrays.items() if not name.startswith("detectors/")}
+        return cls(groups, detectors, ScoringModel.from_arrays(columns, rest, how))
+
+
+def column_name(group: str, detector: str) -> str:
+    """The name, in results, of a detector's score."""
+    return f"{group}: {detector}"
+
+
+def check_groups(
+    groups: Mapping[str, ArrayLike], model: JudgeModel | None, *, some: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Feature groups as arrays in the model's order: of one length, finite, of the shape of those fitted to.
+
+    Args:
+        groups: by name.
+        model: the fitted model; `None` before there is one.
+        some: groups may be missing.
+
+    Raises:
+        InputError: they are not.
+    """
+    if not groups:
+        raise InputError("feature groups: there are none; give at least one, by name")
+    names = tuple(groups) if model is None else model.groups
+    missing = [name for name in names if name not in groups]
+    if any(name not in names for name in groups) or (missing and not some):
+        raise InputError(
+            f"feature groups {', '.join(groups)}: the judge was fitted to {', '.join(names)}; give these"
+        )
+    parts = {name: _check_group(name, groups[name], model) for name in names if name in groups}
+    lengths = {name: len(group) for name, group in parts.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"feature groups of unequal length: {lengths}; give the same parts in each")
+    return parts
+
+
+def _check_group(name: str, values: ArrayLike, model: JudgeModel | None) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim not in (1, 2, 4) or array.dtype.kind not in "fiub":
+        raise InputError(
+            f"feature group {name}: must be numbers [N, d], [N] or patches [N, h, w, c], not {array.dtype} "
+            f"{list(array.shape)}"
+        )
+    narrow = (np.float32, np.float16) if array.ndim == 4 else (np.float32,)
+    array = array if array.dtype in narrow else array.astype(np.float64 if array.ndim < 4 else np.float32)
+    # A sum is finite where all numbers are, and takes no memory beside them.
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise InputError(
+                f"feature group {name}: part {row} has numbers that are NaN or infinite; leave it out"
+            )
+    if model is not None:
+        fitted, given = _fitted_shape(name, model), array.shape[1:]
+        if given != fitted:
+            texts = [_name_shape(shape) for shape in (given, fitted)]
+            raise InputError(
+                f"feature group {name}: {texts[0]} given, and the judge was fitted to {texts[1]}"
+            )
+    return array
+
+
+def _fitted_shape(name: str, model: JudgeModel) -> tuple[int, ...]:
+    if name in model.patch_groups:
+        return model.detectors_of(name).shape
+    scoring = model.scoring
+    return (len(scoring.space(name).scale),) if name in scoring.places else ()
+
+
+def _name_shape(shape: tuple[int, ...]) -> str:
+    if not shape:
+        return "ready scores"
+    return f"vectors of {shape[0]}" if len(shape) == 1 else f"patches {list(shape)}"
