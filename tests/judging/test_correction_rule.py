@@ -183,7 +183,7 @@ def test_files_of_earlier_versions_know_no_ng_parts():
     judge.calibrate({"view": line(30, rng)}, 0.1)
     arrays, settings = judge.state()
     assert not any(name.startswith("known_ng") for name in arrays)
-    assert Judge.from_state(arrays, settings).known_ng == {}
+    assert Judge.from_state(arrays, settings).known_ng == []
 
 
 def test_one_correction_acts_on_parts_like_it_where_known_ng_parts_show_that_it_helps():
