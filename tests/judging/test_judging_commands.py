@@ -243,7 +243,8 @@ def test_lessons_by_command(mekiki, run, ng, monkeypatch):
     said = mekiki("teach", run, bad, "--as", "NG:傷")
     assert said.out.splitlines() == [
         f"{bad}: was OK, is NG (correction 2)",
-        "acts on near copies of the photograph only; of 15 NG parts that had no part in it 0 were missed before, 0 after",
+        "acts on near copies of the photograph only; "
+        "of 15 NG parts that had no part in it 0 were missed before, 0 after",
         f"undo it with: mekiki teach {run} --undo --correction 2",
     ]
     listed = mekiki("teach", run, "--list", "--json").json["lessons"]
