@@ -27,7 +27,7 @@ class GaussianPlaces(nn.Module):
     Args:
         channels: int64 `[k]`, those compared.
         mean: `[h·w, k]`.
-        whitening: `[h·w, k, k]`; its product with a centred patch has the squared length D².
+        whitening: `[h·w, k, k]`; times a centred patch it has the squared length D².
         shape: height and width of the grid.
 
     Example:
@@ -54,26 +54,24 @@ class GaussianPlaces(nn.Module):
     @classmethod
     def fit(cls, patches: Tensor, seed: int = 0) -> Self:
         """Learn from the patches of OK photographs, `[n, h, w, c]`."""
-        number, height, width, count = patches.shape
+        _, height, width, count = patches.shape
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         channels = order[:CHANNELS].sort().values
-        at_places = patches[..., channels].reshape(number, height * width, -1).transpose(0, 1)
-        mean = at_places.mean(1)
-        centred = at_places - mean[:, None]
-        covariance = centred.transpose(1, 2) @ centred / max(number - 1, 1)
-        variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6)
-        identity = torch.eye(len(channels))
-        shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance[:, None, None] * identity
-        # D² = ‖L⁻¹x‖² with the covariance LLᵀ.
-        factor = torch.linalg.cholesky(shrunk.double())
-        whitening = torch.linalg.solve_triangular(factor, identity.double().expand_as(factor), upper=False)
-        return cls(channels, mean, whitening.transpose(1, 2).contiguous(), (height, width))
+        mean = torch.empty(height * width, len(channels))
+        whitening = torch.empty(height * width, len(channels), len(channels))
+        for row in range(height):  # a row at a time bounds the memory
+            at_places = patches[:, row].index_select(2, channels).transpose(0, 1)
+            places = slice(row * width, (row + 1) * width)
+            mean[places] = at_places.mean(1)
+            whitening[places] = _whiten(at_places - mean[places, None])
+        return cls(channels, mean, whitening, (height, width))
 
     def forward(self, patches: Tensor) -> Tensor:
         """D of each patch."""
         centred = patches.index_select(3, self.channels).flatten(1, 2) - self.mean
-        turned = centred.transpose(0, 1) @ self.whitening
-        return (turned**2).sum(2).sqrt().T.reshape(-1, *self.shape)
+        # The matrices stand on the left: with one photograph that takes half the time.
+        turned = self.whitening @ centred.permute(1, 2, 0).contiguous()
+        return (turned**2).sum(1).sqrt().T.reshape(-1, *self.shape)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt, from which `from_arrays` makes it again."""
@@ -90,3 +88,18 @@ class GaussianPlaces(nn.Module):
         height, width = (int(side) for side in arrays["shape"])
         channels, mean, whitening = (to_tensor(arrays[name]) for name in ("channels", "mean", "whitening"))
         return cls(channels, mean, whitening, (height, width))
+
+
+def _whiten(centred: Tensor) -> Tensor:
+    """Matrices `[places, k, k]` by which the squared length of centred patches `[places, n, k]` is D²."""
+    number, count = centred.shape[1:]
+    covariance = centred.transpose(1, 2) @ centred / max(number - 1, 1)
+    variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6)
+    identity = torch.eye(count)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance[:, None, None] * identity
+    # D² = ‖L⁻¹x‖² with the covariance LLᵀ.
+    factor = torch.linalg.cholesky(shrunk.double())
+    whitening: Tensor = torch.linalg.solve_triangular(
+        factor, identity.double().expand_as(factor), upper=False
+    )
+    return whitening.float()

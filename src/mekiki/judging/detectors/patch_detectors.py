@@ -14,7 +14,7 @@ from mekiki.errors import not_known
 from mekiki.judging.detectors.gaussian_places import GaussianPlaces
 from mekiki.judging.detectors.patch_memory import PatchMemory
 from mekiki.judging.detectors.patch_subspace import PatchSubspace
-from mekiki.judging.detectors.photo_context import Patches, PhotoContext
+from mekiki.judging.detectors.photo_context import Patches, PhotoContext, PhotoMoments
 from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 
 Floats = NDArray[np.float64]
@@ -94,12 +94,7 @@ class PatchDetectors(nn.Module):
         Raises:
             InputError: there is no such detector.
         """
-        for name in names:
-            if name not in DETECTORS:
-                raise not_known("detector", name, DETECTORS)
-        context = PhotoContext.fit(patches)
-        rest = run_in_blocks(context, to_tensor(patches), block=_BLOCK)
-        return cls(context, {name: DETECTORS[name].fit(rest) for name in names}, patches.shape[1:])
+        return cls._fit_rows(patches, PhotoMoments.of(patches), np.arange(len(patches)), names)
 
     @classmethod
     def cross_fit(cls, patches: Patches, names: Sequence[str]) -> tuple[Self, Floats]:
@@ -108,13 +103,26 @@ class PatchDetectors(nn.Module):
         Returns:
             The detectors, and float64 `[n, k]`.
         """
-        number = len(patches)
+        number, moments = len(patches), PhotoMoments.of(patches)
         folds = np.arange(number) % min(FOLDS, number)
         scores = np.empty((number, len(names)))
         for fold in range(int(folds.max()) + 1):
-            out = folds == fold
-            scores[out] = cls.fit(patches[~out], names).score(patches[out])
-        return cls.fit(patches, names), scores
+            out = np.flatnonzero(folds == fold)
+            detectors = cls._fit_rows(patches, moments, np.flatnonzero(folds != fold), names)
+            for start in range(0, len(out), _BLOCK):
+                rows = out[start : start + _BLOCK]
+                scores[rows] = detectors.score(patches[rows])
+        return cls._fit_rows(patches, moments, np.arange(number), names), scores
+
+    @classmethod
+    def _fit_rows(
+        cls, patches: Patches, moments: PhotoMoments, rows: NDArray[np.int64], names: Sequence[str]
+    ) -> Self:
+        for name in names:
+            if name not in DETECTORS:
+                raise not_known("detector", name, DETECTORS)
+        context, rest = PhotoContext.fit_and_apply(patches, moments, rows)
+        return cls(context, {name: DETECTORS[name].fit(rest) for name in names}, patches.shape[1:])
 
     def forward(self, patches: Tensor) -> Tensor:
         """Scores of photographs: the mean of the `WORST_PLACES` largest distances by each detector."""

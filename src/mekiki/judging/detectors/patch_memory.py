@@ -33,6 +33,7 @@ class PatchMemory(nn.Module):
         memory: `[m, d]`, projected patches.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> good = torch.from_numpy(rng.normal(size=(99, 4, 4, 3)).astype(np.float32))
         >>> detector, part = PatchMemory.fit(good), good[:1].clone()
@@ -66,8 +67,9 @@ class PatchMemory(nn.Module):
         """The distance of each patch."""
         projected = patches @ self.projection
         flat = projected.flatten(0, 2)
-        squared = (flat**2).sum(1, keepdim=True) + (self.memory**2).sum(1) - 2 * flat @ self.memory.T
-        return squared.amin(1).clamp(min=0).sqrt().reshape(projected.shape[:3])
+        # ‖x − m‖² = ‖x‖² + (‖m‖² − 2 x·m), and only the bracket differs between kept patches.
+        nearest = torch.addmm((self.memory**2).sum(1), flat, self.memory.T, alpha=-2).amin(1)
+        return ((flat**2).sum(1) + nearest).clamp(min=0).sqrt().reshape(projected.shape[:3])
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt, from which `from_arrays` makes it again."""
@@ -87,11 +89,18 @@ def choose_coreset(points: Tensor, number: int) -> Tensor:
         [0, 2, 3]
     """
     chosen = [0]
-    distances = ((points - points[0]) ** 2).sum(1)
+    columns = points.T.contiguous()  # sums over few long rows are quick
+    difference = torch.empty_like(columns)
+
+    def squared_distances(row: int) -> Tensor:
+        torch.sub(columns, columns[:, row : row + 1], out=difference)
+        return difference.square_().sum(0)
+
+    distances = squared_distances(0)
     for _ in range(min(number, len(points)) - 1):
         farthest = int(distances.argmax())
         if float(distances[farthest]) == 0:  # the others are copies
             break
         chosen.append(farthest)
-        distances = distances.minimum(((points - points[farthest]) ** 2).sum(1))
+        distances = distances.minimum(squared_distances(farthest))
     return torch.tensor(chosen)

@@ -22,9 +22,10 @@ class PatchSubspace(nn.Module):
 
     Args:
         mean: `[c]`.
-        components: `[c, k]`, orthonormal.
+        left_over: `[c, r]`, orthonormal, the directions that are no components.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> line = rng.normal(size=(99, 4, 4, 1)) * [1.0, 2.0, -1.0]
         >>> good = torch.from_numpy((line + 0.01 * rng.normal(size=line.shape)).astype(np.float32))
@@ -35,12 +36,12 @@ class PatchSubspace(nn.Module):
     """
 
     mean: Tensor
-    components: Tensor
+    left_over: Tensor
 
-    def __init__(self, mean: Tensor, components: Tensor) -> None:
+    def __init__(self, mean: Tensor, left_over: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean.float())
-        self.register_buffer("components", components.float())
+        self.register_buffer("left_over", left_over.float())
 
     @classmethod
     def fit(cls, patches: Tensor) -> Self:
@@ -55,19 +56,17 @@ class PatchSubspace(nn.Module):
         values = values.flip(0).clamp(min=0)
         # At least one direction is left over, or nothing would ever be unusual.
         kept = int((values.cumsum(0) < VARIANCE * values.sum()).sum()) + 1
-        return cls(mean, vectors.flip(1)[:, : min(kept, len(mean) - 1)])
+        return cls(mean, vectors.flip(1)[:, min(kept, len(mean) - 1) :].contiguous())
 
     def forward(self, patches: Tensor) -> Tensor:
         """The length of what is left over of each patch."""
-        centred = patches - self.mean
-        rest = centred - (centred @ self.components) @ self.components.T
-        return (rest**2).sum(3).sqrt()
+        return (((patches - self.mean) @ self.left_over) ** 2).sum(3).sqrt()
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt, from which `from_arrays` makes it again."""
-        return {"mean": self.mean.numpy(), "components": self.components.numpy()}
+        return {"mean": self.mean.numpy(), "left_over": self.left_over.numpy()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The detector that `to_arrays` described."""
-        return cls(to_tensor(arrays["mean"]), to_tensor(arrays["components"]))
+        return cls(to_tensor(arrays["mean"]), to_tensor(arrays["left_over"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,40 @@ PHOTOS_PER_DIRECTION = 4
 _RIDGE = 0.01  # of the variance of a direction: keeps the regression finite where photographs hardly differ
 _BLOCK = 32  # photographs at once
 _NAMES = ("mean", "inverse", "projection", "directions", "place_mean", "coefficients", "rescale")
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoMoments:
+    """Moments of the patches of each photograph, from which those of any choice of photographs follow.
+
+    Attributes:
+        mean: float64 `[n, c]`, of each channel over the places.
+        square: float64 `[n, c]`, means of squares.
+
+    Example:
+        >>> moments = PhotoMoments.of(np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1))
+        >>> mean, deviation = moments.over(np.array([0, 2]))
+        >>> mean.tolist(), (deviation**2).round(6).tolist()
+        ([2.5], [4.25])
+    """
+
+    mean: NDArray[np.float64]
+    square: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, patches: Patches) -> Self:
+        """Moments of the patches of photographs, `[n, h, w, c]`."""
+        number, _, _, channels = patches.shape
+        mean, square = np.empty((number, channels)), np.empty((number, channels))
+        for row, grid in enumerate(patches):
+            flat = grid.reshape(-1, channels).astype(np.float64)
+            mean[row], square[row] = flat.mean(axis=0), (flat**2).mean(axis=0)
+        return cls(mean, square)
+
+    def over(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each channel over the patches of these photographs, `[c]` each."""
+        mean = self.mean[rows].mean(axis=0)
+        return mean, np.sqrt(np.maximum(self.square[rows].mean(axis=0) - mean**2, 0))
 
 
 class PhotoContext(nn.Module):
@@ -48,8 +83,10 @@ class PhotoContext(nn.Module):
         >>> light = rng.normal(size=(99, 1, 1, 1))
         >>> patches = (5 * light + rng.normal(size=(99, 4, 4, 3))).astype(np.float32)
         >>> rest = PhotoContext.fit(patches)(torch.from_numpy(patches))
-        >>> bool(abs(np.corrcoef(rest.mean((1, 2, 3)).numpy(), light.ravel())[0, 1]) < 0.2)
-        True
+        >>> pairs = ((each[:, 1, 2, 0], light.ravel()) for each in (patches, rest))
+        >>> before, after = (abs(np.corrcoef(*pair)[0, 1]) for pair in pairs)
+        >>> bool(before > 0.9), bool(after < 0.2)
+        (True, True)
     """
 
     mean: Tensor
@@ -68,42 +105,62 @@ class PhotoContext(nn.Module):
     @classmethod
     def fit(cls, patches: Patches, seed: int = 0) -> Self:
         """Learn from the patches of OK photographs, `[n, h, w, c]`."""
-        number, height, width, channels = patches.shape
-        mean, deviation = _moments(patches)
-        inverse = to_tensor(_invert(deviation, np.abs(mean)))
+        return cls.fit_and_apply(patches, PhotoMoments.of(patches), np.arange(len(patches)), seed)[0]
+
+    @classmethod
+    def fit_and_apply(
+        cls, patches: Patches, moments: PhotoMoments, rows: NDArray[np.int64], seed: int = 0
+    ) -> tuple[Self, Tensor]:
+        """Learn from some of the photographs, and what remains of their patches.
+
+        Patches are projected once, and no other copy of them is made.
+
+        Args:
+            patches: `[N, h, w, c]`.
+            moments: of these.
+            rows: the photographs to learn from, `[n]`.
+            seed: of the random directions.
+
+        Returns:
+            The module, and float32 `[n, h, w, d]`.
+        """
+        number, (height, width, channels) = len(rows), patches.shape[1:]
+        mean, deviation = moments.over(rows)
+        inverse = _invert(deviation, np.abs(mean))
         projection = torch.eye(channels)
         if channels > DIMENSIONS:
             generator = torch.Generator().manual_seed(seed)
             projection = torch.randn(channels, DIMENSIONS, generator=generator) / DIMENSIONS**0.5
         count = projection.shape[1]
+        whole = to_tensor((moments.mean[rows] - mean) * inverse)
+        directions, regressors = _principal_directions(whole, number // PHOTOS_PER_DIRECTION)
         context = cls(
             mean=to_tensor(mean),
-            inverse=inverse,
+            inverse=to_tensor(inverse),
             projection=projection,
-            directions=torch.zeros(channels, 0),
+            directions=directions,
             place_mean=torch.zeros(height, width, count),
-            coefficients=torch.zeros(0, height, width, count),
+            coefficients=torch.zeros(directions.shape[1], height, width, count),
             rescale=torch.ones(count),
         )
-        whole = torch.cat([context.standardise(block).mean((1, 2)) for block in _blocks(patches)]).double()
-        directions, regressors = _principal_directions(whole, number // PHOTOS_PER_DIRECTION)
-        context.directions = directions.float()
-        total = torch.zeros(height, width, count, dtype=torch.float64)
-        products = torch.zeros(regressors.shape[1], height, width, count, dtype=torch.float64)
-        for start, block in enumerate(_blocks(patches)):
-            projected = (context.standardise(block) @ context.projection).double()
-            total += projected.sum(0)
-            own = regressors[start * _BLOCK : start * _BLOCK + len(block)]
-            products += torch.einsum("nq,nhwd->qhwd", own, projected)
+        rest = torch.empty(number, height * width, count)
+        for start in range(0, number, _BLOCK):
+            block = to_tensor(patches[rows[start : start + _BLOCK]])
+            projected = context.standardise(block) @ context.projection
+            rest[start : start + _BLOCK] = projected.flatten(1, 2)
+        place_mean = rest.sum(0, dtype=torch.float64) / number
+        rest -= place_mean
         # Regressors have mean 0 and unit variance, and are uncorrelated, so each is fitted alone.
-        context.place_mean = (total / number).float()
-        context.coefficients = (products / number / (1 + _RIDGE)).float()
-        squares = torch.zeros(count, dtype=torch.float64)
-        for block in _blocks(patches):
-            squares += (context(block).double() ** 2).mean((1, 2)).sum(0)
-        deviation = (squares / number).sqrt().numpy()
-        context.rescale = to_tensor(_invert(deviation, np.zeros(count))).float()
-        return context
+        own = regressors.float()
+        coefficients = own.T @ rest.flatten(1) / (number * (1 + _RIDGE))
+        rest.view(number, -1).addmm_(own, coefficients, alpha=-1)
+        squares = sum((grid.double() ** 2).mean(0) for grid in rest)
+        rescale = to_tensor(_invert((squares / number).sqrt().numpy(), np.zeros(count))).float()
+        rest *= rescale
+        context.place_mean = place_mean.float().reshape(height, width, count)
+        context.coefficients = coefficients.reshape(-1, height, width, count)
+        context.rescale = rescale
+        return context, rest.reshape(number, height, width, count)
 
     def standardise(self, patches: Tensor) -> Tensor:
         """Patches with mean 0 and variance 1 in each channel."""
@@ -128,17 +185,6 @@ class PhotoContext(nn.Module):
         return cls(**{name: to_tensor(arrays[name]) for name in _NAMES})
 
 
-def _moments(patches: Patches) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel over all patches."""
-    channels = patches.shape[3]
-    total, squares = np.zeros(channels), np.zeros(channels)
-    for grid in patches:
-        flat = grid.reshape(-1, channels).astype(np.float64)
-        total, squares = total + flat.mean(axis=0), squares + (flat**2).mean(axis=0)
-    mean = total / len(patches)
-    return mean, np.sqrt(np.maximum(squares / len(patches) - mean**2, 0))
-
-
 def _principal_directions(whole: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Directions `[c, q]` and regressors `[n, q]` of unit variance, of mean patches `[n, c]`, each channel scaled."""
     number = len(whole)
@@ -155,8 +201,3 @@ def _invert(deviation: NDArray[np.float64], size: NDArray[np.float64]) -> NDArra
     """One over each deviation; 0 where it is no more than rounding."""
     varies = deviation > 1e-4 * size + 1e-12
     return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-
-
-def _blocks(patches: Patches) -> Iterator[Tensor]:
-    for start in range(0, len(patches), _BLOCK):
-        yield to_tensor(patches[start : start + _BLOCK])
