@@ -332,6 +332,8 @@ def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Fl
             _run(lambda log_e, each=each: log_likelihood_ratio(log_e, each), values)
             for values in (log_e, log_e_ok)
         )
+        if _auroc(scores + ratio, scores_ok + ratio_ok) < _auroc(scores, scores_ok):
+            continue
         quality = _partial_auroc(scores + ratio, scores_ok + ratio_ok)
         # As good at half the share is as good with less effect.
         if quality > best + _MARGIN or (chosen and quality >= best - _MARGIN):
@@ -339,7 +341,11 @@ def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Fl
     return chosen
 
 
+def _auroc(ng: Floats, ok: Floats) -> float:
+    """The share of pairs of an NG part and an OK part in order."""
+    return float(((ng[:, None] > ok) + 0.5 * (ng[:, None] == ok)).mean())
+
+
 def _partial_auroc(ng: Floats, ok: Floats) -> float:
-    """The share of pairs in order, of NG parts and the tenth of OK parts with the largest scores."""
-    largest = np.sort(ok)[-max(1, math.ceil(TAIL_SHARE * len(ok))) :]
-    return float(((ng[:, None] > largest) + 0.5 * (ng[:, None] == largest)).mean())
+    """The same for the tenth of OK parts with the largest scores."""
+    return _auroc(ng, np.sort(ok)[-max(1, math.ceil(TAIL_SHARE * len(ok))) :])
