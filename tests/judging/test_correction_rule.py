@@ -302,3 +302,19 @@ def test_the_rule_is_traced_as_a_graph():
     graph = torch.export.export(judge.scoring, (new,), dynamic_shapes=((({0: batch}),),))
     for name, value in graph.module()(new).items():
         torch.testing.assert_close(value, judge.scoring(new)[name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_on_magnetic_tiles_misses_of_unseen_parts_do_not_rise_and_fall_after_ten(real_data):
+    from benchmarks import corrections
+
+    groups, ok = corrections._extract(real_data / "magnetic_tile", "filters", "free")
+    rows = {count: [] for count in corrections.COUNTS}
+    for draw in range(10):
+        for count, row in corrections._draw(groups, ok, draw, "NG").items():
+            rows[count].append(row)
+    for count, values in rows.items():
+        table = np.array(values)
+        change, ranking = table[:, 1] - table[:, 0], table[:, 3] - table[:, 2]
+        assert change.mean() <= (0 if count < 10 else -0.01)
+        assert ranking.min() > -0.002
