@@ -23,7 +23,7 @@ WORST_PLACES = 10
 """Places whose mean distance is the score of a photograph: steadier than the largest one."""
 FOLDS = 4
 """Parts that reference scores are made in: each by detectors fitted without it."""
-_BLOCK = 32
+_BLOCK = 16
 
 
 class Detector(Protocol):

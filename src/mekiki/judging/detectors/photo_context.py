@@ -21,7 +21,7 @@ MOST_DIRECTIONS = 64
 """Directions in which photographs as a whole may differ, at most."""
 PHOTOS_PER_DIRECTION = 4
 _RIDGE = 0.01  # of the variance of a direction: keeps the regression finite where photographs hardly differ
-_BLOCK = 32  # photographs at once
+_BLOCK = 8  # photographs at once: few, so that they stay in the processor's cache
 _NAMES = ("mean", "inverse", "projection", "directions", "place_mean", "coefficients", "rescale")
 
 
@@ -145,10 +145,10 @@ class PhotoContext(nn.Module):
         )
         rest = torch.empty(number, height * width, count)
         for start in range(0, number, _BLOCK):
-            block = to_tensor(patches[rows[start : start + _BLOCK]])
-            projected = context.standardise(block) @ context.projection
-            rest[start : start + _BLOCK] = projected.flatten(1, 2)
-        place_mean = rest.sum(0, dtype=torch.float64) / number
+            block = torch.from_numpy(patches[rows[start : start + _BLOCK]]).float()  # a copy, standardised in place
+            block.sub_(context.mean).mul_(context.inverse)
+            torch.matmul(block.flatten(1, 2), context.projection, out=rest[start : start + _BLOCK])
+        place_mean = (sum(grid.double() for grid in rest) / number).float()
         rest -= place_mean
         # Regressors have mean 0 and unit variance, and are uncorrelated, so each is fitted alone.
         own = regressors.float()
@@ -157,7 +157,7 @@ class PhotoContext(nn.Module):
         squares = sum((grid.double() ** 2).mean(0) for grid in rest)
         rescale = to_tensor(_invert((squares / number).sqrt().numpy(), np.zeros(count))).float()
         rest *= rescale
-        context.place_mean = place_mean.float().reshape(height, width, count)
+        context.place_mean = place_mean.reshape(height, width, count)
         context.coefficients = coefficients.reshape(-1, height, width, count)
         context.rescale = rescale
         return context, rest.reshape(number, height, width, count)
