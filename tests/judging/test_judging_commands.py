@@ -357,6 +357,12 @@ BAD = {
     "undo: no such RUN": ("teach nowhere --undo", "nowhere: no such folder"),
     "list: no such RUN": ("teach nowhere --list", "nowhere: no such folder"),
     "retrain: nothing taught": ("retrain RUN", "nothing was taught"),
+    "calibrate: unknown detector": (
+        "calibrate new --ok OK --detector nonsense",
+        "detector 'nonsense' is not known; choose one of mt, memory, places, subspace",
+    ),
+    "calibrate: one unknown detector": ("calibrate new --ok OK --detector mt,nonsense", "'nonsense'"),
+    "calibrate: no detector": ("calibrate new --ok OK --detector ,", "there are none"),
     "retrain: not calibrated": ("retrain empty", "is not calibrated"),
 }
 

@@ -126,13 +126,15 @@ def fit_inspector(
         settings: the rate and how it is held.
         progress: called during long steps.
     """
+    judge = Judge(
+        settings.how, detectors=settings.detectors
+    )  # refuses unknown names before photographs are read
     notes: list[str] = []
     good = _usable_photos(ok, extractor, notes, progress)
     good = [good[i] for i in np.random.default_rng(settings.seed).permutation(len(good))]
     learning = _number_to_learn(len(good), settings)
     extractor.fit(_blocks(good[: learning or len(good)]))
     groups = _extract(extractor, good, "looking at OK parts", progress)
-    judge = Judge(settings.how, detectors=settings.detectors)
     if judge.detectors == (MT_DISTANCE,):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
     if learning:

@@ -91,6 +91,8 @@ class Judge:
         for name in detectors:
             if name not in DETECTOR_NAMES:
                 raise not_known("detector", name, DETECTOR_NAMES)
+        if not detectors:
+            raise InputError(f"detectors: there are none; choose some of {', '.join(DETECTOR_NAMES)}")
         if how not in COMBINATIONS:
             raise not_known("how", how, COMBINATIONS)
         if covariance not in COVARIANCES:

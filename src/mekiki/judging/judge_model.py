@@ -47,18 +47,26 @@ class JudgeModel(nn.Module):
             how: see `ScoringModel`.
             covariance: of the unit spaces; see `MT`.
             detectors: names, `MT_DISTANCE` or of those on patches; see `DETECTORS`. Without patches there is only the
-                MT distance, whatever is asked for.
+                MT distance.
+
+        Raises:
+            InputError: no group has patches, and all detectors take them.
         """
         fitted: dict[str, PatchDetectors] = {}
         reduced: dict[str, NDArray[Any]] = {}
         vectors = sum(group.ndim == 2 for group in parts.values())
         on_patches = [name for name in detectors if name != MT_DISTANCE]
-        with_patches = bool(on_patches) and any(group.ndim == 4 for group in parts.values())
+        with_patches = any(group.ndim == 4 for group in parts.values())
+        if not with_patches and MT_DISTANCE not in detectors:
+            raise InputError(
+                f"detector {', '.join(on_patches)}: takes patches [N, h, w, c], and feature groups {', '.join(parts)} have "
+                f"none; choose {MT_DISTANCE}"
+            )
         weights = []
         for name, group in parts.items():
             if group.ndim != 4:
                 reduced[name] = group
-                weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors or not with_patches))
+                weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors))
                 continue
             fitted[name], scores = PatchDetectors.cross_fit(group, on_patches)
             for detector, column in zip(fitted[name].names, scores.T, strict=True):

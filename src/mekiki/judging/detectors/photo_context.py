@@ -145,7 +145,9 @@ class PhotoContext(nn.Module):
         )
         rest = torch.empty(number, height * width, count)
         for start in range(0, number, _BLOCK):
-            block = torch.from_numpy(patches[rows[start : start + _BLOCK]]).float()  # a copy, standardised in place
+            block = torch.from_numpy(
+                patches[rows[start : start + _BLOCK]]
+            ).float()  # a copy, standardised in place
             block.sub_(context.mean).mul_(context.inverse)
             torch.matmul(block.flatten(1, 2), context.projection, out=rest[start : start + _BLOCK])
         place_mean = (sum(grid.double() for grid in rest) / number).float()
