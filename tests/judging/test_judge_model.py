@@ -77,9 +77,7 @@ def test_the_mt_distance_is_all_there_is_without_patches():
     np.testing.assert_array_equal(
         Judge().fit(groups).score(new), Judge(detectors=("mt",)).fit(groups).score(new)
     )
-    with pytest.raises(
-        InputError, match="detector memory: takes patches .* colour, shape have none; choose mt"
-    ):
+    with pytest.raises(InputError, match="colour, shape have none; choose mt"):
         Judge(detectors=("memory",)).fit(groups)
 
 

@@ -59,8 +59,8 @@ class JudgeModel(nn.Module):
         with_patches = any(group.ndim == 4 for group in parts.values())
         if not with_patches and MT_DISTANCE not in detectors:
             raise InputError(
-                f"detector {', '.join(on_patches)}: takes patches [N, h, w, c], and feature groups {', '.join(parts)} have "
-                f"none; choose {MT_DISTANCE}"
+                f"detector {', '.join(on_patches)}: takes patches [N, h, w, c], and feature groups "
+                f"{', '.join(parts)} have none; choose {MT_DISTANCE}"
             )
         weights = []
         for name, group in parts.items():
