@@ -20,8 +20,9 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.inspection import DATA, EYES
 from mekiki.data.photo import iter_photos
 from mekiki.judging.extractors import make_extractor
-from mekiki.judging.feature_judge import Judge, learning_parts
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_result import TaughtPart
+from mekiki.judging.learning_split import learning_parts
 
 SETS = {"magnetic_tile": "free", "solar_cells_mono": "functional"}
 """Folders of the data, and the one with OK parts in each."""

@@ -9,8 +9,9 @@ import pytest
 
 from mekiki.errors import DataWarning, InputError
 from mekiki.judging.conformal import TOLERANCE, CrossThreshold, SplitThreshold
-from mekiki.judging.feature_judge import Judge, learning_parts
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_result import TaughtPart
+from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.mahalanobis_taguchi import MT
 
 

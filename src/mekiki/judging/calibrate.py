@@ -16,10 +16,11 @@ from mekiki.data.photo import BLOCK, Photo, PhotoConditions, iter_photos, list_p
 from mekiki.errors import InputError
 from mekiki.judging.conformal import Threshold, parts_needed
 from mekiki.judging.extractors import make_extractor
-from mekiki.judging.feature_judge import Judge, learning_parts
+from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.judge_model import DETECTOR_NAMES, MT_DISTANCE
 from mekiki.judging.judge_photos import Calibration, Inspector
+from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.trade_off import TradeOff
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mekiki.errors import InputError, not_known
+from mekiki.judging.calibration_parts import CalibrationParts
 from mekiki.judging.conformal import (
     CrossThreshold,
     SplitThreshold,
@@ -27,22 +28,17 @@ from mekiki.judging.conformal import (
 from mekiki.judging.detectors.patch_detectors import PatchDetectors
 from mekiki.judging.judge_model import DETECTOR_NAMES, JudgeModel, check_groups, column_name
 from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, TaughtPart, UnseenNG
+from mekiki.judging.learning_split import refuse_too_few
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
 from mekiki.judging.scoring import COMBINATIONS, Scoring
-from mekiki.judging.tensor_blocks import BLOCK, run_in_blocks, to_tensor
+from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
 Groups = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
-LEAST_TO_LEARN = 8
-"""OK parts below which no unit space is made: fewer say nothing of how good parts vary."""
 _CROSS_FOLDS = 10
-_CROSS_FOLDS_OF_PATCHES = (
-    5  # each fold is a whole set of detectors, which every photograph then passes through
-)
-_PATCH_BLOCK = 16  # photographs at once
-_LEARN_SHARE = 2 / 3
+_CROSS_FOLDS_OF_PATCHES = 5  # each fold is a set of detectors, which every photograph then passes
 
 
 class Judge:
@@ -53,8 +49,8 @@ class Judge:
     makes groups of different units comparable.
 
     `calibrate` takes *other* OK parts and sets the threshold: by split-conformal prediction the rate holds whatever the
-    groups are worth. `cross_calibrate` fits and calibrates with the same parts, for small sets: ten models, each
-    without a tenth of the parts (CV+).
+    groups are worth. `cross_calibrate` fits and calibrates with the same parts, for small sets: ten models, five with
+    patches, each without its share of the parts (CV+).
 
     Corrections (`teach`) act at once, without fitting again; see `CorrectionRule`. The threshold is set again on the
     same calibration parts, so the stated rate goes on to hold as long as no correction is one of these parts.
@@ -108,27 +104,26 @@ class Judge:
         self.known_ng: list[dict[str, NDArray[Any]]] = []
         self.scoring = Scoring([])
         self._models: list[JudgeModel] = []
-        self._calibration: dict[str, NDArray[Any]] = {}
-        self._folds: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._calibration: CalibrationParts | None = None
 
     def fit(self, groups: Mapping[str, ArrayLike]) -> Self:
         """Learn what good parts look like; calibration and corrections of before are dropped.
 
         Args:
-            groups: of OK parts, each `[n, d]`, `[n]` or `[n, h, w, c]`; at least `LEAST_TO_LEARN` parts and one group
+            groups: of OK parts, each `[n, d]`, `[n]` or `[n, h, w, c]`; at least 8 parts and one group
                 of vectors.
 
         Raises:
             InputError: too few parts, groups of unequal length, or numbers that are not finite.
         """
         parts = check_groups(groups, None)
-        _refuse_too_few(_length(parts))
+        refuse_too_few(_length(parts))
         if not any(group.ndim == 2 for group in parts.values()):
             raise InputError(f"feature groups {', '.join(parts)}: none has vectors [N, d]; give at least one")
         self.groups = tuple(parts)
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
         self.known_ng = []
-        self._calibration, self._folds = {}, np.zeros(0, np.int64)
+        self._calibration = None
         self._models = [self._fit_model(parts)]
         self.scoring = Scoring(self._models)
         return self
@@ -151,11 +146,11 @@ class Judge:
             InputError: too few parts for the rate (the message says how many it takes), or groups that do not fit.
         """
         parts = self._check(groups)
-        reduced = self._detect(parts, self._models[0])
-        scores = self._run(reduced, Scoring([self._models[0].scoring]))["score"]
+        reduced = self._models[0].reduce(parts)
+        scores = Scoring([self._models[0].scoring]).run(reduced)["score"]
         threshold = conformal_threshold(scores, false_reject, confidence=confidence)
         del self._models[1:]
-        self._calibration, self._folds = reduced, threshold.folds
+        self._calibration = CalibrationParts(reduced, threshold.folds)
         self.rate, self.confidence = threshold.false_reject, confidence
         self._use(threshold)
         return threshold
@@ -163,14 +158,14 @@ class Judge:
     def cross_calibrate(self, groups: Mapping[str, ArrayLike], false_reject: float = 0.01) -> CrossThreshold:
         """Fit and calibrate with the same parts (CV+), where there are too few to set some aside.
 
-        Parts are assigned to ten folds in turn; their order must not be informative.
+        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative.
 
         Raises:
             InputError: as `fit` and `calibrate`.
         """
         parts = check_groups(groups, None)
         number = _length(parts)
-        _refuse_too_few(number)
+        refuse_too_few(number)
         check_parts(number, false_reject)
         most = _CROSS_FOLDS if all(group.ndim < 4 for group in parts.values()) else _CROSS_FOLDS_OF_PATCHES
         folds = np.arange(number) % min(most, number)
@@ -178,11 +173,9 @@ class Judge:
         self.taught, self.confidence, self.rate = (), None, float(false_reject)
         self.known_ng = []
         self._models = [self._fit_model(_rows(parts, folds != fold)) for fold in range(int(folds.max()) + 1)]
-        reduced = [
-            self._detect(_rows(parts, folds == fold), model) for fold, model in enumerate(self._models)
-        ]
-        self._calibration, self._folds = _in_folds(reduced, folds), folds
-        threshold = CrossThreshold(self._score_calibration(), folds, self.rate)
+        reduced = [model.reduce(_rows(parts, folds == fold)) for fold, model in enumerate(self._models)]
+        self._calibration = CalibrationParts.join(reduced, folds)
+        threshold = CrossThreshold(self._calibration.scores(self._models), folds, self.rate)
         self._use(threshold)
         return threshold
 
@@ -196,7 +189,7 @@ class Judge:
             InputError: groups do not fit.
         """
         parts = self._check(groups)
-        self.known_ng = [self._detect(parts, model) for model in self._models]
+        self.known_ng = [model.reduce(parts) for model in self._models]
         if self.taught:
             self.teach(self.taught)
 
@@ -242,7 +235,7 @@ class Judge:
         corrections: dict[str, bool] = {}
         if self.known_ng:
             scores = [
-                self._run(parts, Scoring([model.scoring]))["score"]
+                Scoring([model.scoring]).run(parts)["score"]
                 for parts, model in zip(self.known_ng, self._models, strict=True)
             ]
             known = self.threshold.judge(np.stack(scores, axis=1) if len(scores) > 1 else scores[0])
@@ -302,14 +295,12 @@ class Judge:
 
         After `cross_calibrate` each is the median of the scores that its models give.
         """
-        return np.asarray(self._run(self._check(groups), self.scoring)["score"], np.float64)
+        return np.asarray(self.scoring.run(self._check(groups))["score"], np.float64)
 
     def score_columns(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
         """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`."""
         parts = {name: columns[name] for name in self.columns}
-        return np.asarray(
-            self._run(parts, Scoring([model.scoring for model in self._models]))["score"], np.float64
-        )
+        return np.asarray(Scoring([model.scoring for model in self._models]).run(parts)["score"], np.float64)
 
     def judge(self, groups: Mapping[str, ArrayLike]) -> JudgeResult:
         """Verdicts on parts.
@@ -320,7 +311,7 @@ class Judge:
         self._check_fitted()
         if self.threshold is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
-        result = self._run(self._check(groups), self.scoring)
+        result = self.scoring.run(self._check(groups))
         names = (*self.columns, CORRECTION_COLUMN)[: result["neg_log_p"].shape[1]]
         return JudgeResult(
             result["ng"],
@@ -358,7 +349,7 @@ class Judge:
             ) -> Tensor:
                 return (detectors.maps(patches) / scale.clamp(min=1e-12)[:, None, None, None]).mean(0).float()
 
-            result[name] = run_in_blocks(mean_map, to_tensor(parts[name]), block=_PATCH_BLOCK).numpy()
+            result[name] = run_in_blocks(mean_map, to_tensor(parts[name]), block=PATCH_BLOCK).numpy()
         return result
 
     def contributions(self, groups: Mapping[str, ArrayLike], name: str) -> Floats:
@@ -390,8 +381,8 @@ class Judge:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that was learnt, as arrays by name and settings for JSON; corrections are not part of it."""
         self._check_fitted()
-        arrays: dict[str, NDArray[Any]] = {"folds": self._folds}
-        arrays |= {f"calibration/{name}": group for name, group in self._calibration.items()}
+        calibration = self._calibration or CalibrationParts({}, np.zeros(0, np.int64))
+        arrays = calibration.to_arrays()
         for number, parts in enumerate(self.known_ng):
             arrays |= {f"known_ng{number}/{name}": group for name, group in parts.items()}
         for number, model in enumerate(self._models):
@@ -417,12 +408,11 @@ class Judge:
         try:
             judge = cls(settings["how"], settings["covariance"], settings.get("detectors", ("mt",)))
             judge.groups = tuple(settings["views"])
-            judge._folds = np.asarray(arrays["folds"], np.int64)
             judge._models = [
                 JudgeModel.from_arrays(judge.groups, _under(arrays, f"model{number}/"), judge.how)
                 for number in range(settings["models"])
             ]
-            calibration = _under(arrays, "calibration/")
+            judge._calibration = CalibrationParts.from_arrays(arrays)
             if "known_ng0/" + judge.columns[0] in arrays:  # absent in files of earlier versions
                 judge.known_ng = [
                     {name: arrays[f"known_ng{number}/{name}"] for name in judge.columns}
@@ -432,20 +422,19 @@ class Judge:
         except KeyError as error:
             raise InputError(f"the judge's file lacks {error}; calibrate again") from None
         judge.scoring = Scoring(judge._models)
-        if calibration:
-            judge._calibration = {name: calibration[name] for name in judge._models[0].scoring.groups}
+        if judge._calibration is not None:
             judge._recalibrate()
         return judge
 
     def _recalibrate(self) -> Threshold:
         """Set the threshold again on the calibration parts, with the corrections in effect."""
-        if self.rate is None:
+        if self.rate is None or self._calibration is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
-        scores = self._score_calibration()
+        scores = self._calibration.scores(self._models)
         threshold: Threshold = (
             conformal_threshold(scores, self.rate, confidence=self.confidence)
             if len(self._models) == 1
-            else CrossThreshold(scores, self._folds, self.rate)
+            else CrossThreshold(scores, self._calibration.folds, self.rate)
         )
         self._use(threshold)
         return threshold
@@ -454,31 +443,8 @@ class Judge:
         self.threshold = threshold
         self.scoring = Scoring(self._models, threshold)
 
-    def _score_calibration(self) -> Floats:
-        """Score of each calibration part by the model that did not see it."""
-        scores = np.empty(len(self._folds))
-        for fold, model in enumerate(self._models):
-            own = self._folds == fold
-            scores[own] = self._run(_rows(self._calibration, own), Scoring([model.scoring]))["score"]
-        return scores
-
     def _fit_model(self, parts: Groups) -> JudgeModel:
         return JudgeModel.fit(parts, self.how, self.covariance, self.detectors)
-
-    def _detect(self, parts: Groups, model: JudgeModel) -> dict[str, NDArray[Any]]:
-        """Parts with ready scores in place of patches, by the names that the scoring model has for them."""
-        columns = model.scoring.groups
-        tensors = [to_tensor(parts[name]) for name in self.groups]
-        result = run_in_blocks(
-            lambda *block: dict(zip(columns, model.detect(block), strict=True)), *tensors, block=_PATCH_BLOCK
-        )
-        return {name: tensor.numpy() for name, tensor in result.items()}
-
-    def _run(self, parts: Groups, scoring: Scoring) -> dict[str, NDArray[Any]]:
-        block = _PATCH_BLOCK if any(part.ndim == 4 for part in parts.values()) else BLOCK
-        tensors = (to_tensor(part) for part in parts.values())
-        result: dict[str, Tensor] = run_in_blocks(scoring, *tensors, block=block)
-        return {name: tensor.numpy() for name, tensor in result.items()}
 
     def _check_fitted(self) -> None:
         if not self._models:
@@ -489,24 +455,6 @@ class Judge:
         return check_groups(groups, self._models[0], some=some)
 
 
-def learning_parts(number: int, false_reject: float, confidence: float | None = None) -> int:
-    """The number of OK parts, of `number`, to fit to; the others calibrate.
-
-    Two thirds, or fewer if the rate needs more calibration parts than the last third has. 0 means that the parts
-    do not suffice for both, and are to be used by `Judge.cross_calibrate`.
-
-    Raises:
-        InputError: not even all of them would suffice for the rate.
-
-    Example:
-        >>> learning_parts(476, 0.01), learning_parts(150, 0.01), learning_parts(100, 0.01)
-        (317, 51, 0)
-    """
-    needed = check_parts(number, false_reject, confidence, least=LEAST_TO_LEARN)
-    learning = min(int(number * _LEARN_SHARE), number - needed)
-    return learning if learning >= max(LEAST_TO_LEARN, needed // 4) else 0
-
-
 def _under(arrays: Groups, prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
@@ -515,18 +463,5 @@ def _rows(parts: Groups, which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     return {name: group[which] for name, group in parts.items()}
 
 
-def _in_folds(parts: Sequence[Groups], folds: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Groups of parts, of each fold apart, in the order of all parts."""
-    order = np.argsort(np.concatenate([np.flatnonzero(folds == fold) for fold in range(len(parts))]))
-    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
-
-
 def _length(parts: Groups) -> int:
     return len(next(iter(parts.values())))
-
-
-def _refuse_too_few(number: int) -> None:
-    if number < LEAST_TO_LEARN:
-        raise InputError(
-            f"{number} OK parts are too few to learn what good parts look like; give at least {LEAST_TO_LEARN}"
-        )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mekiki.errors import InputError
 from mekiki.judging.detectors.patch_detectors import DETECTORS, PatchDetectors
 from mekiki.judging.scoring import ScoringModel
+from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -85,6 +86,16 @@ class JudgeModel(nn.Module):
             else:
                 reduced.append(part)
         return reduced
+
+    def reduce(self, parts: Arrays) -> dict[str, NDArray[Any]]:
+        """The same as `detect` for arrays, a block at a time, by the names that the scoring model has for them."""
+        tensors = [to_tensor(parts[name]) for name in self.groups]
+        result: dict[str, Tensor] = run_in_blocks(
+            lambda *block: dict(zip(self.scoring.groups, self.detect(block), strict=True)),
+            *tensors,
+            block=PATCH_BLOCK,
+        )
+        return {name: tensor.numpy() for name, tensor in result.items()}
 
     def detect_one(self, features: Arrays) -> dict[str, NDArray[Any]]:
         """The features of one part with the score of each detector in place of patches."""

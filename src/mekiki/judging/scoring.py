@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mekiki.judging.conformal import Threshold, upper_end
 from mekiki.judging.correction_rule import CorrectedParts, CorrectionRule
 from mekiki.judging.neg_log_p import NegLogP, count_at_least
-from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
+from mekiki.judging.tensor_blocks import BLOCK, PATCH_BLOCK, run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
 Floats = NDArray[np.float64]
@@ -276,6 +276,13 @@ class Scoring(nn.Module):
             p = (1 + torch.stack(counts).sum(0)).double() / (self.parts + 1)
             result |= {"p": p, "ng": p <= self.largest_p}
         return result
+
+    def run(self, parts: Arrays) -> dict[str, NDArray[Any]]:
+        """The same as `forward` for arrays, a block at a time; the groups stand in the order of the models."""
+        block = PATCH_BLOCK if any(part.ndim == 4 for part in parts.values()) else BLOCK
+        tensors = (to_tensor(part) for part in parts.values())
+        result: dict[str, Tensor] = run_in_blocks(self, *tensors, block=block)
+        return {name: tensor.numpy() for name, tensor in result.items()}
 
 
 def _median(values: Tensor) -> Tensor:

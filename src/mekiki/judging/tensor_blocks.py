@@ -12,6 +12,8 @@ from torch import Tensor
 
 BLOCK = 256
 """Parts scored at once, by default; bounds the memory of the comparison with calibration scores."""
+PATCH_BLOCK = 16
+"""Photographs at once where patches are scored; more do not fit the processor's cache."""
 
 
 def to_tensor(array: NDArray[Any]) -> Tensor:

@@ -15,7 +15,7 @@ from mekiki.judging.detectors.gaussian_places import GaussianPlaces
 from mekiki.judging.detectors.patch_memory import PatchMemory
 from mekiki.judging.detectors.patch_subspace import PatchSubspace
 from mekiki.judging.detectors.photo_context import Patches, PhotoContext, PhotoMoments
-from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
+from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,6 @@ WORST_PLACES = 10
 """Places whose mean distance is the score of a photograph: steadier than the largest one."""
 FOLDS = 4
 """Parts that reference scores are made in: each by detectors fitted without it."""
-_BLOCK = 16
 
 
 class Detector(Protocol):
@@ -109,8 +108,8 @@ class PatchDetectors(nn.Module):
         for fold in range(int(folds.max()) + 1):
             out = np.flatnonzero(folds == fold)
             detectors = cls._fit_rows(patches, moments, np.flatnonzero(folds != fold), names)
-            for start in range(0, len(out), _BLOCK):
-                rows = out[start : start + _BLOCK]
+            for start in range(0, len(out), PATCH_BLOCK):
+                rows = out[start : start + PATCH_BLOCK]
                 scores[rows] = detectors.score(patches[rows])
         return cls._fit_rows(patches, moments, np.arange(number), names), scores
 
@@ -136,7 +135,7 @@ class PatchDetectors(nn.Module):
 
     def score(self, patches: Patches) -> Floats:
         """The same as `forward` for an array, a block of photographs at a time."""
-        return np.asarray(run_in_blocks(self, to_tensor(patches), block=_BLOCK).numpy())
+        return np.asarray(run_in_blocks(self, to_tensor(patches), block=PATCH_BLOCK).numpy())
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt, from which `from_arrays` makes it again."""
