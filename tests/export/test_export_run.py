@@ -155,8 +155,11 @@ def test_an_embedder_on_a_backbone_gives_the_same_vectors(tmp_path, monkeypatch,
         CalibrationSettings(0.1, how="max"),
         CalibrationSettings(0.2, confidence=0.9),
         CalibrationSettings(0.018),
+        CalibrationSettings(0.1, detectors=("memory",)),
+        CalibrationSettings(0.1, detectors=("mt", "places", "subspace")),
+        CalibrationSettings(0.1, detectors=("mt",)),
     ],
-    ids=["sum", "max", "confidence", "across"],
+    ids=["sum", "max", "confidence", "across", "memory", "without memory", "mt"],
 )
 def test_every_kind_of_calibration_judges_the_same(tmp_path, net, ok, ng, terms):
     inspector, calibration = calibrate_run(tmp_path / "run", [ok], [ng], encoder=net, settings=terms)

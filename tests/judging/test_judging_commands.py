@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -224,6 +225,34 @@ def test_calibrate_says_what_it_did_in_one_line_of_json_and_in_words(mekiki, net
     assert "16 NG parts: 0.00 % missed" in said.out
     assert "Expected cost of a part: " in said.out
     assert "an estimate and no promise" in said.err
+
+
+@pytest.mark.parametrize(
+    ("detector", "reasons"),
+    [
+        ("places", {"patches: places"}),
+        ("mt, memory", {"patches: memory", "vectors"}),
+        ("mt", {"vectors"}),
+    ],
+)
+@pytest.mark.parametrize("encoder", ["NET", "filters"])
+def test_single_detectors_are_chosen_and_kept_by_retrain(
+    mekiki, net, ok, ng, tmp_path, detector, reasons, encoder
+):
+    folder = tmp_path / "r"
+    said = mekiki("calibrate", folder, "--ok", ok, "--ng", ng, "--encoder", net if encoder == "NET" else encoder,
+                  "--false-reject", 0.1, "--detector", detector, "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    chosen = [name.strip() for name in detector.split(",")]
+    assert said.json["detectors"] == chosen
+    assert Inspector.open(folder).judge.patch_groups == (() if chosen == ["mt"] else ("patches",))
+    rows = mekiki("judge", folder, ng, "--json").json["verdicts"]
+    assert {re.sub(r"(layer|filters).*", "vectors", row["why"]) for row in rows} <= reasons
+    teach(folder, save(tmp_path / "spot.png", part(4000, blot=(16, 48), lift=8)), "NG:spot")
+    assert mekiki("retrain", folder, "--accept").code == 0
+    again = Inspector.open(folder)
+    assert again.metadata["detectors"] == chosen
+    assert again.judge.detectors == tuple(chosen)
 
 
 def test_lessons_by_command(mekiki, run, ng, monkeypatch):

@@ -81,7 +81,8 @@ class JudgeResult:
         score: float64 `[N]`, larger = farther from good, never clamped; parts are ranked by it.
         p: float64 `[N]` in (0, 1], the conformal p-value; NG means p ≤ the stated rate.
         neg_log_p: float64 `[N, groups]`, −log p of each group alone. Beyond most OK parts it is extrapolated linearly
-            in the group's score; see `NegLogP`. After NG corrections one more column: what these add to the score.
+            in the group's score; see `NegLogP`. 0 for groups that do not count. After NG corrections one more column:
+            what these add to the score.
         groups: the names of the columns of `neg_log_p`.
         nearest: int64 `[N]`, position of the correction that a part is a near copy of, or of the NG correction that it
             departs like most; −1 where there is none.

@@ -150,22 +150,25 @@ class ScoringModel(nn.Module):
 
         Returns:
             `score` `[N]`, the joined score; `squared` `[N, groups]`, D² or the ready score; `neg_log_p` `[N, groups]`,
-            with one more column where NG parts were taught: what corrections added to the score; `whitened` float32
-            `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the correction that a part is a
-            near copy of, or of the NG correction that it departs like most; −1 without NG corrections.
+            0 for groups of weight 0, with one more column where NG parts were taught: what corrections added to the
+            score; `whitened` float32 `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the
+            correction that a part is a near copy of, or of the NG correction that it departs like most; −1 without NG
+            corrections.
         """
         vectors = [parts[place] for place in self.places.values()]
         whitened = [space(each) for space, each in zip(self.spaces, vectors, strict=True)]
         squared = dict(zip(self.places.values(), ((own**2).sum(1) for own in whitened), strict=True))
         squared |= {place: parts[place].double() for place in range(len(self.groups)) if place not in squared}
-        columns = [neg_log_p(squared[place]) for place, neg_log_p in enumerate(self.neg_log_p)]
-        score = join(torch.stack(columns, dim=1), self.how, self.get_buffer("shares"))
+        shares = self.get_buffer("shares")
+        alone = torch.stack([scale(squared[place]) for place, scale in enumerate(self.neg_log_p)], dim=1)
+        columns = [torch.where(shares > 0, alone, torch.zeros_like(alone))]
+        score = join(columns[0], self.how, shares)
         nearest = torch.full_like(score, -1).long()
         if self.rule is not None:
             corrected = self.rule(torch.cat(vectors, dim=1), score)
             score = corrected["score"]
             if self.ng_taught:
-                columns.append(corrected["gain"])
+                columns.append(corrected["gain"][:, None])
                 # How far a part goes in the direction of each correction, not how far it goes.
                 pulls = torch.cat(whitened, dim=1) @ self.get_buffer("directions")
                 alike = self.get_buffer("numbers")[pulls.argmax(1)]
@@ -173,7 +176,7 @@ class ScoringModel(nn.Module):
         return {
             "score": score,
             "squared": torch.stack([squared[place] for place in range(len(self.groups))], dim=1),
-            "neg_log_p": torch.stack(columns, dim=1),
+            "neg_log_p": torch.cat(columns, dim=1),
             "whitened": torch.cat(whitened, dim=1).float(),
             "nearest": nearest,
         }
