@@ -22,7 +22,9 @@ from mekiki.judging.judge_model import DETECTOR_NAMES, MT_DISTANCE
 from mekiki.judging.judge_photos import Calibration, Inspector
 from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
+from mekiki.judging.suspicious_photos import describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
+from mekiki.storage.run_folder import JUDGE, JUDGE_SUSPICIOUS
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class CalibrationSettings:
         how: how feature groups are combined; see `Judge`.
         detectors: names of the detectors; see `DETECTOR_NAMES`.
         seed: of the split into parts to learn from and parts to calibrate with.
+        keep_suspicious: let OK photographs teach that look as if they were NG. By default they do not; those that set
+            the threshold do so all the same, because without them more good parts would be rejected than stated.
     """
 
     false_reject: float = 0.01
@@ -60,6 +64,7 @@ class CalibrationSettings:
     how: str = "sum"
     detectors: tuple[str, ...] = DETECTOR_NAMES
     seed: int = 0
+    keep_suspicious: bool = False
 
 
 def calibrate_run(
@@ -68,6 +73,7 @@ def calibrate_run(
     ng: Sequence[Path] = (),
     *,
     encoder: str | None = None,
+    without: Sequence[Path] = (),
     settings: CalibrationSettings | None = None,
     progress: Progress = silent,
 ) -> tuple[Inspector, Calibration]:
@@ -79,6 +85,7 @@ def calibrate_run(
         ng: of NG parts; sub-folders are defect types. They do not move the threshold: they show what it misses, and
             whether corrections help.
         encoder: name of the feature extractor; see `make_extractor`.
+        without: photographs in `ok` to leave out.
         settings: the rate and how it is held; by default 1 % on average.
         progress: called during long steps.
 
@@ -97,7 +104,7 @@ def calibrate_run(
     ok_paths, ng_paths = list_photos(ok), list_photos(ng) if ng else []
     # Absolute, so that retraining finds them from any other folder.
     defect_types = {path.absolute(): _defect_type(path, ng) for path in ng_paths}
-    ok_paths = [path.absolute() for path in ok_paths]
+    ok_paths = _leave_out([path.absolute() for path in ok_paths], without)
     extractor = make_extractor(folder, encoder)
     inspector, calibration = fit_inspector(folder, extractor, ok_paths, defect_types, settings, progress)
     calibration.metadata["places"] = [str(place) for place in ok]
@@ -127,9 +134,8 @@ def fit_inspector(
         settings: the rate and how it is held.
         progress: called during long steps.
     """
-    judge = Judge(
-        settings.how, detectors=settings.detectors
-    )  # refuses unknown names before photographs are read
+    # Refuses unknown names before photographs are read.
+    judge = Judge(settings.how, detectors=settings.detectors, robust=not settings.keep_suspicious)
     notes: list[str] = []
     good = _usable_photos(ok, extractor, notes, progress)
     good = [good[i] for i in np.random.default_rng(settings.seed).permutation(len(good))]
@@ -149,6 +155,11 @@ def fit_inspector(
         notes.append(
             f"{len(good)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
         )
+    suspicious = list_suspicious(judge, good, groups)
+    left_out = [str(good[part].path) for part in np.flatnonzero(judge.left_out)]
+    if left_out:
+        page = folder / JUDGE / JUDGE_SUSPICIOUS
+        notes.append(describe_left_out(left_out, learning or len(good), page))
     metadata: dict[str, Any] = {
         "ok_parts": len(good),
         "learnt_from": learning or len(good),
@@ -163,6 +174,9 @@ def fit_inspector(
         "seed": settings.seed,
         "how": settings.how,
         "detectors": list(judge.detectors),
+        "keep_suspicious": settings.keep_suspicious,
+        "left_out": left_out,
+        "suspicious": [each.to_dict() for each in suspicious],
     }
     ng_scores = np.zeros(0)
     curve = None
@@ -189,10 +203,37 @@ def fit_inspector(
             },
         }
     metadata |= threshold.to_dict()
+    parts[0] = _without(judge.left_out, *parts[0])
     references = keep_references(judge, parts)
     metadata["kinds_by"] = choose_classifier(references)
     inspector = Inspector(folder, extractor, judge, references, metadata)
-    return inspector, Calibration(metadata, threshold.promise(), notes, curve, ng_scores)
+    return inspector, Calibration(metadata, threshold.promise(), notes, curve, ng_scores, suspicious)
+
+
+def _leave_out(paths: list[Path], without: Sequence[Path]) -> list[Path]:
+    """The paths without these.
+
+    Raises:
+        InputError: one of these is not among the paths.
+    """
+    for path in without:
+        if path.absolute() not in paths:
+            raise InputError(
+                f"{path}: is not among the OK photographs, so it cannot be left out; give its full path"
+            )
+    left_out = {path.absolute() for path in without}
+    return [path for path in paths if path not in left_out]
+
+
+def _without(
+    left_out: NDArray[np.bool_], photos: list[Photo], labels: list[str], groups: Mapping[str, NDArray[Any]]
+) -> tuple[list[Photo], list[str], dict[str, NDArray[Any]]]:
+    """OK parts without those left out, which no part is to be compared with; groups of vectors alone."""
+    kept = np.ones(len(photos), np.bool_)
+    kept[: len(left_out)] = ~left_out
+    rows = np.flatnonzero(kept)
+    vectors = {name: group[rows] for name, group in groups.items() if group.ndim == 2}
+    return [photos[row] for row in rows], [labels[row] for row in rows], vectors
 
 
 def _number_to_learn(parts: int, settings: CalibrationSettings) -> int:

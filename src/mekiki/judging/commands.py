@@ -16,6 +16,9 @@ from mekiki.bulk.commands import Engine, PartLength, is_ray, run_in_bulk
 from mekiki.errors import InputError
 from mekiki.options import Json, JudgeFolder
 
+SUSPICIOUS_PRINTED = 5
+"""OK photographs that look least like the others, of which the terminal shows so many."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
@@ -78,6 +81,20 @@ def calibrate(
             "photograph, the others find small defects"
         ),
     ] = "auto",
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="a photograph among the good ones to leave out, such as a suspicious one; may be repeated",
+        ),
+    ] = None,
+    keep_suspicious: Annotated[
+        bool,
+        typer.Option(
+            "--keep-suspicious",
+            help="learn from good photographs that look bad too; by default they do not teach",
+        ),
+    ] = False,
     seed: Annotated[
         int,
         typer.Option(help="of the random split of good parts"),
@@ -98,8 +115,9 @@ def calibrate(
             ng or (),
             encoder=encoder,
             settings=CalibrationSettings(
-                false_reject, confidence, costs, views, _parse_detectors(detector), seed
+                false_reject, confidence, costs, views, _parse_detectors(detector), seed, keep_suspicious
             ),
+            without=without or (),
             progress=progress,
         )
     if json:
@@ -113,6 +131,7 @@ def calibrate(
     for note in calibration.notes:
         console.line("note", note, "yellow")
     _print_calibration(calibration.metadata, calibration.guarantee)
+    _print_suspicious(calibration.metadata, run)
 
 
 def _parse_detectors(text: str) -> tuple[str, ...]:
@@ -302,8 +321,9 @@ class VerdictPrinter:
 
 def _print_calibration(metadata: Mapping[str, Any], guarantee: str) -> None:
     screen = console.out()
+    taught = metadata["learnt_from"] - len(metadata["left_out"])
     screen.print(
-        f"{metadata['ok_parts']:,} OK parts: {metadata['learnt_from']:,} taught what good looks like, "
+        f"{metadata['ok_parts']:,} OK parts: {taught:,} taught what good looks like, "
         f"{metadata['calibrated_on']:,} set the threshold; features of {metadata['eye']['name']}"
     )
     screen.print(guarantee, style="green")
@@ -323,6 +343,19 @@ def _print_calibration(metadata: Mapping[str, Any], guarantee: str) -> None:
             f"Expected cost of a part: {console.number(metadata['cost_per_part'])} (between {low} and {high}), with "
             f"{console.number(metadata['ng_share'], 100, '%')} NG on the line"
         )
+
+
+def _print_suspicious(metadata: Mapping[str, Any], run: Path) -> None:
+    """The first of the OK photographs that look least like the others."""
+    from mekiki.storage.run_folder import JUDGE, JUDGE_SUSPICIOUS
+
+    screen, listed = console.out(), metadata["suspicious"]
+    page = run / JUDGE / JUDGE_SUSPICIOUS
+    screen.print(f"OK photographs that look least like the others, {len(listed):,} in {page}:")
+    for each in listed[:SUSPICIOUS_PRINTED]:
+        score, p = console.number(each["score"]), console.number(each["p"])
+        screen.print(f"  {each['file']}: score {score}, p {p}, {each['use']}", markup=False, style="dim")
+    screen.print("Look at them; if one is NG, calibrate again with --without FILE.")
 
 
 def _print_judgement(summary: Mapping[str, Any]) -> None:

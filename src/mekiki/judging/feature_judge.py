@@ -59,11 +59,17 @@ class Judge:
         how: `"sum"` for defects that several groups see a little of, `"max"` for those that one group sees alone.
         covariance: of the unit spaces; see `MT`.
         detectors: some of `DETECTOR_NAMES`; those other than `mt` take patch groups.
+        robust: OK parts that look suspicious among the others do not teach, so that NG parts hidden among them do
+            little harm; all the same they set the threshold where they calibrate. See `usual_parts`.
 
     Attributes:
         groups: the names of the feature groups, in order.
         threshold: the calibrated threshold, or `None`.
         rate: the false-reject rate asked for.
+        learning_scores: float64 `[n]`, scores of the parts given to `fit`, each by a model made without it; empty after
+            `cross_calibrate` and in a judge read from a file.
+        left_out: bool `[n]`, which parts looked suspicious and did not teach; after `cross_calibrate` those that none
+            of its models learnt from.
         taught: the corrections in effect.
         known_ng: NG parts as each model scores them, by which the effect of corrections is weighed; empty where none
             are known.
@@ -82,7 +88,11 @@ class Judge:
     """
 
     def __init__(
-        self, how: str = "sum", covariance: str = "auto", detectors: Sequence[str] = DETECTOR_NAMES
+        self,
+        how: str = "sum",
+        covariance: str = "auto",
+        detectors: Sequence[str] = DETECTOR_NAMES,
+        robust: bool = False,
     ) -> None:
         for name in detectors:
             if name not in DETECTOR_NAMES:
@@ -96,12 +106,15 @@ class Judge:
         self.how = how
         self.covariance = covariance
         self.detectors = tuple(name for name in DETECTOR_NAMES if name in detectors)
+        self.robust = robust
         self.groups: tuple[str, ...] = ()
         self.threshold: Threshold | None = None
         self.rate: float | None = None
         self.confidence: float | None = None
         self.taught: tuple[TaughtPart, ...] = ()
         self.known_ng: list[dict[str, NDArray[Any]]] = []
+        self.learning_scores: Floats = np.zeros(0)
+        self.left_out: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self.scoring = Scoring([])
         self._models: list[JudgeModel] = []
         self._calibration: CalibrationParts | None = None
@@ -124,8 +137,14 @@ class Judge:
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
         self.known_ng = []
         self._calibration = None
-        self._models = [self._fit_model(parts)]
+        model = self._fit_model(parts)
+        self._models = [model]
         self.scoring = Scoring(self._models)
+        self.left_out = ~model.usual
+        self.learning_scores = np.empty(len(model.usual))
+        self.learning_scores[model.usual] = model.scoring.join_reference()
+        if self.left_out.any():
+            self.learning_scores[self.left_out] = self.score(_rows(parts, self.left_out))
         return self
 
     def calibrate(
@@ -175,6 +194,9 @@ class Judge:
         self._models = [self._fit_model(_rows(parts, folds != fold)) for fold in range(int(folds.max()) + 1)]
         reduced = [model.reduce(_rows(parts, folds == fold)) for fold, model in enumerate(self._models)]
         self._calibration = CalibrationParts.join(reduced, folds)
+        self.learning_scores, self.left_out = np.zeros(0), np.ones(number, np.bool_)
+        for fold, model in enumerate(self._models):
+            self.left_out[np.flatnonzero(folds != fold)[model.usual]] = False
         threshold = CrossThreshold(self._calibration.scores(self._models), folds, self.rate)
         self._use(threshold)
         return threshold
@@ -444,7 +466,7 @@ class Judge:
         self.scoring = Scoring(self._models, threshold)
 
     def _fit_model(self, parts: Groups) -> JudgeModel:
-        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors)
+        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, self.robust)
 
     def _check_fitted(self) -> None:
         if not self._models:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from mekiki.errors import InputError
 from mekiki.judging.detectors.patch_detectors import DETECTORS, PatchDetectors
-from mekiki.judging.scoring import ScoringModel
+from mekiki.judging.detectors.photo_context import PhotoMoments
+from mekiki.judging.scoring import ScoringModel, cross_score
+from mekiki.judging.suspicious_parts import usual_parts
 from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -29,6 +31,9 @@ class JudgeModel(nn.Module):
         groups: names of all feature groups as they are given, in order.
         detectors: those of each patch group, by name.
         scoring: fitted to the groups that `detect` returns.
+
+    Attributes:
+        usual: which of the parts given to `fit` taught, bool `[n]`; empty in a model read from a file.
     """
 
     def __init__(
@@ -38,9 +43,12 @@ class JudgeModel(nn.Module):
         self.groups, self.patch_groups = tuple(groups), tuple(detectors)
         self.detectors = nn.ModuleList(detectors.values())
         self.scoring = scoring
+        self.usual = np.zeros(0, np.bool_)
 
     @classmethod
-    def fit(cls, parts: Arrays, how: str, covariance: str, detectors: Sequence[str]) -> Self:
+    def fit(
+        cls, parts: Arrays, how: str, covariance: str, detectors: Sequence[str], robust: bool = False
+    ) -> Self:
         """Learn what OK parts look like.
 
         Args:
@@ -49,12 +57,12 @@ class JudgeModel(nn.Module):
             covariance: of the unit spaces; see `MT`.
             detectors: names, `MT_DISTANCE` or of those on patches; see `DETECTORS`. Without patches there is only the
                 MT distance.
+            robust: parts that look suspicious among the others do not teach; see `usual_parts`.
 
         Raises:
             InputError: no group has patches, and all detectors take them.
         """
-        fitted: dict[str, PatchDetectors] = {}
-        reduced: dict[str, NDArray[Any]] = {}
+        number = len(next(iter(parts.values())))
         vectors = sum(group.ndim == 2 for group in parts.values())
         on_patches = [name for name in detectors if name != MT_DISTANCE]
         with_patches = any(group.ndim == 4 for group in parts.values())
@@ -63,18 +71,42 @@ class JudgeModel(nn.Module):
                 f"detector {', '.join(on_patches)}: takes patches [N, h, w, c], and feature groups "
                 f"{', '.join(parts)} have none; choose {MT_DISTANCE}"
             )
-        weights = []
-        for name, group in parts.items():
-            if group.ndim != 4:
-                reduced[name] = group
+        moments = {name: PhotoMoments.of(group) for name, group in parts.items() if group.ndim == 4}
+        weights: list[float] = []
+        for group in parts.values():
+            if group.ndim == 4:  # all distances of vectors together count as much as one detector
+                weights += len(on_patches) * [float(max(vectors, 1))]
+            else:
                 weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors))
-                continue
-            fitted[name], scores = PatchDetectors.cross_fit(group, on_patches)
-            for detector, column in zip(fitted[name].names, scores.T, strict=True):
-                reduced[column_name(name, detector)] = column
-                # All distances of vectors together count as much as one detector.
-                weights.append(float(max(vectors, 1)))
-        return cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights))
+
+        def reduce_rows(rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+            """These parts with out-of-fold scores in place of patches."""
+            reduced: dict[str, NDArray[Any]] = {}
+            for name, group in parts.items():
+                if name not in moments:
+                    reduced[name] = group[rows]
+                    continue
+                scores = PatchDetectors.cross_score(group, on_patches, rows, moments[name])
+                reduced |= {
+                    column_name(name, detector): column
+                    for detector, column in zip(on_patches, scores.T, strict=True)
+                }
+            return reduced
+
+        rows = np.arange(number)
+        reduced = reduce_rows(rows)
+        reference = cross_score(reduced, covariance)
+        if robust and not (usual := usual_parts(reference, weights)).all():
+            # Again, because reference scores by models that learnt from the others are too low.
+            rows = np.flatnonzero(usual)
+            reduced = reduce_rows(rows)
+            reference = cross_score(reduced, covariance)
+        fitted = {
+            name: PatchDetectors.fit(parts[name], on_patches, rows, own) for name, own in moments.items()
+        }
+        model = cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights, reference))
+        model.usual = np.isin(np.arange(number), rows)
+        return model
 
     def detect(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Parts with the scores `[N]` of each detector in place of patches."""

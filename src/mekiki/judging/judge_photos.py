@@ -22,6 +22,7 @@ from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features
 from mekiki.judging.judge_result import CORRECTION_COLUMN
 from mekiki.judging.reference_parts import ReferenceParts
+from mekiki.judging.suspicious_photos import SuspiciousPhoto, write_list
 from mekiki.judging.trade_off import TradeOff
 from mekiki.judging.verdict import Because, Verdict
 from mekiki.report.figures.charts import save
@@ -36,6 +37,7 @@ from mekiki.storage.run_folder import (
     JUDGE_FORMAT,
     JUDGE_SCORES,
     JUDGE_SETTINGS,
+    JUDGE_SUSPICIOUS,
     JUDGE_TRADE_OFF,
 )
 
@@ -50,6 +52,7 @@ class Calibration:
         notes: what is noteworthy.
         trade_off: both errors at every threshold, where NG parts were given.
         ng_scores: float64 `[m]`, the scores of these.
+        suspicious: the OK photographs that look least like the others, worst first.
     """
 
     metadata: dict[str, Any]
@@ -57,6 +60,7 @@ class Calibration:
     notes: list[str]
     trade_off: TradeOff | None
     ng_scores: NDArray[np.float64]
+    suspicious: list[SuspiciousPhoto]
 
 
 class Inspector:
@@ -273,7 +277,8 @@ class Inspector:
             self._write_figures(new, calibration)
 
     def _write_figures(self, folder: Path, calibration: Calibration) -> None:
-        """Draw the scores, and the trade-off where there are NG parts."""
+        """Draw the scores, the suspicious OK photographs, and the trade-off where there are NG parts."""
+        write_list(folder / JUDGE_SUSPICIOUS, calibration.suspicious, calibration.metadata["ok_parts"])
         threshold = self._threshold
         figure = score_histogram(self.judge.calibration_scores, calibration.ng_scores, threshold)
         save(figure, folder / JUDGE_SCORES)

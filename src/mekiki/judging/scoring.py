@@ -39,6 +39,28 @@ def join(neg_log_p: Tensor, how: str, weights: Tensor) -> Tensor:
     return torch.where(weights > 0, neg_log_p, torch.zeros_like(neg_log_p)).amax(1)
 
 
+def cross_score(parts: Arrays, covariance: str) -> Floats:
+    """D² or ready scores of OK parts, float64 `[n, groups]`; D² by unit spaces made without a fifth of the parts.
+
+    Args:
+        parts: feature groups, each `[n, d]` or ready scores `[n]`.
+        covariance: of the unit spaces; see `MT`.
+    """
+    number = len(next(iter(parts.values())))
+    scores = np.empty((number, len(parts)))
+    folds = np.arange(number) % min(_REFERENCE_FOLDS, number)
+    for column, group in enumerate(parts.values()):
+        if group.ndim == 1:
+            scores[:, column] = group
+            continue
+        for fold in range(int(folds.max()) + 1):
+            out = folds == fold
+            space = Whitening.fit(group[~out], covariance)
+            squared = run_in_blocks(lambda x, space=space: (space(x) ** 2).sum(1), to_tensor(group[out]))
+            scores[out, column] = squared.numpy()
+    return scores
+
+
 class ScoringModel(nn.Module):
     """One unit space per feature group of vectors and the reference scores of every group; not calibrated.
 
@@ -73,7 +95,14 @@ class ScoringModel(nn.Module):
         self.ng_taught: list[int] = []
 
     @classmethod
-    def fit(cls, parts: Arrays, how: str, covariance: str, weights: Sequence[float] | None = None) -> Self:
+    def fit(
+        cls,
+        parts: Arrays,
+        how: str,
+        covariance: str,
+        weights: Sequence[float] | None = None,
+        reference: Floats | None = None,
+    ) -> Self:
         """Learn what OK parts look like.
 
         Args:
@@ -81,20 +110,10 @@ class ScoringModel(nn.Module):
             how: one of `COMBINATIONS`.
             covariance: of the unit spaces; see `MT`.
             weights: of the groups.
+            reference: scores of these parts, each by unit spaces made without it; by default `cross_score`.
         """
-        number = len(next(iter(parts.values())))
         spaces = {name: Whitening.fit(each, covariance) for name, each in parts.items() if each.ndim == 2}
-        reference = np.empty((number, len(parts)))
-        folds = np.arange(number) % min(_REFERENCE_FOLDS, number)
-        for column, group in enumerate(parts.values()):
-            if group.ndim == 1:
-                reference[:, column] = group
-                continue
-            for fold in range(int(folds.max()) + 1):
-                out = folds == fold
-                space = Whitening.fit(group[~out], covariance)
-                squared = run_in_blocks(lambda x, space=space: (space(x) ** 2).sum(1), to_tensor(group[out]))
-                reference[out, column] = squared.numpy()
+        reference = cross_score(parts, covariance) if reference is None else reference
         model = cls(tuple(parts), spaces, np.zeros((0, 0), np.float32), reference, how, weights)
         model.learnt = model.whiten(parts).astype(np.float32)
         return model
@@ -135,7 +154,7 @@ class ScoringModel(nn.Module):
             np.concatenate([self.space(name).centre for name in self.places]),
             [each.shape[1] for each in ok],
             np.concatenate(ok, axis=1),
-            run_in_blocks(self._join_reference, to_tensor(self.reference)).numpy(),
+            self.join_reference(),
             CorrectedParts(
                 self._deviations(taught),
                 np.array([ng for ng, _ in corrections]),
@@ -208,6 +227,10 @@ class ScoringModel(nn.Module):
         """Scores without corrections; called while there is no rule."""
         groups = [to_tensor(parts[name]) for name in self.groups]
         return np.asarray(run_in_blocks(lambda *each: self(each)["score"], *groups).numpy(), np.float64)
+
+    def join_reference(self) -> Floats:
+        """The joined scores `[n]` of the parts it was fitted to, each by models made without it; no corrections."""
+        return np.asarray(run_in_blocks(self._join_reference, to_tensor(self.reference)).numpy(), np.float64)
 
     def _join_reference(self, reference: Tensor) -> Tensor:
         columns = [neg_log_p(reference[:, place]) for place, neg_log_p in enumerate(self.neg_log_p)]

@@ -18,6 +18,7 @@ from mekiki.judging.detectors.photo_context import Patches, PhotoContext, PhotoM
 from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 WORST_PLACES = 10
 """Places whose mean distance is the score of a photograph: steadier than the largest one."""
@@ -83,45 +84,54 @@ class PatchDetectors(nn.Module):
         )
 
     @classmethod
-    def fit(cls, patches: Patches, names: Sequence[str]) -> Self:
+    def fit(
+        cls,
+        patches: Patches,
+        names: Sequence[str],
+        rows: Rows | None = None,
+        moments: PhotoMoments | None = None,
+    ) -> Self:
         """Learn from the patches of OK photographs.
 
         Args:
             patches: `[n, h, w, c]`.
             names: of the detectors.
+            rows: int64, of the photographs to learn from; by default all.
+            moments: of the patches, where they are known.
 
         Raises:
             InputError: there is no such detector.
         """
-        return cls._fit_rows(patches, PhotoMoments.of(patches), np.arange(len(patches)), names)
-
-    @classmethod
-    def cross_fit(cls, patches: Patches, names: Sequence[str]) -> tuple[Self, Floats]:
-        """Detectors fitted to all OK photographs, and scores of each by detectors that did not see it.
-
-        Returns:
-            The detectors, and float64 `[n, k]`.
-        """
-        number, moments = len(patches), PhotoMoments.of(patches)
-        folds = np.arange(number) % min(FOLDS, number)
-        scores = np.empty((number, len(names)))
-        for fold in range(int(folds.max()) + 1):
-            out = np.flatnonzero(folds == fold)
-            detectors = cls._fit_rows(patches, moments, np.flatnonzero(folds != fold), names)
-            for start in range(0, len(out), PATCH_BLOCK):
-                rows = out[start : start + PATCH_BLOCK]
-                scores[rows] = detectors.score(patches[rows])
-        return cls._fit_rows(patches, moments, np.arange(number), names), scores
-
-    @classmethod
-    def _fit_rows(
-        cls, patches: Patches, moments: PhotoMoments, rows: NDArray[np.int64], names: Sequence[str]
-    ) -> Self:
         for name in names:
             if name not in DETECTORS:
                 raise not_known("detector", name, DETECTORS)
-        context, rest = PhotoContext.fit_and_apply(patches, moments, rows)
+        rows = np.arange(len(patches)) if rows is None else rows
+        context, rest = PhotoContext.fit_and_apply(patches, moments or PhotoMoments.of(patches), rows)
         return cls(context, {name: DETECTORS[name].fit(rest) for name in names}, patches.shape[1:])
+
+    @classmethod
+    def cross_score(
+        cls,
+        patches: Patches,
+        names: Sequence[str],
+        rows: Rows | None = None,
+        moments: PhotoMoments | None = None,
+    ) -> Floats:
+        """Scores float64 `[len(rows), k]` of OK photographs, each by detectors that were fitted without it.
+
+        The arguments are those of `fit`.
+        """
+        moments = moments or PhotoMoments.of(patches)
+        rows = np.arange(len(patches)) if rows is None else rows
+        folds = np.arange(len(rows)) % min(FOLDS, len(rows))
+        scores = np.empty((len(rows), len(names)))
+        for fold in range(int(folds.max()) + 1):
+            out = np.flatnonzero(folds == fold)
+            detectors = cls.fit(patches, names, rows[folds != fold], moments)
+            for start in range(0, len(out), PATCH_BLOCK):
+                block = out[start : start + PATCH_BLOCK]
+                scores[block] = detectors.score(patches[rows[block]])
+        return scores
 
     def forward(self, patches: Tensor) -> Tensor:
         """Scores of photographs: the mean of the `WORST_PLACES` largest distances by each detector."""
