@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +25,8 @@ BLOCK = 16
 """Photographs that are decoded and processed together."""
 SIZE_TOLERANCE = 1.25
 """A photograph larger or smaller than all those calibrated on by more than this factor gets a remark."""
+MOST_BYTES = 128 * 2**20
+"""Pixels of the photographs that are decoded and processed together, and of those decoded ahead, at most."""
 _BLOCKS_AHEAD = 4
 
 Frame = Callable[[int, int], tuple[int, int]]
@@ -42,6 +46,7 @@ class Photo:
         coloured: whether it has colour.
         dark_maximum: the highest value of a 16-bit photograph that uses only its lower 12 bits, else 0.
         remark: what is unusual about it, such as its size; empty for nothing. See `PhotoConditions.remark`.
+        known_content: `content` of a photograph whose pixels are no longer in memory.
     """
 
     path: Path
@@ -51,11 +56,16 @@ class Photo:
     coloured: bool = False
     dark_maximum: int = 0
     remark: str = ""
+    known_content: str = ""
 
     @cached_property
     def content(self) -> str:
         """A hash of the pixels, by which the same photograph is recognised; empty if it could not be read."""
-        return pixel_hash(self.pixels) if self.pixels is not None else ""
+        return pixel_hash(self.pixels) if self.pixels is not None else self.known_content
+
+    def without_pixels(self) -> Photo:
+        """The same photograph with its pixels out of memory; `read_again` has them."""
+        return replace(self, pixels=None, known_content=self.content)
 
 
 @dataclass(frozen=True)
@@ -183,13 +193,13 @@ def read_photo(path: Path, frame: Frame, channels: int) -> Photo:
 def iter_photos(
     paths: Sequence[Path], frame: Frame, channels: int, *, block: int = BLOCK
 ) -> Iterator[list[Photo]]:
-    """Read files in blocks, a few blocks ahead of the caller.
+    """Read files in blocks, a few blocks ahead of the caller, in bounded memory.
 
     Args:
         paths: the files.
         frame: see `Frame`.
         channels: 1 or 3.
-        block: photographs in a block.
+        block: photographs in a block; of large ones there are fewer.
 
     Yields:
         The photographs of each block, in order.
@@ -197,15 +207,39 @@ def iter_photos(
     if len(paths) == 1:  # threads cost more than they gain
         yield [read_photo(paths[0], frame, channels)]
         return
-    blocks = [paths[start : start + block] for start in range(0, len(paths), block)]
     with ThreadPoolExecutor(2, thread_name_prefix="mekiki-photographs") as threads:
-        pending: list[list[Future[Photo]]] = []
-        for number in range(len(blocks)):
-            pending += [
-                [threads.submit(read_photo, path, frame, channels) for path in later]
-                for later in blocks[number + len(pending) : number + _BLOCKS_AHEAD + 1]
-            ]
-            yield [future.result() for future in pending.pop(0)]
+        waiting, pending = iter(paths), deque[Future[Photo]]()
+        together, largest, number = list[Photo](), 0, 0
+        while number < len(paths):
+            # Few until the first one says how much memory they take.
+            ahead = _BLOCKS_AHEAD * block if largest else 2
+            ahead = min(ahead, max(2, MOST_BYTES // max(largest, 1)))
+            for path in islice(waiting, max(0, ahead - len(pending))):
+                pending.append(threads.submit(read_photo, path, frame, channels))
+            photo = pending.popleft().result()
+            together.append(photo)
+            largest, number = max(largest, 1, _bytes(photo)), number + 1
+            if len(together) == block or sum(map(_bytes, together)) >= MOST_BYTES or number == len(paths):
+                yield together
+                together = []
+
+
+def _bytes(photo: Photo) -> int:
+    return 0 if photo.pixels is None else photo.pixels.nbytes
+
+
+def read_again(photo: Photo, frame: Frame, channels: int) -> Pixels:
+    """The pixels of a photograph that was read before, from its file where they are no longer in memory.
+
+    Raises:
+        InputError: the file has changed since.
+    """
+    if photo.pixels is not None:
+        return photo.pixels
+    again = read_photo(photo.path, frame, channels)
+    if again.pixels is None or again.content != photo.known_content:
+        raise InputError(f"{photo.path}: has changed since it was read; start again")
+    return again.pixels
 
 
 def map_photos(

@@ -48,6 +48,11 @@ class ExtractorModule(nn.Module):
         make = MODULES.get(type(extractor))
         if make is None:
             raise InputError(f"the feature extractor of the run ({extractor.name}) cannot be exported")
+        if getattr(extractor, "fine", None) is not None:
+            raise InputError(
+                "the run reads large photographs at a fine scale, which is not exported yet; calibrate it on "
+                "photographs of at most 1 megapixel to export it"
+            )
         frame = extractor.frame(*size)
         self.frame = Resizing(size, frame, reducing_gap=REDUCING_GAP)
         self.features = make(extractor, frame)

@@ -109,6 +109,19 @@ def smooth(maps: Floats) -> Floats:
     return maps
 
 
+def larger_of_maps(coarse: Floats, fine: Floats) -> Floats:
+    """The larger of two maps at each place, on the grid of the second: `[N, h, w]`, `[N, H, W]` → `[N, H, W]`.
+
+    Example:
+        >>> larger_of_maps(np.zeros((1, 2, 2), np.float32), np.eye(3, dtype=np.float32)[None])[0, 1]
+        array([0., 1., 0.], dtype=float32)
+    """
+    shape = fine.shape[1:]
+    factor = math.prod(shape) / math.prod(coarse.shape[1:])  # undoes that a sum is kept
+    resized = np.stack([factor * _resize(each, shape) for each in coarse])
+    return np.asarray(np.maximum(resized, fine), np.float32)
+
+
 def _resize(map_: Floats, shape: tuple[int, int]) -> Floats:
     """A map on another grid, `[h, w]` → `[*shape]`, with the same sum."""
     if map_.shape == shape:

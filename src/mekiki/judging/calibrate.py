@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.console import Progress, silent
+from mekiki.data.decoding import read_header
 from mekiki.data.image_set import Pixels, content_hashes
-from mekiki.data.photo import BLOCK, Photo, PhotoConditions, iter_photos, list_photos
+from mekiki.data.photo import BLOCK, MOST_BYTES, Photo, PhotoConditions, iter_photos, list_photos, read_again
 from mekiki.errors import InputError
 from mekiki.judging.conformal import Threshold, parts_needed
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.fine_scale import LEAST_DEFECT_PIXELS
 from mekiki.judging.judge_model import DETECTOR_NAMES, MT_DISTANCE
 from mekiki.judging.judge_photos import Calibration, Inspector
 from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
-from mekiki.judging.suspicious_photos import describe_left_out, list_suspicious
+from mekiki.judging.suspicious_photos import MOST_SHOWN, describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
+from mekiki.report.suspicious_page import SIDE
+from mekiki.report.thumbnails import shrink
 from mekiki.storage.run_folder import JUDGE, JUDGE_SUSPICIOUS
+
+SMALL_BYTES = 2**20
+"""Pixels of a photograph up to which it stays in memory, however many there are."""
+KEPT_BYTES = 256 * 2**20
+"""Pixels of larger ones that stay in memory; the others are read again when they are needed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class CalibrationSettings:
         seed: of the split into parts to learn from and parts to calibrate with.
         keep_suspicious: let OK photographs teach that look as if they were NG. By default they do not; those that set
             the threshold do so all the same, because without them more good parts would be rejected than stated.
+        smallest_defect: side in pixels of the smallest defect to be found; `None` leaves it to the photographs' size.
     """
 
     false_reject: float = 0.01
@@ -65,6 +76,7 @@ class CalibrationSettings:
     detectors: tuple[str, ...] = DETECTOR_NAMES
     seed: int = 0
     keep_suspicious: bool = False
+    smallest_defect: float | None = None
 
 
 def calibrate_run(
@@ -96,6 +108,8 @@ def calibrate_run(
     settings = settings or CalibrationSettings()
     if settings.costs is not None and not ng:
         raise InputError("costs take NG photographs too, to see what is missed at which rate; give --ng")
+    if settings.smallest_defect is not None and not settings.smallest_defect >= 1:
+        raise InputError(f"smallest defect {settings.smallest_defect:g}: give its side in pixels, 1 or more")
     if settings.seed < 0:
         raise InputError(f"seed {settings.seed}: give 0 or more")
     parts_needed(
@@ -137,10 +151,11 @@ def fit_inspector(
     # Refuses unknown names before photographs are read.
     judge = Judge(settings.how, detectors=settings.detectors, robust=not settings.keep_suspicious)
     notes: list[str] = []
+    visible = _choose_scale(extractor, ok, settings, notes)
     good = _usable_photos(ok, extractor, notes, progress)
     good = [good[i] for i in np.random.default_rng(settings.seed).permutation(len(good))]
     learning = _number_to_learn(len(good), settings)
-    extractor.fit(_blocks(good[: learning or len(good)]))
+    extractor.fit(_blocks(good[: learning or len(good)], extractor))
     groups = _extract(extractor, good, "looking at OK parts", progress)
     if judge.detectors == (MT_DISTANCE,):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
@@ -155,7 +170,10 @@ def fit_inspector(
         notes.append(
             f"{len(good)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
         )
-    suspicious = list_suspicious(judge, good, groups)
+    suspicious = [
+        replace(each, photo=_with_small_pixels(each.photo, extractor)) if each.rank <= MOST_SHOWN else each
+        for each in list_suspicious(judge, good, groups)
+    ]
     left_out = [str(good[part].path) for part in np.flatnonzero(judge.left_out)]
     if left_out:
         page = folder / JUDGE / JUDGE_SUSPICIOUS
@@ -177,6 +195,8 @@ def fit_inspector(
         "keep_suspicious": settings.keep_suspicious,
         "left_out": left_out,
         "suspicious": [each.to_dict() for each in suspicious],
+        "smallest_defect": settings.smallest_defect,
+        "smallest_visible": visible,
     }
     ng_scores = np.zeros(0)
     curve = None
@@ -204,7 +224,9 @@ def fit_inspector(
         }
     metadata |= threshold.to_dict()
     parts[0] = _without(judge.left_out, *parts[0])
-    references = keep_references(judge, parts)
+    references = keep_references(
+        judge, parts, lambda photo: read_again(photo, extractor.frame, extractor.channels)
+    )
     metadata["kinds_by"] = choose_classifier(references)
     inspector = Inspector(folder, extractor, judge, references, metadata)
     return inspector, Calibration(metadata, threshold.promise(), notes, curve, ng_scores, suspicious)
@@ -275,7 +297,7 @@ def _usable_photos(
     """The files that can be read, each content once, none that the extractor was trained on."""
     usable: dict[str, Photo] = {}
     unreadable = []
-    copies, trained_on, done = 0, 0, 0
+    copies, trained_on, done, kept = 0, 0, 0, 0
     for block in iter_photos(paths, extractor.frame, extractor.channels):
         for photo in block:
             if photo.pixels is None:
@@ -288,7 +310,10 @@ def _usable_photos(
             ):
                 trained_on += 1
             else:
-                usable[photo.content] = photo
+                large = photo.pixels.nbytes > SMALL_BYTES
+                forget = large and kept + photo.pixels.nbytes > KEPT_BYTES
+                kept += 0 if forget or not large else photo.pixels.nbytes
+                usable[photo.content] = photo.without_pixels() if forget else photo
         done += len(block)
         progress("reading photographs", done, len(paths))
     if unreadable:
@@ -320,10 +345,23 @@ def _refuse_contradictions(good: Sequence[Photo], bad: Sequence[Photo]) -> None:
         )
 
 
-def _blocks(photos: Sequence[Photo]) -> Iterator[list[Pixels]]:
+def _with_small_pixels(photo: Photo, extractor: FeatureExtractor) -> Photo:
+    """A photograph to be shown; one whose pixels are no longer in memory gets them back, shrunk."""
+    if photo.pixels is not None:
+        return photo
+    return replace(photo, pixels=shrink(read_again(photo, extractor.frame, extractor.channels), SIDE))
+
+
+def _blocks(photos: Sequence[Photo], extractor: FeatureExtractor) -> Iterator[list[Pixels]]:
     """Pixels of readable photographs, a few at a time."""
-    for start in range(0, len(photos), BLOCK):
-        yield [photo.pixels for photo in photos[start : start + BLOCK] if photo.pixels is not None]
+    block: list[Pixels] = []
+    for photo in photos:
+        block.append(read_again(photo, extractor.frame, extractor.channels))
+        if len(block) == BLOCK or sum(pixels.nbytes for pixels in block) >= MOST_BYTES:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def _extract(
@@ -332,7 +370,7 @@ def _extract(
     """The feature groups of photographs."""
     groups: dict[str, NDArray[np.float32]] = {}
     done = 0
-    for pixels in _blocks(photos):
+    for pixels in _blocks(photos, extractor):
         for name, group in extractor.extract(pixels).groups.items():
             # Filled in place: patches of a thousand photographs take most of a gigabyte, and joining blocks twice that.
             if name not in groups:
@@ -341,6 +379,28 @@ def _extract(
         done += len(pixels)
         progress(label, done, len(photos))
     return groups
+
+
+def _choose_scale(
+    extractor: FeatureExtractor, paths: Sequence[Path], settings: CalibrationSettings, notes: list[str]
+) -> int | None:
+    """Let the extractor choose how many pixels it reads; the side of the smallest defect that can be seen then."""
+    sizes = []
+    for path in paths:
+        with suppress(InputError):  # said when the photographs themselves are read
+            header = read_header(path)
+            sizes.append((header.height, header.width))
+    if not sizes or settings.detectors == (MT_DISTANCE,):  # which has no use for it
+        return None
+    visible = extractor.choose_scale(sizes, settings.smallest_defect)
+    asked = settings.smallest_defect
+    if asked is not None and asked < visible:
+        notes.append(
+            f"defects of {asked:g} px cannot be seen in photographs of this size: those under {visible} px vanish"
+        )
+    elif visible > LEAST_DEFECT_PIXELS:
+        notes.append(f"defects under {visible} px (of a photograph) vanish at this scale")
+    return visible
 
 
 def _defect_type(path: Path, places: Sequence[Path]) -> str:

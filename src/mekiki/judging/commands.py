@@ -95,6 +95,14 @@ def calibrate(
             help="learn from good photographs that look bad too; by default they do not teach",
         ),
     ] = False,
+    smallest_defect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="side of the smallest defect to be found, in pixels of a photograph: large photographs are read at "
+            "as many pixels as it needs, up to 6 megapixels  [default: up to 2 megapixels]",
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(help="of the random split of good parts"),
@@ -115,7 +123,14 @@ def calibrate(
             ng or (),
             encoder=encoder,
             settings=CalibrationSettings(
-                false_reject, confidence, costs, views, _parse_detectors(detector), seed, keep_suspicious
+                false_reject,
+                confidence,
+                costs,
+                views,
+                _parse_detectors(detector),
+                seed,
+                keep_suspicious,
+                smallest_defect,
             ),
             without=without or (),
             progress=progress,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mekiki.data.decoding import resize_images
 from mekiki.data.image_set import Pixels
 from mekiki.data.photo import pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
-from mekiki.judging.anomaly_map import pool_quadrants, pooled_anomaly_maps, smooth
+from mekiki.judging.anomaly_map import larger_of_maps, pool_quadrants, pooled_anomaly_maps, smooth
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features, Floats
+from mekiki.judging.fine_scale import FineScale, TileNetwork, choose_scale, smallest_visible
+from mekiki.judging.judge_model import FINE
 from mekiki.judging.patch_grid import join_layers
+from mekiki.judging.tile_networks import BackboneTiles, FilterTiles
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import has_place_maps, place_maps
 from mekiki.models.scattering import FINGERPRINT, SIDE, scattering_maps
@@ -52,18 +57,60 @@ class _PooledExtractor(FeatureExtractor):
     training_contents: frozenset[int] = frozenset()
     has_place_features = True
 
-    def __init__(self, name: str, fingerprint: str) -> None:
+    fine: FineScale | None = None
+
+    def __init__(self, name: str, fingerprint: str, coarse_pixels: int) -> None:
         self.name = self.description = name
-        self.fingerprint = fingerprint
+        self.fingerprint, self.coarse_pixels = fingerprint, coarse_pixels
+
+    @abstractmethod
+    def _tile_network(self) -> TileNetwork:
+        """What the fine scale runs over the tiles of a photograph."""
+
+    @abstractmethod
+    def _extract_coarse(self, images: Sequence[Pixels]) -> Features:
+        """Features of photographs of the size that `_coarse_frame` gives."""
+
+    def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
+        """Add a fine scale if photographs of these sizes need one; see `mekiki.judging.fine_scale`."""
+        scale = choose_scale(sizes, self.coarse_pixels, smallest_defect)
+        self.fine = None if scale is None else FineScale(self._tile_network(), scale)
+        return smallest_visible(sizes, self.coarse_pixels, scale)
+
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """The photograph's own proportions: as many pixels as the fine scale takes, else as the coarse one does."""
+        coarse = self._coarse_frame(height, width)
+        fine = coarse if self.fine is None else self.fine.frame(height, width)
+        return max(coarse, fine, key=math.prod)
+
+    def _coarse_frame(self, height: int, width: int) -> tuple[int, int]:
+        """At most `PIXEL_FACTOR` times the pixels that the network takes of a whole photograph."""
+        return limit_size(height, width, PIXEL_FACTOR * self.coarse_pixels)
 
     def fit(self, blocks: Iterable[Sequence[Pixels]]) -> None:
-        """There is nothing to learn."""
+        """Learn what the fine scale needs, if there is one."""
+        if self.fine is not None:
+            self.fine.fit(blocks)
+
+    def extract(self, images: Sequence[Pixels]) -> Features:
+        """Features of photographs, and the patches that the vectors were pooled from."""
+        if self.fine is None:
+            return self._extract_coarse(images)
+        small = [resize_images(each[None], self._coarse_frame(*each.shape[:2]), 3)[0] for each in images]
+        features = self._extract_coarse(small)
+        # One photograph after the other, its tiles in parallel: so memory does not grow with their number.
+        features.groups[FINE] = np.stack([self.fine.extract(image) for image in images])
+        return features
 
     def anomaly_maps(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
-        """The distances of the judge's detectors place by place, or, without any, what each place contributes to D²."""
+        """The distances of the judge's detectors place by place, or, without any, what each place contributes to D².
+
+        With a fine scale, a place has the larger of both scales' distances.
+        """
         maps = judge.patch_maps(judge.select(features.groups))
         if PATCHES in maps:
-            return smooth(maps[PATCHES])
+            coarse = smooth(maps[PATCHES])
+            return larger_of_maps(coarse, maps[FINE]) if FINE in maps else coarse
         return pooled_anomaly_maps(features.groups, features.patches, judge)
 
     def place_features(self, images: Sequence[Pixels], features: Features) -> list[Floats]:
@@ -71,11 +118,15 @@ class _PooledExtractor(FeatureExtractor):
         return next(iter(features.patches.values()))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Nothing was learnt."""
-        return {}
+        """The fine scale."""
+        arrays = {} if self.fine is None else self.fine.to_arrays()
+        return {f"{FINE}/{name}": array for name, array in arrays.items()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """There is nothing to restore."""
+        """Restore what `state` returned."""
+        prefix = f"{FINE}/"
+        own = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
+        self.fine = FineScale.from_arrays(self._tile_network(), own) if own else None
 
 
 class BackboneExtractor(_PooledExtractor):
@@ -96,7 +147,7 @@ class BackboneExtractor(_PooledExtractor):
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        super().__init__(f"hf:{backbone.place}", backbone.fingerprint)
+        super().__init__(f"hf:{backbone.place}", backbone.fingerprint, math.prod(backbone.input_size))
         self.backbone = backbone
         self.layers, self.patch_layers = (
             sorted({max(1, round(depth * (backbone.layers - 1))) for depth in depths})
@@ -104,18 +155,28 @@ class BackboneExtractor(_PooledExtractor):
         )
         self.second_pass = False
 
-    def frame(self, height: int, width: int) -> tuple[int, int]:
-        """The photograph's own proportions, at most `PIXEL_FACTOR` times the pixels of the backbone's size."""
-        return limit_size(height, width, PIXEL_FACTOR * math.prod(self.backbone.input_size))
+    def _tile_network(self) -> TileNetwork:
+        """The first layer that patches are made of."""
+        return BackboneTiles(self.backbone, self.patch_layers[0])
 
     def fit(self, blocks: Iterable[Sequence[Pixels]]) -> None:
-        """Learn whether OK photographs have other proportions than the backbone."""
+        """Learn whether OK photographs have other proportions than the backbone, and what the fine scale needs."""
+        self.second_pass = False
+        rest = self._compare_proportions(blocks)
+        super().fit(rest)
+        for _ in rest:  # those that the fine scale had no use for
+            if self.second_pass:
+                break
+
+    def _compare_proportions(self, blocks: Iterable[Sequence[Pixels]]) -> Iterator[Sequence[Pixels]]:
+        """Pass blocks on, and note whether a photograph has other proportions."""
         own = self.backbone.input_size[0] / self.backbone.input_size[1]
-        self.second_pass = any(
-            not 1 / DISTORTION_TOLERANCE <= image.shape[0] / image.shape[1] / own <= DISTORTION_TOLERANCE
-            for images in blocks
-            for image in images
-        )
+        for images in blocks:
+            for image in images:
+                stretch = image.shape[0] / image.shape[1] / own
+                if not 1 / DISTORTION_TOLERANCE <= stretch <= DISTORTION_TOLERANCE:
+                    self.second_pass = True
+            yield images
 
     def passes(self) -> list[tuple[list[int], Size, str]]:
         """The passes through the backbone that are pooled: layers, size of the photograph, and the end of their names.
@@ -127,8 +188,7 @@ class BackboneExtractor(_PooledExtractor):
             passes.append((self.layers[:1], "proportions", ", proportions kept"))
         return passes
 
-    def extract(self, images: Sequence[Pixels]) -> Features:
-        """Features of photographs, and the patches they were pooled from."""
+    def _extract_coarse(self, images: Sequence[Pixels]) -> Features:
         passes = self.passes()
         read = [
             (passes[0][0] + self.patch_layers, passes[0][1]),
@@ -163,11 +223,12 @@ class BackboneExtractor(_PooledExtractor):
         return {layer: grids[0] for layer, grids in result.patches.items()}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Whether there is a second pass."""
-        return {"twice": np.array([self.second_pass])}
+        """Whether there is a second pass, and the fine scale."""
+        return super().state() | {"twice": np.array([self.second_pass])}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what `state` returned."""
+        super().load_state(state)
         self.second_pass = bool(state["twice"][0])
 
 
@@ -179,14 +240,13 @@ class ScatteringExtractor(_PooledExtractor):
     """
 
     def __init__(self) -> None:
-        super().__init__("filters", FINGERPRINT)
+        super().__init__("filters", FINGERPRINT, SIDE**2)
 
-    def frame(self, height: int, width: int) -> tuple[int, int]:
-        """The photograph's own proportions, at most `PIXEL_FACTOR` times the pixels that the filters take."""
-        return limit_size(height, width, PIXEL_FACTOR * SIDE**2)
+    def _tile_network(self) -> TileNetwork:
+        """The first layer of the filters."""
+        return FilterTiles()
 
-    def extract(self, images: Sequence[Pixels]) -> Features:
-        """Features of photographs squeezed to a square, and the patches they were pooled from."""
+    def _extract_coarse(self, images: Sequence[Pixels]) -> Features:
         patches = run_parallel([partial(self._extract_one, image) for image in images])
         group = np.concatenate([pool_quadrants(grid[None]) for grid in patches])
         joined = torch.cat([join_layers([torch.from_numpy(grid)[None]]) for grid in patches])
@@ -227,6 +287,10 @@ class EmbedderExtractor(FeatureExtractor):
         self.training_contents = frozenset(embedder.reference_contents_.tolist())
         self.has_place_features = has_place_maps(embedder.encoder_)
         self._mean: NDArray[np.uint8] | None = None
+
+    def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
+        """There is only the scale that the network was trained at."""
+        return smallest_visible(sizes, math.prod(self.size), None)
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """What the network was trained on, whatever the size of the photograph."""

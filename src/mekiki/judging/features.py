@@ -60,6 +60,17 @@ class FeatureExtractor(Protocol):
     training_contents: frozenset[int]
     has_place_features: bool
 
+    def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
+        """Choose how many pixels of photographs of these sizes are read; called before `frame` and `fit`.
+
+        Args:
+            sizes: height and width of the photographs.
+            smallest_defect: side in pixels of the smallest defect to be found, or `None`.
+
+        Returns:
+            Side in pixels of the smallest defect that can be seen.
+        """
+
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that a photograph of this size is read at."""
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mekiki.errors import InputError
-from mekiki.judging.detectors.patch_detectors import DETECTORS, PatchDetectors
+from mekiki.judging.detectors.patch_detectors import DETECTORS, FINE_DETECTORS, PatchDetectors
 from mekiki.judging.detectors.photo_context import PhotoMoments
 from mekiki.judging.scoring import ScoringModel, cross_score
 from mekiki.judging.suspicious_parts import usual_parts
@@ -21,7 +21,9 @@ Arrays = Mapping[str, NDArray[Any]]
 MT_DISTANCE = "mt"
 """Name of the detector of vectors: their distance from the unit space."""
 DETECTOR_NAMES = (MT_DISTANCE, *DETECTORS)
-"""All detectors."""
+"""All detectors that can be asked for."""
+FINE = "fine"
+"""Name of the group of the fine scale's cells, which have a detector of their own."""
 
 
 class JudgeModel(nn.Module):
@@ -73,9 +75,10 @@ class JudgeModel(nn.Module):
             )
         moments = {name: PhotoMoments.of(group) for name, group in parts.items() if group.ndim == 4}
         weights: list[float] = []
-        for group in parts.values():
-            if group.ndim == 4:  # all distances of vectors together count as much as one detector
-                weights += len(on_patches) * [float(max(vectors, 1))]
+        on_group = {name: list(FINE_DETECTORS) if name == FINE else on_patches for name in moments}
+        for name, group in parts.items():
+            if name in moments:  # all distances of vectors together count as much as one detector
+                weights += len(on_group[name]) * [float(max(vectors, 1))]
             else:
                 weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors))
 
@@ -86,10 +89,10 @@ class JudgeModel(nn.Module):
                 if name not in moments:
                     reduced[name] = group[rows]
                     continue
-                scores = PatchDetectors.cross_score(group, on_patches, rows, moments[name])
+                scores = PatchDetectors.cross_score(group, on_group[name], rows, moments[name])
                 reduced |= {
                     column_name(name, detector): column
-                    for detector, column in zip(on_patches, scores.T, strict=True)
+                    for detector, column in zip(on_group[name], scores.T, strict=True)
                 }
             return reduced
 
@@ -102,7 +105,7 @@ class JudgeModel(nn.Module):
             reduced = reduce_rows(rows)
             reference = cross_score(reduced, covariance)
         fitted = {
-            name: PatchDetectors.fit(parts[name], on_patches, rows, own) for name, own in moments.items()
+            name: PatchDetectors.fit(parts[name], on_group[name], rows, own) for name, own in moments.items()
         }
         model = cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights, reference))
         model.usual = np.isin(np.arange(number), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.data.decoding import has_colour
+from mekiki.data.image_set import Pixels
 from mekiki.data.photo import Photo
 from mekiki.errors import DataWarning
 from mekiki.judging.conformal import parts_needed
@@ -127,13 +128,16 @@ def choose_classifier(references: ReferenceParts) -> str:
 
 
 def keep_references(
-    judge: Judge, parts: Sequence[tuple[list[Photo], list[str], Mapping[str, Floats]]]
+    judge: Judge,
+    parts: Sequence[tuple[list[Photo], list[str], Mapping[str, Floats]]],
+    pixels_of: Callable[[Photo], Pixels],
 ) -> ReferenceParts:
     """The first OK parts, and all NG parts.
 
     Args:
         judge: fitted; its whitened space is that of the directions.
         parts: OK parts, and NG parts if there are any: their photographs, labels and feature groups.
+        pixels_of: gives the pixels of a photograph.
     """
     names: list[str] = []
     labels: list[str] = []
@@ -143,7 +147,7 @@ def keep_references(
         most = MOST_OK if some_labels[0] == "OK" else len(photos)
         names += [str(photo.path) for photo in photos[:most]]
         labels += some_labels[:most]
-        thumbnails += [shrink(photo.pixels, THUMBNAIL) for photo in photos[:most] if photo.pixels is not None]
+        thumbnails += [shrink(pixels_of(photo), THUMBNAIL) for photo in photos[:most]]
         vectors.append(
             judge.whiten({name: group[:most] for name, group in groups.items() if group.ndim == 2})
         )

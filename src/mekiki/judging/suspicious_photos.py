@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.data.photo import Photo
-from mekiki.judging.anomaly_map import smooth
+from mekiki.judging.anomaly_map import larger_of_maps, smooth
 from mekiki.judging.extractors import PATCHES
 from mekiki.judging.feature_judge import Judge
+from mekiki.judging.judge_model import FINE
 from mekiki.report.suspicious_page import SuspiciousCard, write_suspicious_page
 
 LISTED_SHARE = 0.2
@@ -130,4 +131,7 @@ def _use(left_out: bool, calibrates: bool, split: bool) -> str:
 def _anomaly_maps(judge: Judge, groups: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32] | None]:
     number = len(next(iter(groups.values())))
     maps = judge.patch_maps(judge.select(groups)) if number else {}
-    return list(smooth(maps[PATCHES])) if PATCHES in maps else [None] * number
+    if PATCHES not in maps:
+        return [None] * number
+    coarse = smooth(maps[PATCHES])
+    return list(larger_of_maps(coarse, maps[FINE]) if FINE in maps else coarse)

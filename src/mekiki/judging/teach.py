@@ -171,6 +171,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         detectors=tuple(metadata.get("detectors", ("mt",))),
         seed=metadata["seed"] + 1,
         keep_suspicious=metadata.get("keep_suspicious", False),
+        smallest_defect=metadata.get("smallest_defect"),
     )
     learnt = set(metadata["ok"][: metadata["learnt_from"]])
     known = sum(str(path) in learnt for path in held_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class GaussianPlaces(nn.Module):
         >>> divmod(int(detector(part).argmax()), 4)
         (1, 2)
     """
+
+    worst_places: ClassVar[int] = 10
 
     channels: Tensor
     mean: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mekiki.errors import not_known
 from mekiki.judging.detectors.gaussian_places import GaussianPlaces
+from mekiki.judging.detectors.largest_cells import LargestCells
 from mekiki.judging.detectors.patch_memory import PatchMemory
 from mekiki.judging.detectors.patch_subspace import PatchSubspace
 from mekiki.judging.detectors.photo_context import Patches, PhotoContext, PhotoMoments
@@ -20,8 +21,6 @@ from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-WORST_PLACES = 10
-"""Places whose mean distance is the score of a photograph: steadier than the largest one."""
 FOLDS = 4
 """Parts that reference scores are made in: each by detectors fitted without it."""
 
@@ -30,7 +29,12 @@ class Detector(Protocol):
     """From patches `[N, h, w, c]` to a distance for each place, larger = farther from good.
 
     Implementations are torch modules, so that the export writes what the program runs.
+
+    Attributes:
+        worst_places: places whose mean distance is the score of a photograph: steadier than the largest one.
     """
+
+    worst_places: ClassVar[int]
 
     @classmethod
     def fit(cls, patches: Tensor) -> Self:
@@ -53,6 +57,9 @@ DETECTORS: dict[str, type[Detector]] = {
     "subspace": PatchSubspace,
 }
 """The detectors on patches, by name."""
+FINE_DETECTORS: dict[str, type[Detector]] = {"cells": LargestCells}
+"""Those on the cells of the fine scale; see `mekiki.judging.fine_scale`."""
+_ALL = DETECTORS | FINE_DETECTORS
 
 
 class PatchDetectors(nn.Module):
@@ -60,7 +67,7 @@ class PatchDetectors(nn.Module):
 
     Args:
         context: what the photograph as a whole explains.
-        detectors: by name, one of `DETECTORS`.
+        detectors: by name, of `DETECTORS` or `FINE_DETECTORS`.
         shape: `(h, w, c)` of the patches.
 
     Example:
@@ -103,11 +110,11 @@ class PatchDetectors(nn.Module):
             InputError: there is no such detector.
         """
         for name in names:
-            if name not in DETECTORS:
-                raise not_known("detector", name, DETECTORS)
+            if name not in _ALL:
+                raise not_known("detector", name, _ALL)
         rows = np.arange(len(patches)) if rows is None else rows
         context, rest = PhotoContext.fit_and_apply(patches, moments or PhotoMoments.of(patches), rows)
-        return cls(context, {name: DETECTORS[name].fit(rest) for name in names}, patches.shape[1:])
+        return cls(context, {name: _ALL[name].fit(rest) for name in names}, patches.shape[1:])
 
     @classmethod
     def cross_score(
@@ -134,9 +141,12 @@ class PatchDetectors(nn.Module):
         return scores
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Scores of photographs: the mean of the `WORST_PLACES` largest distances by each detector."""
-        maps = self.maps(patches).flatten(2)
-        return maps.topk(min(WORST_PLACES, maps.shape[2]), dim=2).values.double().mean(2).T
+        """Scores of photographs: the mean of the largest distances by each detector."""
+        scores = []
+        for detector, distances in zip(self.detectors, self.maps(patches).flatten(2), strict=True):
+            worst = min(cast(Detector, detector).worst_places, distances.shape[1])
+            scores.append(distances.topk(worst, dim=1).values.double().mean(1))
+        return torch.stack(scores, dim=1)
 
     def maps(self, patches: Tensor) -> Tensor:
         """Distances place by place: float32 `[k, N, h, w]`."""
@@ -168,6 +178,6 @@ class PatchDetectors(nn.Module):
         shape = tuple(parts.pop("shape")["all"].tolist())
         return cls(
             context,
-            {name: DETECTORS[name].from_arrays(parts[name]) for name in DETECTORS if name in parts},
+            {name: _ALL[name].from_arrays(parts[name]) for name in _ALL if name in parts},
             shape,
         )

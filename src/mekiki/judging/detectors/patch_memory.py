@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class PatchMemory(nn.Module):
         (1, 2)
     """
 
+    worst_places: ClassVar[int] = 10
+
     projection: Tensor
     memory: Tensor
 
@@ -51,8 +53,8 @@ class PatchMemory(nn.Module):
         self.register_buffer("memory", memory.float())
 
     @classmethod
-    def fit(cls, patches: Tensor, seed: int = 0) -> Self:
-        """Learn from the patches of OK photographs, `[n, h, w, c]`."""
+    def fit(cls, patches: Tensor, seed: int = 0, kept: int = KEPT) -> Self:
+        """Learn from the patches of OK photographs, `[n, h, w, c]`; the memory keeps at most so many."""
         count = patches.shape[-1]
         generator = torch.Generator().manual_seed(seed)
         projection = torch.eye(count)
@@ -61,7 +63,7 @@ class PatchMemory(nn.Module):
         flat = patches.reshape(-1, count)
         rows = torch.randperm(len(flat), generator=generator)[:CANDIDATES]
         candidates = flat[rows] @ projection
-        return cls(projection, candidates[choose_coreset(candidates[:, :COVERED].contiguous(), KEPT)])
+        return cls(projection, candidates[choose_coreset(candidates[:, :COVERED].contiguous(), kept)])
 
     def forward(self, patches: Tensor) -> Tensor:
         """The distance of each patch."""

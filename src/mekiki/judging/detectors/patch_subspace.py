@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class PatchSubspace(nn.Module):
         >>> divmod(int(detector(part).argmax()), 4)
         (1, 2)
     """
+
+    worst_places: ClassVar[int] = 10
 
     mean: Tensor
     left_over: Tensor
