@@ -27,7 +27,7 @@ from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.suspicious_photos import MOST_SHOWN, describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
-from mekiki.report.suspicious_page import SIDE
+from mekiki.report.judge_page import SIDE
 from mekiki.report.thumbnails import shrink
 from mekiki.storage.run_folder import JUDGE, JUDGE_SUSPICIOUS
 
