@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mekiki.errors import InputError
-from mekiki.judging.detectors.patch_detectors import DETECTORS, FOLDS, WORST_PLACES, PatchDetectors
+from mekiki.judging.detectors.patch_detectors import DETECTORS, FOLDS, PatchDetectors
 from mekiki.judging.extractors import PATCHES, ScatteringExtractor
 
 NAMES = tuple(DETECTORS)
@@ -59,7 +59,7 @@ def test_scores_are_means_of_the_worst_places():
     patches = torch.from_numpy(random_patches(20))
     fitted = PatchDetectors.fit(patches.numpy(), NAMES)
     maps = fitted.maps(patches).double().numpy()
-    worst = np.sort(maps.reshape(3, 20, -1), axis=2)[:, :, -WORST_PLACES:].mean(axis=2)
+    worst = np.sort(maps.reshape(3, 20, -1), axis=2)[:, :, -DETECTORS["memory"].worst_places :].mean(axis=2)
     np.testing.assert_allclose(fitted(patches).numpy(), worst.T)
     assert fitted(patches).dtype == torch.float64
 
