@@ -32,7 +32,7 @@ def photographs(kind, number, seed=0, height=48, width=48):
 
 def test_cross_fitted_scores_come_from_detectors_that_did_not_see_the_part():
     patches = random_patches(42)
-    _, scores = PatchDetectors.cross_fit(patches, NAMES)
+    scores = PatchDetectors.cross_score(patches, NAMES)
     folds = np.arange(42) % FOLDS
     for fold in range(FOLDS):
         without = PatchDetectors.fit(patches[folds != fold], NAMES)
@@ -40,18 +40,19 @@ def test_cross_fitted_scores_come_from_detectors_that_did_not_see_the_part():
     # A part that is unlike all others moves its own score, and not the detectors that it is scored by.
     odd = patches.copy()
     odd[3] += 100
-    _, moved = PatchDetectors.cross_fit(odd, NAMES)
+    moved = PatchDetectors.cross_score(odd, NAMES)
     without = PatchDetectors.fit(patches[folds != 3], NAMES)
     np.testing.assert_allclose(moved[3], without.score(odd[3:4])[0], rtol=1e-5)
     assert (moved[3] > 3 * scores[3]).all()
 
 
-def test_cross_fitting_gives_the_detectors_of_all_parts():
-    patches = random_patches(20)
-    fitted, scores = PatchDetectors.cross_fit(patches, NAMES)
-    assert scores.shape == (20, 3)
-    assert torch.equal(
-        fitted(torch.from_numpy(patches)), PatchDetectors.fit(patches, NAMES)(torch.from_numpy(patches))
+def test_rows_of_an_array_are_learnt_from_and_scored_as_a_copy_of_them():
+    patches = random_patches(40)
+    rows = np.flatnonzero(np.arange(40) % 5 != 2)
+    own, copied = PatchDetectors.fit(patches, NAMES, rows), PatchDetectors.fit(patches[rows], NAMES)
+    np.testing.assert_array_equal(own.score(patches), copied.score(patches))
+    np.testing.assert_array_equal(
+        PatchDetectors.cross_score(patches, NAMES, rows), PatchDetectors.cross_score(patches[rows], NAMES)
     )
 
 
@@ -76,9 +77,10 @@ def test_detectors_come_back_from_their_arrays_to_the_bit(names):
 
 def test_columns_are_in_the_order_of_names():
     patches = random_patches(20)
-    both, scores = PatchDetectors.cross_fit(patches, ("memory", "subspace"))
+    names = ("memory", "subspace")
+    both, scores = PatchDetectors.fit(patches, names), PatchDetectors.cross_score(patches, names)
     for column, name in enumerate(both.names):
-        alone, own = PatchDetectors.cross_fit(patches, (name,))
+        alone, own = PatchDetectors.fit(patches, (name,)), PatchDetectors.cross_score(patches, (name,))
         np.testing.assert_array_equal(both.score(patches)[:, column], alone.score(patches)[:, 0])
         np.testing.assert_array_equal(scores[:, column], own[:, 0])
 
@@ -93,7 +95,7 @@ def test_an_unknown_detector_is_refused_by_name():
 @pytest.mark.parametrize("number", [8, 20])
 def test_few_photographs_give_finite_scores_that_differ(number):
     patches = random_patches(number)
-    fitted, scores = PatchDetectors.cross_fit(patches, NAMES)
+    fitted, scores = PatchDetectors.fit(patches, NAMES), PatchDetectors.cross_score(patches, NAMES)
     new = fitted.score(random_patches(5, seed=1))
     assert np.isfinite(scores).all()
     assert np.isfinite(new).all()
@@ -105,7 +107,7 @@ def test_few_photographs_give_finite_scores_that_differ(number):
 def test_scores_differ_between_photographs_and_a_blot_raises_each(kind):
     images = photographs(kind, 24)
     patches = ScatteringExtractor().extract(images).groups[PATCHES]
-    fitted, scores = PatchDetectors.cross_fit(patches, NAMES)
+    fitted, scores = PatchDetectors.fit(patches, NAMES), PatchDetectors.cross_score(patches, NAMES)
     assert np.isfinite(scores).all()
     assert (scores.std(axis=0) > 1e-3 * scores.mean(axis=0)).all()
     blotted = [image.copy() for image in photographs(kind, 6, seed=1)]
@@ -118,7 +120,7 @@ def test_scores_differ_between_photographs_and_a_blot_raises_each(kind):
 @pytest.mark.parametrize("value", [0.0, 7.5])
 def test_photographs_that_are_all_equal_give_finite_scores(value):
     patches = np.full((8, 3, 3, 4), value, np.float32)
-    fitted, scores = PatchDetectors.cross_fit(patches, NAMES)
+    fitted, scores = PatchDetectors.fit(patches, NAMES), PatchDetectors.cross_score(patches, NAMES)
     assert np.isfinite(scores).all()
     assert np.isfinite(fitted.score(patches + 1)).all()
 
@@ -126,6 +128,6 @@ def test_photographs_that_are_all_equal_give_finite_scores(value):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (16, 2)])
 def test_grids_of_every_shape(height, width):
     patches = np.random.default_rng(0).normal(size=(16, height, width, 4)).astype(np.float32)
-    fitted, scores = PatchDetectors.cross_fit(patches, NAMES)
+    fitted, scores = PatchDetectors.fit(patches, NAMES), PatchDetectors.cross_score(patches, NAMES)
     assert np.isfinite(scores).all()
     assert fitted.maps(torch.from_numpy(patches)).shape == (3, 16, height, width)
