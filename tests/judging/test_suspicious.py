@@ -1,6 +1,7 @@
 """NG parts hidden among the OK parts do not teach and are listed first; good parts are rejected at the stated rate."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.suspicious_parts import LEAST_PARTS, MOST_LEFT_OUT, usual_parts
+from mekiki.judging.teach import retrain, teach
 from parts import QUADRANTS, ok_folder, part, save
 
 HIDDEN = 6
@@ -95,6 +97,17 @@ def test_scores_of_the_parts_that_teach_are_those_of_models_without_them():
 
 
 @pytest.mark.parametrize("cross", [False, True], ids=["split", "cross"])
+def test_trusted_parts_teach_however_suspicious_they_look(cross):
+    group, trusted = vectors(100, 0, 8), np.arange(100) < 3
+    judge = Judge(robust=True)
+    if cross:
+        judge.cross_calibrate(group, 0.1, trusted)
+    else:
+        judge.fit(group, trusted)
+    assert judge.left_out[:8].tolist() == [False] * 3 + [True] * 5
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["split", "cross"])
 def test_the_stated_rate_is_kept_of_good_parts_though_suspicious_parts_do_not_teach(cross):
     realised = []
     for seed in range(40):
@@ -169,3 +182,14 @@ def test_suspicious_photographs_teach_if_asked_and_one_can_be_left_out(mekiki, m
     assert "hidden" not in said.out
     with pytest.raises(InputError, match="not among the OK photographs"):
         calibrate_run(tmp_path / "r", [mixed], encoder="filters", without=[tmp_path], settings=SETTINGS)
+
+
+def test_a_suspicious_photograph_that_is_said_to_be_ok_teaches_the_judge_retrained(mixed, tmp_path):
+    run = tmp_path / "run"
+    _, calibration = calibrate_run(run, [mixed], encoder="filters", settings=SETTINGS)
+    said, *others = calibration.metadata["left_out"]
+    teach(run, Path(said), "OK")
+    retrain(run, accept=True)
+    left_out = Inspector.open(run).metadata["left_out"]
+    assert said not in left_out
+    assert set(others) & set(left_out)

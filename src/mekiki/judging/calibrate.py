@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -133,6 +133,7 @@ def fit_inspector(
     ng: Mapping[Path, str],
     settings: CalibrationSettings,
     progress: Progress = silent,
+    trusted: Collection[str] = (),
 ) -> tuple[Inspector, Calibration]:
     """Calibrate a judge from files, without writing it.
 
@@ -147,6 +148,7 @@ def fit_inspector(
         ng: of NG parts, each with its defect type.
         settings: the rate and how it is held.
         progress: called during long steps.
+        trusted: `Photo.content` of OK photographs that teach however suspicious they look.
     """
     # Refuses unknown names before photographs are read.
     judge = Judge(settings.how, detectors=settings.detectors, robust=not settings.keep_suspicious)
@@ -159,14 +161,15 @@ def fit_inspector(
     groups = _extract(extractor, good, "looking at OK parts", progress)
     if judge.detectors == (MT_DISTANCE,):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
+    sure = np.array([photo.content in trusted for photo in good])
     if learning:
-        judge.fit({name: group[:learning] for name, group in groups.items()})
+        judge.fit({name: group[:learning] for name, group in groups.items()}, sure[:learning])
         calibrating = {name: group[learning:] for name, group in groups.items()}
         threshold: Threshold = judge.calibrate(
             calibrating, settings.false_reject, confidence=settings.confidence
         )
     else:
-        threshold = judge.cross_calibrate(groups, settings.false_reject)
+        threshold = judge.cross_calibrate(groups, settings.false_reject, sure)
         notes.append(
             f"{len(good)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
         )

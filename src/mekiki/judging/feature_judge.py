@@ -119,12 +119,13 @@ class Judge:
         self._models: list[JudgeModel] = []
         self._calibration: CalibrationParts | None = None
 
-    def fit(self, groups: Mapping[str, ArrayLike]) -> Self:
+    def fit(self, groups: Mapping[str, ArrayLike], trusted: ArrayLike | None = None) -> Self:
         """Learn what good parts look like; calibration and corrections of before are dropped.
 
         Args:
             groups: of OK parts, each `[n, d]`, `[n]` or `[n, h, w, c]`; at least 8 parts and one group
                 of vectors.
+            trusted: bool `[n]`, parts that teach in a robust judge too, however suspicious they look.
 
         Raises:
             InputError: too few parts, groups of unequal length, or numbers that are not finite.
@@ -137,7 +138,7 @@ class Judge:
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
         self.known_ng = []
         self._calibration = None
-        model = self._fit_model(parts)
+        model = self._fit_model(parts, self._doubt(_length(parts), trusted))
         self._models = [model]
         self.scoring = Scoring(self._models)
         self.left_out = ~model.usual
@@ -174,10 +175,16 @@ class Judge:
         self._use(threshold)
         return threshold
 
-    def cross_calibrate(self, groups: Mapping[str, ArrayLike], false_reject: float = 0.01) -> CrossThreshold:
+    def cross_calibrate(
+        self,
+        groups: Mapping[str, ArrayLike],
+        false_reject: float = 0.01,
+        trusted: ArrayLike | None = None,
+    ) -> CrossThreshold:
         """Fit and calibrate with the same parts (CV+), where there are too few to set some aside.
 
-        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative.
+        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative. The arguments are
+        those of `fit` and `calibrate`.
 
         Raises:
             InputError: as `fit` and `calibrate`.
@@ -191,7 +198,11 @@ class Judge:
         self.groups = tuple(parts)
         self.taught, self.confidence, self.rate = (), None, float(false_reject)
         self.known_ng = []
-        self._models = [self._fit_model(_rows(parts, folds != fold)) for fold in range(int(folds.max()) + 1)]
+        doubtful = self._doubt(number, trusted)
+        self._models = [
+            self._fit_model(_rows(parts, folds != fold), doubtful[folds != fold])
+            for fold in range(int(folds.max()) + 1)
+        ]
         reduced = [model.reduce(_rows(parts, folds == fold)) for fold, model in enumerate(self._models)]
         self._calibration = CalibrationParts.join(reduced, folds)
         self.learning_scores, self.left_out = np.zeros(0), np.ones(number, np.bool_)
@@ -465,8 +476,14 @@ class Judge:
         self.threshold = threshold
         self.scoring = Scoring(self._models, threshold)
 
-    def _fit_model(self, parts: Groups) -> JudgeModel:
-        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, self.robust)
+    def _fit_model(self, parts: Groups, doubtful: NDArray[np.bool_]) -> JudgeModel:
+        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, doubtful)
+
+    def _doubt(self, number: int, trusted: ArrayLike | None) -> NDArray[np.bool_]:
+        """Which parts do not teach if they look suspicious."""
+        if not self.robust:
+            return np.zeros(number, np.bool_)
+        return np.ones(number, np.bool_) if trusted is None else ~np.asarray(trusted, np.bool_)
 
     def _check_fitted(self) -> None:
         if not self._models:

@@ -49,7 +49,12 @@ class JudgeModel(nn.Module):
 
     @classmethod
     def fit(
-        cls, parts: Arrays, how: str, covariance: str, detectors: Sequence[str], robust: bool = False
+        cls,
+        parts: Arrays,
+        how: str,
+        covariance: str,
+        detectors: Sequence[str],
+        doubtful: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Learn what OK parts look like.
 
@@ -59,7 +64,7 @@ class JudgeModel(nn.Module):
             covariance: of the unit spaces; see `MT`.
             detectors: names, `MT_DISTANCE` or of those on patches; see `DETECTORS`. Without patches there is only the
                 MT distance.
-            robust: parts that look suspicious among the others do not teach; see `usual_parts`.
+            doubtful: bool `[n]`, parts that do not teach if they look suspicious among the others; see `usual_parts`.
 
         Raises:
             InputError: no group has patches, and all detectors take them.
@@ -99,7 +104,10 @@ class JudgeModel(nn.Module):
         rows = np.arange(number)
         reduced = reduce_rows(rows)
         reference = cross_score(reduced, covariance)
-        if robust and not (usual := usual_parts(reference, weights)).all():
+        usual = np.ones(number, np.bool_)
+        if doubtful is not None and doubtful.any():
+            usual = usual_parts(reference, weights) | ~doubtful
+        if not usual.all():
             # Again, because reference scores by models that learnt from the others are too low.
             rows = np.flatnonzero(usual)
             reduced = reduce_rows(rows)
@@ -108,7 +116,7 @@ class JudgeModel(nn.Module):
             name: PatchDetectors.fit(parts[name], on_group[name], rows, own) for name, own in moments.items()
         }
         model = cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights, reference))
-        model.usual = np.isin(np.arange(number), rows)
+        model.usual = usual
         return model
 
     def detect(self, parts: Sequence[Tensor]) -> list[Tensor]:

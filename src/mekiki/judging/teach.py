@@ -163,6 +163,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             ng[path] = correction.defect_type
         else:
             ok.append(path)
+    confirmed = {each.content for each in corrections if not each.ng}
     metadata = old.metadata
     settings = CalibrationSettings(
         metadata["false_reject"],
@@ -182,7 +183,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
             DataWarning,
             stacklevel=2,
         )
-    new, calibration = fit_inspector(folder, extractor, ok, ng, settings, progress)
+    new, calibration = fit_inspector(folder, extractor, ok, ng, settings, progress, confirmed)
     # Both are compared with the corrections active, as they judge in use.
     before, after = (
         {
