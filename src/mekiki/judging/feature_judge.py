@@ -183,8 +183,8 @@ class Judge:
     ) -> CrossThreshold:
         """Fit and calibrate with the same parts (CV+), where there are too few to set some aside.
 
-        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative. The arguments are
-        those of `fit` and `calibrate`.
+        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative. The
+        arguments are those of `fit` and `calibrate`.
 
         Raises:
             InputError: as `fit` and `calibrate`.
