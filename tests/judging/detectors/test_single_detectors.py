@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances
 
-from mekiki.judging.detectors import gaussian_places, patch_memory
+from mekiki.judging.detectors import gaussian_places
 from mekiki.judging.detectors.gaussian_places import GaussianPlaces
 from mekiki.judging.detectors.patch_detectors import DETECTORS
 from mekiki.judging.detectors.patch_memory import PatchMemory, choose_coreset
@@ -37,13 +37,12 @@ def test_memory_is_the_distance_to_the_nearest_patch():
     np.testing.assert_allclose(PatchMemory.fit(good)(new).ravel(), nearest, atol=2e-3)
 
 
-def test_memory_keeps_a_coreset(monkeypatch):
-    monkeypatch.setattr(patch_memory, "KEPT", 20)
+def test_memory_keeps_a_coreset():
     good, new = random_patches(30), random_patches(5, seed=1)
     order = torch.randperm(480, generator=torch.Generator().manual_seed(0))
     candidates = good.reshape(-1, 6)[order].double().numpy()
     kept = candidates[choose_slowly(candidates, 20)]
-    detector = PatchMemory.fit(good)
+    detector = PatchMemory.fit(good, kept=20)
     np.testing.assert_allclose(detector.memory, kept, atol=1e-6)
     nearest = pairwise_distances(new.reshape(-1, 6).double().numpy(), kept).min(axis=1)
     np.testing.assert_allclose(detector(new).ravel(), nearest, atol=2e-3)
