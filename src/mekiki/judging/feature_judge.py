@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from mekiki.errors import InputError, not_known
 from mekiki.judging.calibration_parts import CalibrationParts
@@ -25,13 +23,11 @@ from mekiki.judging.conformal import (
     conformal_threshold,
     parts_needed,
 )
-from mekiki.judging.detectors.patch_detectors import PatchDetectors
-from mekiki.judging.judge_model import DETECTOR_NAMES, JudgeModel, check_groups, column_name
+from mekiki.judging.judge_model import DETECTOR_NAMES, JudgeModel, check_groups
 from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, TaughtPart, UnseenNG
 from mekiki.judging.learning_split import refuse_too_few
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
 from mekiki.judging.scoring import COMBINATIONS, Scoring
-from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
 Groups = Mapping[str, NDArray[Any]]
@@ -367,23 +363,10 @@ class Judge:
     def patch_maps(self, groups: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float32]]:
         """Distances place by place in each patch group: float32 `[N, h, w]`.
 
-        The mean over the detectors, each divided by its usual score; 1 is usual for the worst places of OK parts. Of
-        the models of `cross_calibrate` the first is asked.
+        See `JudgeModel.patch_maps`; of the models of `cross_calibrate` the first is asked.
         """
-        parts, model = self._check(groups, some=True), self._models[0]
-        usual = dict(zip(model.scoring.groups, np.median(model.scoring.reference, axis=0), strict=True))
-        result = {}
-        for name in model.patch_groups:
-            detectors = model.detectors_of(name)
-            scale = torch.tensor([usual[column_name(name, each)] for each in detectors.names])
-
-            def mean_map(
-                patches: Tensor, detectors: PatchDetectors = detectors, scale: Tensor = scale
-            ) -> Tensor:
-                return (detectors.maps(patches) / scale.clamp(min=1e-12)[:, None, None, None]).mean(0).float()
-
-            result[name] = run_in_blocks(mean_map, to_tensor(parts[name]), block=PATCH_BLOCK).numpy()
-        return result
+        parts = self._check(groups, some=True)
+        return self._models[0].patch_maps(parts)
 
     def contributions(self, groups: Mapping[str, ArrayLike], name: str) -> Floats:
         """The share of each item of a group of vectors in D²: float64 `[N, d]`; see `MT.contributions`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -158,6 +159,25 @@ class JudgeModel(nn.Module):
     def forward(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """What `ScoringModel` gives of a batch, from all feature groups in order."""
         result: dict[str, Tensor] = self.scoring(self.detect(parts))
+        return result
+
+    def patch_maps(self, parts: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Distances place by place in each patch group: float32 `[N, h, w]`.
+
+        The mean over the detectors, each divided by its usual score; 1 is usual for the worst places of OK parts.
+        """
+        usual = dict(zip(self.scoring.groups, np.median(self.scoring.reference, axis=0), strict=True))
+        result = {}
+        for name in self.patch_groups:
+            detectors = self.detectors_of(name)
+            scale = torch.tensor([usual[column_name(name, each)] for each in detectors.names])
+
+            def mean_map(
+                patches: Tensor, detectors: PatchDetectors = detectors, scale: Tensor = scale
+            ) -> Tensor:
+                return (detectors.maps(patches) / scale.clamp(min=1e-12)[:, None, None, None]).mean(0).float()
+
+            result[name] = run_in_blocks(mean_map, to_tensor(parts[name]), block=PATCH_BLOCK).numpy()
         return result
 
     def detectors_of(self, name: str) -> PatchDetectors:
