@@ -53,8 +53,8 @@ class PatchMemory(nn.Module):
         self.register_buffer("memory", memory.float())
 
     @classmethod
-    def fit(cls, patches: Tensor, seed: int = 0, kept: int = KEPT) -> Self:
-        """Learn from the patches of OK photographs, `[n, h, w, c]`; the memory keeps at most so many."""
+    def fit(cls, patches: Tensor, seed: int = 0, kept: int | None = None) -> Self:
+        """Learn from the patches of OK photographs, `[n, h, w, c]`; the memory keeps at most `kept`, or `KEPT`."""
         count = patches.shape[-1]
         generator = torch.Generator().manual_seed(seed)
         projection = torch.eye(count)
@@ -63,7 +63,7 @@ class PatchMemory(nn.Module):
         flat = patches.reshape(-1, count)
         rows = torch.randperm(len(flat), generator=generator)[:CANDIDATES]
         candidates = flat[rows] @ projection
-        return cls(projection, candidates[choose_coreset(candidates[:, :COVERED].contiguous(), kept)])
+        return cls(projection, candidates[choose_coreset(candidates[:, :COVERED].contiguous(), kept or KEPT)])
 
     def forward(self, patches: Tensor) -> Tensor:
         """The distance of each patch."""
