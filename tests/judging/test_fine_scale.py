@@ -14,7 +14,7 @@ from mekiki.errors import InputError
 from mekiki.judging import calibrate
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.extractors import ScatteringExtractor
-from mekiki.judging.fine_scale import FineScale, choose_scale, largest_of_cells
+from mekiki.judging.fine_scale import FineScale, choose_pixels, largest_of_cells
 from mekiki.judging.judge_model import FINE
 from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.tile_networks import FilterTiles
@@ -64,7 +64,7 @@ def test_the_coarse_groups_are_those_of_a_small_photograph():
     extractor, plain = ScatteringExtractor(), ScatteringExtractor()
     small = photograph(np.random.default_rng(0))[:150, :200]
     image = np.repeat(small[..., None], 3, 2)
-    extractor.fine = FineScale(FilterTiles(), 1.0)
+    extractor.fine = FineScale(FilterTiles(), 10**6)
     extractor.fit([[image]])
     groups, before = extractor.extract([image]).groups, plain.extract([image]).groups
     assert set(groups) == {*before, FINE}
@@ -75,14 +75,15 @@ def test_tiles_give_what_the_whole_photograph_gives():
     image = photograph(np.random.default_rng(0))[:600, :700]
     whole, tiled = FilterTiles(), FilterTiles()
     whole.longest, tiled.longest = 704, 192
-    fine = FineScale(whole, 1.0)
+    fine = FineScale(whole, 10**6)
     fine.fit([[photograph(np.random.default_rng(1))[:320, :320]]])
     results = [fine.extract(image)]
     fine.network = tiled
-    results.append(fine.extract(image))
+    results += [fine.extract(image), fine(torch.from_numpy(image)[None])[0].numpy()]
     assert results[0].shape == (32, 32, 1)
     # Tiles see no farther than their margins.
     assert np.abs(results[0] - results[1]).max() < 1e-3
+    np.testing.assert_allclose(results[2], results[1], atol=1e-5)
 
 
 def test_small_maps_have_cells_in_common():
@@ -102,7 +103,8 @@ def test_the_size_of_defect_decides(large):
     extractor = ScatteringExtractor()
     assert extractor.choose_scale([(1500, 2000)], 100) == 44 and extractor.fine is None
     assert extractor.choose_scale([(1500, 2000)], 12) == 8 and extractor.frame(1500, 2000) == (750, 1000)
-    assert choose_scale([(600, 800)], 224**2, 3) == 1.0
+    assert choose_pixels([(600, 800)], 224**2, 3) == 480_000
+    assert extractor.frame(*extractor.frame(1501, 1999)) == extractor.frame(1501, 1999)
 
 
 def test_the_command_says_what_vanishes(large):

@@ -14,6 +14,7 @@ from mekiki.export.resizing import Resizing
 from mekiki.judging.anomaly_map import quadrant_slices
 from mekiki.judging.extractors import PATCHES, BackboneExtractor, EmbedderExtractor, ScatteringExtractor
 from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.judge_model import FINE
 from mekiki.judging.patch_grid import join_layers
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import place_tensors
@@ -48,14 +49,12 @@ class ExtractorModule(nn.Module):
         make = MODULES.get(type(extractor))
         if make is None:
             raise InputError(f"the feature extractor of the run ({extractor.name}) cannot be exported")
-        if getattr(extractor, "fine", None) is not None:
-            raise InputError(
-                "the run reads large photographs at a fine scale, which is not exported yet; calibrate it on "
-                "photographs of at most 1 megapixel to export it"
-            )
         frame = extractor.frame(*size)
         self.frame = Resizing(size, frame, reducing_gap=REDUCING_GAP)
-        self.features = make(extractor, frame)
+        if isinstance(extractor, BackboneExtractor | ScatteringExtractor) and extractor.fine is not None:
+            self.features: nn.Module = FineModule(extractor, frame, make)
+        else:
+            self.features = make(extractor, frame)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """The feature groups of a batch, by name."""
@@ -63,6 +62,34 @@ class ExtractorModule(nn.Module):
             pixels = pixels.unsqueeze(3)
         groups: dict[str, Tensor] = self.features(self.frame(pixels.int()))
         return groups
+
+
+class FineModule(nn.Module):
+    """The fine scale beside the groups of the coarse one: int32 `[N, h, w, C]` → groups by name."""
+
+    def __init__(
+        self,
+        extractor: BackboneExtractor | ScatteringExtractor,
+        frame: tuple[int, int],
+        make: Callable[..., nn.Module],
+    ) -> None:
+        super().__init__()
+        assert extractor.fine is not None
+        coarse = extractor.coarse_frame(*frame)
+        self.resize, self.features = (
+            Resizing(frame, coarse, reducing_gap=REDUCING_GAP),
+            make(extractor, coarse),
+        )
+        self.fine = copy.copy(extractor.fine)
+        self.fine.network = copy.copy(extractor.fine.network)
+        self.fine.network.traced = True
+        # Tensors of a graph must belong to a module.
+        self.novelty, self.network = self.fine.novelty, self.fine.network
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The groups."""
+        groups: dict[str, Tensor] = self.features(self.resize(pixels))
+        return groups | {FINE: self.fine(_drop_single_channel(pixels))}
 
 
 class ScatteringModule(nn.Module):

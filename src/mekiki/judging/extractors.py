@@ -22,7 +22,7 @@ from mekiki.errors import InputError
 from mekiki.judging.anomaly_map import larger_of_maps, pool_quadrants, pooled_anomaly_maps, smooth
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features, Floats
-from mekiki.judging.fine_scale import FineScale, TileNetwork, choose_scale, smallest_visible
+from mekiki.judging.fine_scale import FineScale, TileNetwork, choose_pixels, smallest_visible
 from mekiki.judging.judge_model import FINE
 from mekiki.judging.patch_grid import join_layers
 from mekiki.judging.tile_networks import BackboneTiles, FilterTiles
@@ -69,22 +69,21 @@ class _PooledExtractor(FeatureExtractor):
 
     @abstractmethod
     def _extract_coarse(self, images: Sequence[Pixels]) -> Features:
-        """Features of photographs of the size that `_coarse_frame` gives."""
+        """Features of photographs of the size that `coarse_frame` gives."""
 
     def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
         """Add a fine scale if photographs of these sizes need one; see `mekiki.judging.fine_scale`."""
-        scale = choose_scale(sizes, self.coarse_pixels, smallest_defect)
-        self.fine = None if scale is None else FineScale(self._tile_network(), scale)
-        return smallest_visible(sizes, self.coarse_pixels, scale)
+        pixels = choose_pixels(sizes, self.coarse_pixels, smallest_defect)
+        self.fine = None if pixels is None else FineScale(self._tile_network(), pixels)
+        return smallest_visible(sizes, pixels or self.coarse_pixels)
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """The photograph's own proportions: as many pixels as the fine scale takes, else as the coarse one does."""
-        coarse = self._coarse_frame(height, width)
-        fine = coarse if self.fine is None else self.fine.frame(height, width)
-        return max(coarse, fine, key=math.prod)
+        coarse = PIXEL_FACTOR * self.coarse_pixels
+        return limit_size(height, width, coarse if self.fine is None else max(coarse, self.fine.pixels))
 
-    def _coarse_frame(self, height: int, width: int) -> tuple[int, int]:
-        """At most `PIXEL_FACTOR` times the pixels that the network takes of a whole photograph."""
+    def coarse_frame(self, height: int, width: int) -> tuple[int, int]:
+        """What the coarse scale reads: at most `PIXEL_FACTOR` times the pixels that the network takes."""
         return limit_size(height, width, PIXEL_FACTOR * self.coarse_pixels)
 
     def fit(self, blocks: Iterable[Sequence[Pixels]]) -> None:
@@ -96,7 +95,7 @@ class _PooledExtractor(FeatureExtractor):
         """Features of photographs, and the patches that the vectors were pooled from."""
         if self.fine is None:
             return self._extract_coarse(images)
-        small = [resize_images(each[None], self._coarse_frame(*each.shape[:2]), 3)[0] for each in images]
+        small = [resize_images(each[None], self.coarse_frame(*each.shape[:2]), 3)[0] for each in images]
         features = self._extract_coarse(small)
         # One photograph after the other, its tiles in parallel: so memory does not grow with their number.
         features.groups[FINE] = np.stack([self.fine.extract(image) for image in images])
@@ -290,7 +289,7 @@ class EmbedderExtractor(FeatureExtractor):
 
     def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
         """There is only the scale that the network was trained at."""
-        return smallest_visible(sizes, math.prod(self.size), None)
+        return smallest_visible(sizes, math.prod(self.size))
 
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """What the network was trained on, whatever the size of the photograph."""

@@ -49,12 +49,14 @@ class TileNetwork(Protocol):
         margin: pixels at each border of a tile whose features are left out, a multiple of `stride`.
         longest: side of a tile without its margins, at most.
         stride: pixels between two places.
+        traced: whether it is to do only what a graph can.
     """
 
     unit: int
     margin: int
     longest: int
     stride: int
+    traced: bool
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Features `[N, h, w, c]` of tiles `[N, H, W]` or `[N, H, W, 3]`, of values 0 to 255."""
@@ -69,17 +71,12 @@ class FineScale:
 
     Args:
         network: gives the features of a tile.
-        scale: pixels read for each pixel of a photograph along a side, at most 1.
+        pixels: that photographs are read at, at most.
     """
 
-    def __init__(self, network: TileNetwork, scale: float) -> None:
-        self.network, self.scale = network, scale
+    def __init__(self, network: TileNetwork, pixels: int) -> None:
+        self.network, self.pixels = network, pixels
         self.novelty: PatchNovelty | None = None
-
-    def frame(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a photograph is read at."""
-        shrink = min(self.scale, math.sqrt(MOST_PIXELS / (height * width)))
-        return max(1, round(height * shrink)), max(1, round(width * shrink))
 
     def fit(self, blocks: Iterable[Sequence[Pixels]]) -> None:
         """Learn from a random sample of the patches of OK photographs, of the first `TEACHING_PHOTOS`."""
@@ -102,8 +99,8 @@ class FineScale:
         samples = []
         with torch.inference_mode():
             for row in rows:
-                for features in self._features(pixels, row):
-                    flat = features.flatten(0, 2)
+                for tile in self._cut(pixels, row):
+                    flat = self._inside(self.network(tile)).flatten(0, 2)
                     samples.append(flat[torch.randperm(len(flat), generator=generator)[:most]].clone())
         return torch.cat(samples)
 
@@ -113,48 +110,62 @@ class FineScale:
         line = torch.inference_mode()(self._line)
         lines = run_parallel([partial(line, pixels, row) for row in self._tiles(pixels)[0]])
         with torch.inference_mode():
-            return np.asarray(self._join(lines, pixels)[0].numpy())
+            return np.asarray(self._reduce(torch.cat(lines, 1), pixels)[0].numpy())
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """The cells of photographs of one size, `[N, H, W]` or `[N, H, W, 3]`: float32 `[N, CELLS, CELLS, 1]`."""
-        return self._join([self._line(pixels, row) for row in self._tiles(pixels)[0]], pixels)
+        """The cells of photographs of one size, all tiles at once: `[N, H, W(, 3)]` → float32 `[N, CELLS, CELLS, 1]`.
+
+        Tracing for export follows it.
+        """
+        assert self.novelty is not None
+        rows, columns = self._tiles(pixels)
+        tiles = torch.cat([tile for row in rows for tile in self._cut(pixels, row)])
+        distances = self.novelty(self._inside(self.network(tiles)))
+        height, width = distances.shape[1:]
+        lines = distances.reshape(len(rows), len(columns), -1, height, width).permute(2, 0, 3, 1, 4)
+        return self._reduce(lines.flatten(3, 4).flatten(1, 2), pixels)
 
     def _tiles(self, pixels: Tensor) -> tuple[range, range]:
         """First rows and first columns of the tiles, without their margins."""
         rows, columns = (_divide(side, self.network.longest, self.network.unit) for side in pixels.shape[1:3])
         return rows, columns
 
-    def _features(self, pixels: Tensor, row: int) -> Iterator[Tensor]:
-        """Features of each tile from a row of pixels on, without its margins."""
+    def _cut(self, pixels: Tensor, row: int) -> Iterator[Tensor]:
+        """The tiles from a row of pixels on, with their margins; photographs are mirrored at their borders."""
         margin = self.network.margin
-        inside = margin // self.network.stride
         rows, columns = self._tiles(pixels)
         strip = pixels.index_select(1, _mirror(row - margin, row + rows.step + margin, pixels.shape[1]))
         for column in columns:
             across = _mirror(column - margin, column + columns.step + margin, pixels.shape[2])
-            grid = self.network(strip.index_select(2, across))
-            yield grid[:, inside : grid.shape[1] - inside, inside : grid.shape[2] - inside]
+            yield strip.index_select(2, across)
+
+    def _inside(self, grid: Tensor) -> Tensor:
+        """The features of a tile without those of its margins."""
+        margin = self.network.margin // self.network.stride
+        return grid[:, margin : grid.shape[1] - margin, margin : grid.shape[2] - margin]
 
     def _line(self, pixels: Tensor, row: int) -> Tensor:
-        """Distances `[N, h, w]` in the tiles from a row of pixels on."""
+        """Distances `[N, h, w]` in the tiles from a row of pixels on, one after the other."""
         assert self.novelty is not None
-        return torch.cat([self.novelty(features) for features in self._features(pixels, row)], 2)
+        tiles = self._cut(pixels, row)
+        return torch.cat([self.novelty(self._inside(self.network(tile))) for tile in tiles], 2)
 
-    def _join(self, lines: Sequence[Tensor], pixels: Tensor) -> Tensor:
+    def _reduce(self, distances: Tensor, pixels: Tensor) -> Tensor:
+        """The cells of distances at all places."""
         height, width = (-(-side // self.network.stride) for side in pixels.shape[1:3])
-        whole = torch.cat(list(lines), 1)[:, :height, :width]
-        smooth = functional.avg_pool2d(whole[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+        whole = distances[:, None, :height, :width]
+        smooth = functional.avg_pool2d(whole, 3, 1, 1, count_include_pad=False)[:, 0]
         return largest_of_cells(torch.log1p(smooth))[..., None]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learnt, from which `load_arrays` restores it."""
+        """What was learnt, from which `from_arrays` makes it again."""
         assert self.novelty is not None
-        return {"scale": np.array([self.scale])} | self.novelty.to_arrays()
+        return {"pixels": np.array([self.pixels])} | self.novelty.to_arrays()
 
     @classmethod
     def from_arrays(cls, network: TileNetwork, arrays: Mapping[str, NDArray[Any]]) -> FineScale:
         """The fine scale that `to_arrays` described."""
-        fine = cls(network, float(arrays["scale"][0]))
+        fine = cls(network, int(arrays["pixels"][0]))
         fine.novelty = PatchNovelty.from_arrays(arrays)
         return fine
 
@@ -207,10 +218,10 @@ class PatchNovelty(nn.Module):
         return cls(to_tensor(arrays["mean"]), to_tensor(arrays["components"]), PatchMemory.from_arrays(own))
 
 
-def choose_scale(
+def choose_pixels(
     sizes: Sequence[tuple[int, int]], coarse_pixels: int, smallest_defect: float | None = None
-) -> float | None:
-    """The scale that photographs of these sizes are to be read at, or `None` where the coarse one suffices.
+) -> int | None:
+    """The number of pixels that photographs of these sizes are to be read at, or `None` where the coarse one suffices.
 
     Args:
         sizes: height and width of photographs.
@@ -219,30 +230,29 @@ def choose_scale(
             more than `LARGE` pixels at `USUAL_PIXELS`.
 
     Example:
-        >>> choose_scale([(480, 640)], 224**2), choose_scale([(2000, 4000)], 224**2)
-        (None, 0.5)
-        >>> choose_scale([(1500, 2000)], 224**2, 12), choose_scale([(1500, 2000)], 224**2, 100)
-        (0.5, None)
+        >>> choose_pixels([(480, 640)], 224**2), choose_pixels([(2000, 4000)], 224**2)
+        (None, 2000000)
+        >>> choose_pixels([(1500, 2000)], 224**2, 12), choose_pixels([(1500, 2000)], 224**2, 100)
+        (750000, None)
     """
     largest = max(height * width for height, width in sizes)
     if smallest_defect is None:
-        return min(1.0, math.sqrt(USUAL_PIXELS / largest)) if largest > LARGE else None
-    scale = min(1.0, DEFECT_PIXELS / smallest_defect)
-    return scale if scale > math.sqrt(coarse_pixels / largest) else None
+        return min(largest, USUAL_PIXELS) if largest > LARGE else None
+    pixels = min(MOST_PIXELS, math.ceil(largest * min(1.0, DEFECT_PIXELS / smallest_defect) ** 2))
+    return pixels if pixels > coarse_pixels else None
 
 
-def smallest_visible(sizes: Sequence[tuple[int, int]], coarse_pixels: int, scale: float | None) -> int:
+def smallest_visible(sizes: Sequence[tuple[int, int]], pixels: int) -> int:
     """Side in pixels of a photograph of the smallest defect that can be seen in the largest of these photographs.
 
-    It covers `LEAST_DEFECT_PIXELS` of what the network takes.
+    It covers `LEAST_DEFECT_PIXELS` of the `pixels` that are taken of it.
 
     Example:
-        >>> smallest_visible([(1500, 2000)], 224**2, None), smallest_visible([(1500, 2000)], 224**2, 0.5)
+        >>> smallest_visible([(1500, 2000)], 224**2), smallest_visible([(1500, 2000)], 750_000)
         (31, 8)
     """
     largest = max(height * width for height, width in sizes)
-    seen = math.sqrt((coarse_pixels if scale is None else MOST_PIXELS) / largest)
-    return math.ceil(LEAST_DEFECT_PIXELS / min(seen, 1.0 if scale is None else scale))
+    return math.ceil(LEAST_DEFECT_PIXELS * max(1.0, math.sqrt(largest / pixels)))
 
 
 def largest_of_cells(maps: Tensor) -> Tensor:
