@@ -15,7 +15,7 @@ from mekiki.judging.teach import retrain, teach
 from parts import QUADRANTS, ok_folder, part, save
 
 HIDDEN = 6
-SETTINGS = CalibrationSettings(0.1)
+SETTINGS = CalibrationSettings(0.1, keep_suspicious=False)
 
 
 def vectors(number, seed, bad=0):
@@ -170,7 +170,9 @@ def test_the_page_shows_the_list_and_the_judge_opened_again_says_the_same(made, 
 
 def test_suspicious_photographs_teach_if_asked_and_one_can_be_left_out(mekiki, mixed, tmp_path):
     arguments = ("calibrate", tmp_path / "r", "--ok", mixed, "--encoder", "filters", "--false-reject", 0.1)
-    said = mekiki(*arguments, "--keep-suspicious", "--json")
+    said = mekiki(*arguments, "--drop-suspicious", "--json")
+    assert len(said.json["left_out"]) >= 3
+    said = mekiki(*arguments, "--json")
     assert said.code == 0, said.err
     assert said.json["left_out"] == []
     hidden = [mixed / f"hidden{number}.png" for number in range(HIDDEN)]

@@ -64,8 +64,8 @@ class CalibrationSettings:
         how: how feature groups are combined; see `Judge`.
         detectors: names of the detectors; see `DETECTOR_NAMES`.
         seed: of the split into parts to learn from and parts to calibrate with.
-        keep_suspicious: let OK photographs teach that look as if they were NG. By default they do not; those that set
-            the threshold do so all the same, because without them more good parts would be rejected than stated.
+        keep_suspicious: let OK photographs teach that look as if they were NG. If not, those that set the threshold do
+            so all the same, because without them more good parts would be rejected than stated.
         smallest_defect: side in pixels of the smallest defect to be found; `None` leaves it to the photographs' size.
     """
 
@@ -75,7 +75,7 @@ class CalibrationSettings:
     how: str = "sum"
     detectors: tuple[str, ...] = DETECTOR_NAMES
     seed: int = 0
-    keep_suspicious: bool = False
+    keep_suspicious: bool = True
     smallest_defect: float | None = None
 
 

@@ -91,10 +91,10 @@ def calibrate(
     keep_suspicious: Annotated[
         bool,
         typer.Option(
-            "--keep-suspicious",
-            help="learn from good photographs that look bad too; by default they do not teach",
+            "--keep-suspicious/--drop-suspicious",
+            help="whether to learn also from good photographs that look far from good",
         ),
-    ] = False,
+    ] = True,
     smallest_defect: Annotated[
         float | None,
         typer.Option(

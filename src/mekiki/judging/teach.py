@@ -171,7 +171,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         how=metadata["how"],
         detectors=tuple(metadata.get("detectors", ("mt",))),
         seed=metadata["seed"] + 1,
-        keep_suspicious=metadata.get("keep_suspicious", False),
+        keep_suspicious=metadata.get("keep_suspicious", True),
         smallest_defect=metadata.get("smallest_defect"),
     )
     learnt = set(metadata["ok"][: metadata["learnt_from"]])
