@@ -102,7 +102,7 @@ def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tupl
     judge.calibrate(_rows(groups, rows[learning:number]), RATE)
     other_ok, ng = rows[number:], np.random.default_rng(1000 + draw).permutation(np.flatnonzero(~ok))
     if way == "NG, some known":
-        judge.weigh_by(_rows(groups, ng[::2]))
+        judge.learn_ng(_rows(groups, ng[::2]))
         ng = ng[1::2]
     before, before_ok = judge.judge(_rows(groups, ng)), judge.judge(_rows(groups, other_ok))
     candidates = other_ok[before_ok.ng] if way == "OK" else ng[~before.ng]

@@ -153,7 +153,7 @@ def test_the_state_gives_equal_scores_to_the_bit(cross, detectors):
         judge.cross_calibrate(parts(30), 0.1)
     else:
         judge.fit(parts(30)).calibrate(parts(30, 1), 0.1)
-    judge.weigh_by(parts(4, 5, spot=3))
+    judge.learn_ng(parts(4, 5, spot=3))
     again = Judge.from_state(*judge.state())
     new = parts(20, 2)
     np.testing.assert_array_equal(again.judge(new).score, judge.judge(new).score)

@@ -79,6 +79,6 @@ class DefectTypeModule(nn.Module):
         if self.nearest is not None:
             place = self.nearest(result["whitened"] @ self.get_buffer("directions"))
         if self.corrected:
-            by_correction = result["neg_log_p"].argmax(1) == self.groups
+            by_correction = (result["neg_log_p"].argmax(1) == self.groups) & (result["nearest"] >= 0)
             place = torch.where(by_correction, self.get_buffer("of_taught")[result["nearest"]], place)
         return torch.where(result["ng"], place, none)

@@ -17,11 +17,12 @@ from mekiki.data.image_set import Pixels, content_hashes
 from mekiki.data.photo import BLOCK, MOST_BYTES, Photo, PhotoConditions, iter_photos, list_photos, read_again
 from mekiki.errors import InputError
 from mekiki.judging.conformal import Threshold, parts_needed
+from mekiki.judging.detectors.patch_detectors import DETECTORS
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.fine_scale import LEAST_DEFECT_PIXELS
-from mekiki.judging.judge_model import DETECTOR_NAMES, MT_DISTANCE
+from mekiki.judging.judge_model import DETECTOR_NAMES
 from mekiki.judging.judge_photos import Calibration, Inspector
 from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
@@ -159,7 +160,7 @@ def fit_inspector(
     learning = _number_to_learn(len(good), settings)
     extractor.fit(_blocks(good[: learning or len(good)], extractor))
     groups = _extract(extractor, good, "looking at OK parts", progress)
-    if judge.detectors == (MT_DISTANCE,):
+    if not set(judge.detectors) & set(DETECTORS):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
     sure = np.array([photo.content in trusted for photo in good])
     if learning:
@@ -210,12 +211,14 @@ def fit_inspector(
         defect_types = [ng[photo.path] for photo in bad]
         ng_groups = judge.select(_extract(extractor, bad, "looking at NG parts", progress))
         parts.append((bad, defect_types, ng_groups))
-        judge.weigh_by(ng_groups)
-        ng_scores = judge.score(ng_groups)
+        judge.learn_ng(ng_groups)
+        assert judge.threshold is not None
+        threshold = judge.threshold
+        ng_scores = judge.unseen_scores()
         curve = TradeOff.from_scores(judge.calibration_scores, ng_scores)
         if settings.costs is not None:
             threshold = _state_cheapest_rate(judge, curve, settings.costs, metadata, notes)
-        missed = ~judge.judge(ng_groups).ng
+        missed = ~judge.judge_unseen().known
         metadata |= {
             "ng_parts": len(defect_types),
             "missed": float(missed.mean()),
@@ -393,7 +396,7 @@ def _choose_scale(
         with suppress(InputError):  # said when the photographs themselves are read
             header = read_header(path)
             sizes.append((header.height, header.width))
-    if not sizes or settings.detectors == (MT_DISTANCE,):  # which has no use for it
+    if not sizes or not set(settings.detectors) & set(DETECTORS):  # which has no use for it
         return None
     visible = extractor.choose_scale(sizes, settings.smallest_defect)
     asked = settings.smallest_defect

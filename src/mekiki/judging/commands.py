@@ -77,8 +77,8 @@ def calibrate(
     detector: Annotated[
         str,
         typer.Option(
-            help="auto, or one or several of mt, memory, places, subspace, with commas between: mt measures the whole "
-            "photograph, the others find small defects"
+            help="auto, or some of mt, memory, places, subspace, discriminant, with commas between: mt measures the "
+            "whole photograph, discriminant learns from bad parts, the others find small defects"
         ),
     ] = "auto",
     without: Annotated[

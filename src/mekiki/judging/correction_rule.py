@@ -42,6 +42,7 @@ class CorrectedParts:
         scores: float64 `[m]`, scores without corrections.
         other_ng: float32 `[q, K]`, NG parts that were given to calibrate.
         other_scores: float64 `[q]`, their scores without corrections.
+        learn_others: whether the discriminant learns from these too; near copies of them are not looked for.
     """
 
     vectors: NDArray[np.float32]
@@ -49,6 +50,7 @@ class CorrectedParts:
     scores: Floats
     other_ng: NDArray[np.float32]
     other_scores: Floats
+    learn_others: bool = False
 
 
 class Pull(nn.Module):
@@ -97,6 +99,7 @@ class CorrectionRule(nn.Module):
         unseen: float64 `[m]`, score of each NG correction by the others alone; NaN for OK corrections and for near
             copies of other corrections.
         other_unseen: bool `[q]`, which of the NG parts given to calibrate are near copies of no correction.
+        unseen_others: float64 `[q]`, score of each of these without its own part in the discriminant.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class CorrectionRule(nn.Module):
         self.share = 0.0 if pull is None else pull.share
         self.unseen: Floats = np.full(len(ng), np.nan)
         self.other_unseen: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.unseen_others: Floats = np.zeros(0)
         self.joined, self.pull = joined, pull
         self.register_buffer("centre", to_tensor(centre))
         self.register_buffer("inverse", to_tensor(inverse))
@@ -166,16 +170,23 @@ class CorrectionRule(nn.Module):
         near = _near(parts, parts, reach)
         np.fill_diagonal(near, False)
         other_unseen: NDArray[np.bool_] = np.asarray(~_near(others, parts, reach).any(axis=1))
-        corrected = np.flatnonzero(taught.ng)
+        corrected, count = np.flatnonzero(taught.ng), int(taught.ng.sum())
+        learns = other_unseen & taught.learn_others
+        learning = others[learns]
         # A near copy of another correction says nothing of unlike parts.
         unseen = corrected[~(near | near.T)[corrected].any(axis=1)]
         pull, left_out = None, np.zeros(0)
-        if len(corrected) and (len(unseen) > 1 or other_unseen.any()):
-            judged = unseen if len(corrected) > 1 else unseen[:0]
+        of_others = np.zeros(0)
+        if count + len(learning) and (len(unseen) > 1 or other_unseen.any()):
+            judged = unseen if count + len(learning) > 1 else unseen[:0]
             known = _run(joined, np.concatenate([taught.scores[judged], taught.other_scores[other_unseen]]))
-            weights, of_ok, of_ng = _discriminant(scaled, parts, taught.ng)
+            every = np.concatenate([parts, learning])
+            ng = np.concatenate([taught.ng, np.ones(len(learning), np.bool_)])
+            weights, of_ok, of_ng = _discriminant(scaled, every, ng)
             left_out = of_ng[np.searchsorted(corrected, judged)]
-            values = np.concatenate([left_out, others[other_unseen] @ weights])
+            of_others = others @ weights
+            of_others[learns] = of_ng[count:]
+            values = np.concatenate([left_out, of_others[other_unseen]])
             evidence, of_evidence = _to_evidence(of_ok, values), _to_evidence(of_ok, of_ok)
             share = _choose_share(evidence, of_evidence, known, _run(joined, scores))
             if share:
@@ -183,6 +194,9 @@ class CorrectionRule(nn.Module):
         rule = alone if pull is None else cls(centre, inverse, parts, reach, taught.ng, joined, pull)
         rule.other_unseen = other_unseen
         rule.unseen[unseen] = taught.scores[unseen]
+        rule.unseen_others = taught.other_scores
+        if pull is not None:
+            rule.unseen_others = _run(joined, taught.other_scores) + _run(pull.gain, of_others)
         if len(left_out) and pull is not None:
             rule.unseen[unseen] = _run(joined, taught.scores[unseen]) + _run(pull.gain, left_out)
         return rule
@@ -207,6 +221,8 @@ class CorrectionRule(nn.Module):
             (x**2).sum(1, keepdim=True) - 2 * x @ self.get_buffer("vectors") + self.get_buffer("squares")
         )
         reach = self.get_buffer("reach")
+        if not squared.shape[1]:
+            return {"score": scores, "gain": gain, "copy_of": torch.full_like(scores, -1).long()}
         # A correction without reach has an OK part, or one of the other verdict, at its very place.
         ratio, closest = torch.where(reach > 0, squared / reach.clamp(min=1e-300), torch.inf).min(1)
         near, ng = ratio < 1, self.get_buffer("ng")[closest]

@@ -23,7 +23,7 @@ from mekiki.judging.conformal import (
     conformal_threshold,
     parts_needed,
 )
-from mekiki.judging.judge_model import DETECTOR_NAMES, JudgeModel, check_groups
+from mekiki.judging.judge_model import DETECTOR_NAMES, DISCRIMINANT, JudgeModel, check_groups
 from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, TaughtPart, UnseenNG
 from mekiki.judging.learning_split import refuse_too_few
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
@@ -67,8 +67,8 @@ class Judge:
         left_out: bool `[n]`, which parts looked suspicious and did not teach; after `cross_calibrate` those that none
             of its models learnt from.
         taught: the corrections in effect.
-        known_ng: NG parts as each model scores them, by which the effect of corrections is weighed; empty where none
-            are known.
+        known_ng: NG parts as each model scores them, which the discriminant learns from and by which the effect of
+            corrections is weighed; empty where none are known.
         scoring: the module that computes scores and verdicts; the export writes it as a graph.
 
     Example:
@@ -208,25 +208,26 @@ class Judge:
         self._use(threshold)
         return threshold
 
-    def weigh_by(self, groups: Mapping[str, ArrayLike]) -> None:
-        """Weigh corrections by what they do to these NG parts too; the parts move no threshold.
+    def learn_ng(self, groups: Mapping[str, ArrayLike]) -> None:
+        """Learn to tell these NG parts from OK parts, if `detectors` has the discriminant; weigh corrections by them.
+
+        The threshold is set again on the same OK parts, so the stated rate goes on to hold.
 
         Args:
-            groups: of NG parts, such as those that `calibrate` was given to see what is missed.
+            groups: of parts known to be NG.
 
         Raises:
-            InputError: groups do not fit.
+            InputError: groups do not fit, or `calibrate` was not called yet.
         """
         parts = self._check(groups)
         self.known_ng = [model.reduce(parts) for model in self._models]
-        if self.taught:
-            self.teach(self.taught)
+        self._apply_corrections()
 
     def teach(self, parts: Sequence[TaughtPart]) -> None:
         """Put these corrections into effect in place of those before; an empty sequence drops all.
 
         Near copies of a corrected part get its verdict. Beyond them NG corrections act only if NG parts that had no
-        part in them are told from OK parts the better for it: other corrections, and those of `weigh_by`.
+        part in them are told from OK parts the better for it: other corrections, and those of `learn_ng`.
 
         Raises:
             InputError: a part does not fit the feature groups, or `calibrate` was not called yet.
@@ -239,10 +240,15 @@ class Judge:
         if not parts and not self.taught:
             return
         self.taught = tuple(parts)
+        self._apply_corrections()
+
+    def _apply_corrections(self) -> None:
+        """Put corrections and known NG parts into effect, and set the threshold again."""
         for number, model in enumerate(self._models):
             model.scoring.teach(
-                [(part.ng, model.detect_one(part.features)) for part in parts],
+                [(part.ng, model.detect_one(part.features)) for part in self.taught],
                 self.known_ng[number] if self.known_ng else None,
+                learn_known=DISCRIMINANT in self.detectors,
             )
         self._recalibrate()
 
@@ -263,11 +269,8 @@ class Judge:
         known, copies = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
         corrections: dict[str, bool] = {}
         if self.known_ng:
-            scores = [
-                Scoring([model.scoring]).run(parts)["score"]
-                for parts, model in zip(self.known_ng, self._models, strict=True)
-            ]
-            known = self.threshold.judge(np.stack(scores, axis=1) if len(scores) > 1 else scores[0])
+            scores = self._unseen_columns()
+            known = self.threshold.judge(scores if len(self._models) > 1 else scores[:, 0])
             copies = np.zeros(len(known), np.bool_)
         if rules:
             columns = np.stack([rule.unseen for rule in rules], axis=1)
@@ -279,6 +282,24 @@ class Judge:
             if self.known_ng:
                 copies = np.any([~rule.other_unseen for rule in rules], axis=0)
         return UnseenNG(known, copies, corrections)
+
+    def unseen_scores(self) -> Floats:
+        """Scores of the parts of `learn_ng`, each without its own part in the discriminant: float64 `[q]`.
+
+        After `cross_calibrate` each is the median of the scores that its models give.
+        """
+        return np.asarray(np.median(self._unseen_columns(), axis=1), np.float64)
+
+    def _unseen_columns(self) -> Floats:
+        """The same by each model: float64 `[q, K]`."""
+        columns = []
+        for parts, model in zip(self.known_ng, self._models, strict=True):
+            scores, rule = Scoring([model.scoring]).run(parts)["score"], model.scoring.rule
+            # Near copies of corrected parts have the corrected verdict, whatever the discriminant says.
+            columns.append(
+                scores if rule is None else np.where(rule.other_unseen, rule.unseen_others, scores)
+            )
+        return np.stack(columns, axis=1)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -439,7 +460,7 @@ class Judge:
             raise InputError(f"the judge's file lacks {error}; calibrate again") from None
         judge.scoring = Scoring(judge._models)
         if judge._calibration is not None:
-            judge._recalibrate()
+            judge._apply_corrections()
         return judge
 
     def _recalibrate(self) -> Threshold:

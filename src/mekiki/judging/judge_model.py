@@ -21,7 +21,9 @@ Arrays = Mapping[str, NDArray[Any]]
 
 MT_DISTANCE = "mt"
 """Name of the detector of vectors: their distance from the unit space."""
-DETECTOR_NAMES = (MT_DISTANCE, *DETECTORS)
+DISCRIMINANT = "discriminant"
+"""Name of what tells known NG parts from OK parts, where some are known; see `CorrectionRule`."""
+DETECTOR_NAMES = (MT_DISTANCE, *DETECTORS, DISCRIMINANT)
 """All detectors that can be asked for."""
 FINE = "fine"
 """Name of the group of the fine scale's cells, which have a detector of their own."""
@@ -63,17 +65,20 @@ class JudgeModel(nn.Module):
             parts: feature groups of OK parts: vectors `[n, d]`, ready scores `[n]` or patches `[n, h, w, c]`.
             how: see `ScoringModel`.
             covariance: of the unit spaces; see `MT`.
-            detectors: names, `MT_DISTANCE` or of those on patches; see `DETECTORS`. Without patches there is only the
-                MT distance.
+            detectors: some of `DETECTOR_NAMES`. Without patches there is only the MT distance.
             doubtful: bool `[n]`, parts that do not teach if they look suspicious among the others; see `usual_parts`.
 
         Raises:
-            InputError: no group has patches, and all detectors take them.
+            InputError: no group has patches, and all detectors take them; or there is the discriminant alone.
         """
         number = len(next(iter(parts.values())))
         vectors = sum(group.ndim == 2 for group in parts.values())
-        on_patches = [name for name in detectors if name != MT_DISTANCE]
+        on_patches = [name for name in detectors if name in DETECTORS]
         with_patches = any(group.ndim == 4 for group in parts.values())
+        if not on_patches and MT_DISTANCE not in detectors:
+            raise InputError(
+                f"detectors: {', '.join(detectors)} adds to others; choose {MT_DISTANCE} as well"
+            )
         if not with_patches and MT_DISTANCE not in detectors:
             raise InputError(
                 f"detector {', '.join(on_patches)}: takes patches [N, h, w, c], and feature groups "

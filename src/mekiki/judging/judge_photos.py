@@ -225,10 +225,11 @@ class Inspector:
         if correction is not None:
             ng, why, because = correction.ng, f"taught: {correction.note}", "taught"
             defect_type = correction.defect_type
-        elif ng and why == CORRECTION_COLUMN:
+        elif ng and why == CORRECTION_COLUMN and result.nearest[0] >= 0:
             part = self.judge.taught[result.nearest[0]]
             why, defect_type, because = f"like {part.note}", part.defect_type, "lesson"
         elif ng and self.classifier is not None:
+            why = "like NG parts that were given" if why == CORRECTION_COLUMN else why
             defect_type = str(self.classifier.predict(vector[None])[0])
         like_ok, like_ng = self.references.nearest(vector)
         maps = self.extractor.anomaly_maps([pixels], features, self.judge) if anomaly_map and ng else None

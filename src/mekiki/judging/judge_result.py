@@ -37,7 +37,7 @@ class UnseenNG:
     """Verdicts on NG parts by corrections that they had no part in.
 
     Attributes:
-        known: bool `[q]`, of the parts of `Judge.weigh_by`.
+        known: bool `[q]`, of the parts of `Judge.learn_ng`.
         copies: bool `[q]`, which of these are near copies of corrected parts.
         corrections: by note, of each NG correction as the others alone would have it; those that are near copies of
             others are not among them.
@@ -85,7 +85,7 @@ class JudgeResult:
             what these add to the score.
         groups: the names of the columns of `neg_log_p`.
         nearest: int64 `[N]`, position of the correction that a part is a near copy of, or of the NG correction that it
-            departs like most; −1 where there is none.
+            departs like most; −1 where there is none, or it departs more like another NG part that is known.
         whitened: float32 `[N, Σd]`, the parts in the common space of all groups of vectors; see `Judge.whiten`.
     """
 

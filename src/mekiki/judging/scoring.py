@@ -27,6 +27,7 @@ COMBINATIONS = ("sum", "max")
 """Ways to join the feature groups: `sum` for defects that several groups see a little of, `max` for those that one
 group sees alone."""
 _REFERENCE_FOLDS = 5
+_MOST_KNOWN = 256  # NG parts that a part is compared with beside corrections
 
 
 def join(neg_log_p: Tensor, how: str, weights: Tensor) -> Tensor:
@@ -93,6 +94,7 @@ class ScoringModel(nn.Module):
         self.neg_log_p = nn.ModuleList(NegLogP(column) for column in reference.T)
         self.rule: CorrectionRule | None = None
         self.ng_taught: list[int] = []
+        self.learns_known = False
 
     @classmethod
     def fit(
@@ -118,26 +120,30 @@ class ScoringModel(nn.Module):
         model.learnt = model.whiten(parts).astype(np.float32)
         return model
 
-    def teach(self, corrections: Sequence[tuple[bool, Arrays]], known_ng: Arrays | None = None) -> None:
+    def teach(
+        self,
+        corrections: Sequence[tuple[bool, Arrays]],
+        known_ng: Arrays | None = None,
+        *,
+        learn_known: bool = False,
+    ) -> None:
         """Put corrections into effect in place of those before; see `CorrectionRule.fit`.
 
         Args:
             corrections: for each part whether it is NG, and its vectors `[d]` by feature group; ready scores of a
                 group may be among them.
             known_ng: other parts known to be NG, each group `[q, d]` or `[q]`, by which the effect is weighed.
+            learn_known: whether the discriminant learns from these too.
         """
         self.rule, self.ng_taught = None, []
-        if not corrections:
+        self.learns_known = learn_known and known_ng is not None
+        if not corrections and not self.learns_known:
             return
-        taught = {
-            name: np.stack(
-                [
-                    np.asarray(each[name], np.float64) if name in each else self.space(name).centre
-                    for _, each in corrections
-                ]
-            )
-            for name in self.places
-        }
+        taught = {}
+        for name in self.places:
+            centre = self.space(name).centre
+            rows = [np.asarray(each.get(name, centre), np.float64) for _, each in corrections]
+            taught[name] = np.array(rows).reshape(len(rows), len(centre))
         ready = [name for name in self.groups if name not in self.places]
         for name in ready:  # a correction without a ready score has the usual one
             usual = float(np.median(self.reference[:, self.groups.index(name)]))
@@ -145,9 +151,16 @@ class ScoringModel(nn.Module):
         other = known_ng or {name: group[:0] for name, group in taught.items()}
         self.ng_taught = [place for place, (ng, _) in enumerate(corrections) if ng]
         directions = self.whiten({name: taught[name] for name in self.places})[self.ng_taught]
+        numbers = list(self.ng_taught)
+        if self.ng_taught and self.learns_known:  # a part may depart like a known one, which has no number
+            number = len(next(iter(other.values())))
+            kept = np.unique(np.linspace(0, number - 1, _MOST_KNOWN).round().astype(np.int64))
+            known = self.whiten({name: other[name][kept] for name in self.places})
+            directions = np.concatenate([directions, known])
+            numbers += [-1] * len(known)
         lengths = np.linalg.norm(directions, axis=1, keepdims=True)
         self.register_buffer("directions", to_tensor((directions / np.where(lengths > 0, lengths, 1)).T))
-        self.register_buffer("numbers", torch.tensor(self.ng_taught))
+        self.register_buffer("numbers", torch.tensor(numbers))
         whitened = np.split(self.learnt, np.cumsum(list(self.widths.values()))[:-1], axis=1)
         ok = [self.space(name).restore(each) for name, each in zip(self.places, whitened, strict=True)]
         self.rule = CorrectionRule.fit(
@@ -157,10 +170,11 @@ class ScoringModel(nn.Module):
             self.join_reference(),
             CorrectedParts(
                 self._deviations(taught),
-                np.array([ng for ng, _ in corrections]),
+                np.array([ng for ng, _ in corrections], np.bool_),
                 self._score(taught),
                 self._deviations(other),
                 self._score(other),
+                self.learns_known,
             ),
         )
 
@@ -169,10 +183,10 @@ class ScoringModel(nn.Module):
 
         Returns:
             `score` `[N]`, the joined score; `squared` `[N, groups]`, D² or the ready score; `neg_log_p` `[N, groups]`,
-            0 for groups of weight 0, with one more column where NG parts were taught: what corrections added to the
+            0 for groups of weight 0, with one more column where NG parts were taught or learnt: what these added to the
             score; `whitened` float32 `[N, Σr]`, without corrections; and `nearest` int64 `[N]`, the number of the
-            correction that a part is a near copy of, or of the NG correction that it departs like most; −1 without NG
-            corrections.
+            correction that a part is a near copy of, or of the NG correction that it departs like most; −1 where there
+            is none, or it departs more like another NG part that the discriminant learnt from.
         """
         vectors = [parts[place] for place in self.places.values()]
         whitened = [space(each) for space, each in zip(self.spaces, vectors, strict=True)]
@@ -186,12 +200,14 @@ class ScoringModel(nn.Module):
         if self.rule is not None:
             corrected = self.rule(torch.cat(vectors, dim=1), score)
             score = corrected["score"]
-            if self.ng_taught:
+            if self.ng_taught or self.rule.share:
                 columns.append(corrected["gain"][:, None])
+            nearest = corrected["copy_of"]
+            if self.ng_taught:
                 # How far a part goes in the direction of each correction, not how far it goes.
                 pulls = torch.cat(whitened, dim=1) @ self.get_buffer("directions")
                 alike = self.get_buffer("numbers")[pulls.argmax(1)]
-                nearest = torch.where(corrected["copy_of"] < 0, alike, corrected["copy_of"])
+                nearest = torch.where(nearest < 0, alike, nearest)
         return {
             "score": score,
             "squared": torch.stack([squared[place] for place in range(len(self.groups))], dim=1),
