@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.suspicious_photos import MOST_SHOWN, describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
+from mekiki.judging.weigh_detectors import weigh_detectors
 from mekiki.report.judge_page import SIDE
 from mekiki.report.thumbnails import shrink
 from mekiki.storage.run_folder import JUDGE, JUDGE_SUSPICIOUS
@@ -163,6 +165,14 @@ def fit_inspector(
     if not set(judge.detectors) & set(DETECTORS):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
     sure = np.array([photo.content in trusted for photo in good])
+    if learning and settings.how == "sum":
+        judge.factors = weigh_detectors(
+            judge,
+            {name: group[:learning] for name, group in groups.items()},
+            [partial(read_again, photo, extractor.frame, extractor.channels) for photo in good[:learning]],
+            partial(_extract_painted, extractor, list(groups)),
+            settings.seed,
+        )
     if learning:
         judge.fit({name: group[:learning] for name, group in groups.items()}, sure[:learning])
         calibrating = {name: group[learning:] for name, group in groups.items()}
@@ -196,6 +206,7 @@ def fit_inspector(
         "seed": settings.seed,
         "how": settings.how,
         "detectors": list(judge.detectors),
+        "weights": dict(judge.factors),
         "keep_suspicious": settings.keep_suspicious,
         "left_out": left_out,
         "suspicious": [each.to_dict() for each in suspicious],
@@ -385,6 +396,14 @@ def _extract(
         done += len(pixels)
         progress(label, done, len(photos))
     return groups
+
+
+def _extract_painted(
+    extractor: FeatureExtractor, names: Sequence[str], images: Iterable[Pixels]
+) -> dict[str, NDArray[np.float32]]:
+    """These feature groups of photographs, one at a time: painted ones are made as they are taken."""
+    found = [extractor.extract([pixels]).groups for pixels in images]
+    return {name: np.concatenate([groups[name] for groups in found]) for name in names}
 
 
 def _choose_scale(

@@ -41,7 +41,7 @@ def calibrate(
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="photographs of bad parts, to see what is missed; sub-folders are defect types; may be repeated",
+            help="photographs of bad parts, to learn from and to see what is missed; sub-folders are defect types; may be repeated",
         ),
     ] = None,
     encoder: Annotated[
@@ -342,6 +342,10 @@ def _print_calibration(metadata: Mapping[str, Any], guarantee: str) -> None:
         f"{metadata['calibrated_on']:,} set the threshold; features of {metadata['eye']['name']}"
     )
     screen.print(guarantee, style="green")
+    if metadata.get("weights"):
+        weights = sorted(metadata["weights"].items(), key=lambda pair: -pair[1])
+        texts = ", ".join(f"{name} {console.number(weight)}" for name, weight in weights)
+        screen.print(f"Weights, by what each caught of defects painted on good parts: {texts}.", style="dim")
     if "realised_between" in metadata:
         low, high = (console.number(share, 100, "%") for share in metadata["realised_between"])
         screen.print(f"This threshold rejects between {low} and {high} in the long run (95 % interval).")

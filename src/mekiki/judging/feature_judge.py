@@ -28,6 +28,7 @@ from mekiki.judging.judge_result import CORRECTION_COLUMN, JudgeResult, Slopes, 
 from mekiki.judging.learning_split import refuse_too_few
 from mekiki.judging.mahalanobis_taguchi import COVARIANCES
 from mekiki.judging.scoring import COMBINATIONS, Scoring
+from mekiki.judging.unseen_ng import judge_unseen, score_unseen
 from mekiki.judging.whitening import Whitening
 
 Groups = Mapping[str, NDArray[Any]]
@@ -66,6 +67,7 @@ class Judge:
             `cross_calibrate` and in a judge read from a file.
         left_out: bool `[n]`, which parts looked suspicious and did not teach; after `cross_calibrate` those that none
             of its models learnt from.
+        factors: by which columns count in a sum, by name, 1 where there is none; set them before `fit`.
         taught: the corrections in effect.
         known_ng: NG parts as each model scores them, which the discriminant learns from and by which the effect of
             corrections is weighed; empty where none are known.
@@ -107,6 +109,7 @@ class Judge:
         self.threshold: Threshold | None = None
         self.rate: float | None = None
         self.confidence: float | None = None
+        self.factors: Mapping[str, float] = {}
         self.taught: tuple[TaughtPart, ...] = ()
         self.known_ng: list[dict[str, NDArray[Any]]] = []
         self.learning_scores: Floats = np.zeros(0)
@@ -265,41 +268,14 @@ class Judge:
         """
         if self.threshold is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
-        rules = [model.scoring.rule for model in self._models if model.scoring.rule is not None]
-        known, copies = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
-        corrections: dict[str, bool] = {}
-        if self.known_ng:
-            scores = self._unseen_columns()
-            known = self.threshold.judge(scores if len(self._models) > 1 else scores[:, 0])
-            copies = np.zeros(len(known), np.bool_)
-        if rules:
-            columns = np.stack([rule.unseen for rule in rules], axis=1)
-            unseen = np.flatnonzero(~np.isnan(columns).any(axis=1))
-            ng = self.threshold.judge(columns[unseen] if len(rules) > 1 else columns[unseen, 0])
-            corrections = {
-                self.taught[place].note: bool(each) for place, each in zip(unseen, ng, strict=True)
-            }
-            if self.known_ng:
-                copies = np.any([~rule.other_unseen for rule in rules], axis=0)
-        return UnseenNG(known, copies, corrections)
+        return judge_unseen(self._models, self.known_ng, self.threshold, [part.note for part in self.taught])
 
     def unseen_scores(self) -> Floats:
         """Scores of the parts of `learn_ng`, each without its own part in the discriminant: float64 `[q]`.
 
         After `cross_calibrate` each is the median of the scores that its models give.
         """
-        return np.asarray(np.median(self._unseen_columns(), axis=1), np.float64)
-
-    def _unseen_columns(self) -> Floats:
-        """The same by each model: float64 `[q, K]`."""
-        columns = []
-        for parts, model in zip(self.known_ng, self._models, strict=True):
-            scores, rule = Scoring([model.scoring]).run(parts)["score"], model.scoring.rule
-            # Near copies of corrected parts have the corrected verdict, whatever the discriminant says.
-            columns.append(
-                scores if rule is None else np.where(rule.other_unseen, rule.unseen_others, scores)
-            )
-        return np.stack(columns, axis=1)
+        return np.asarray(np.median(score_unseen(self._models, self.known_ng), axis=1), np.float64)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -346,6 +322,10 @@ class Judge:
         After `cross_calibrate` each is the median of the scores that its models give.
         """
         return np.asarray(self.scoring.run(self._check(groups))["score"], np.float64)
+
+    def neg_log_p(self, groups: Mapping[str, ArrayLike]) -> Floats:
+        """−log p of parts in each of `columns`: float64 `[N, columns]`; no threshold is needed."""
+        return np.asarray(self.scoring.run(self._check(groups))["neg_log_p"], np.float64)
 
     def score_columns(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
         """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`."""
@@ -481,7 +461,7 @@ class Judge:
         self.scoring = Scoring(self._models, threshold)
 
     def _fit_model(self, parts: Groups, doubtful: NDArray[np.bool_]) -> JudgeModel:
-        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, doubtful)
+        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, doubtful, self.factors)
 
     def _doubt(self, number: int, trusted: ArrayLike | None) -> NDArray[np.bool_]:
         """Which parts do not teach if they look suspicious."""

@@ -18,8 +18,10 @@ from mekiki.judging.detectors.patch_memory import PatchMemory
 from mekiki.judging.tensor_blocks import to_tensor
 from mekiki.threads import run_parallel
 
-LARGE = 1_000_000
-"""Pixels of a photograph above which there is a fine scale, where no size of defect is given."""
+LARGE = 150_000
+"""Pixels of a photograph above which there is a fine scale, where no size of defect is given: three times what most
+networks take. On tiles, of 90,000 pixels, the sum with it had an AUROC of .90 where the MT distance alone had .95.
+"""
 USUAL_PIXELS = 2_000_000
 """Pixels that a photograph is then read at, at most: four times as many take four times as long, and small features of
 the surface itself stand out more."""
@@ -231,7 +233,7 @@ def choose_pixels(
 
     Example:
         >>> choose_pixels([(480, 640)], 224**2), choose_pixels([(2000, 4000)], 224**2)
-        (None, 2000000)
+        (307200, 2000000)
         >>> choose_pixels([(1500, 2000)], 224**2, 12), choose_pixels([(1500, 2000)], 224**2, 100)
         (750000, None)
     """

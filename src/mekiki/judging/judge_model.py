@@ -58,6 +58,7 @@ class JudgeModel(nn.Module):
         covariance: str,
         detectors: Sequence[str],
         doubtful: NDArray[np.bool_] | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> Self:
         """Learn what OK parts look like.
 
@@ -67,6 +68,7 @@ class JudgeModel(nn.Module):
             covariance: of the unit spaces; see `MT`.
             detectors: some of `DETECTOR_NAMES`. Without patches there is only the MT distance.
             doubtful: bool `[n]`, parts that do not teach if they look suspicious among the others; see `usual_parts`.
+            factors: by which columns count in a sum, by name; see `weigh_detectors`.
 
         Raises:
             InputError: no group has patches, and all detectors take them; or there is the discriminant alone.
@@ -86,12 +88,17 @@ class JudgeModel(nn.Module):
             )
         moments = {name: PhotoMoments.of(group) for name, group in parts.items() if group.ndim == 4}
         weights: list[float] = []
+        factors = factors or {}
         on_group = {name: list(FINE_DETECTORS) if name == FINE else on_patches for name in moments}
         for name, group in parts.items():
             if name in moments:  # all distances of vectors together count as much as one detector
-                weights += len(on_group[name]) * [float(max(vectors, 1))]
+                weights += [
+                    float(max(vectors, 1)) * factors.get(column_name(name, detector), 1.0)
+                    for detector in on_group[name]
+                ]
             else:
-                weights.append(float(group.ndim == 1 or MT_DISTANCE in detectors))
+                counts = group.ndim == 1 or MT_DISTANCE in detectors
+                weights.append(counts * factors.get(name, 1.0))
 
         def reduce_rows(rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
             """These parts with out-of-fold scores in place of patches."""

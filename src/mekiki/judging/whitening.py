@@ -19,6 +19,10 @@ from mekiki.judging.tensor_blocks import to_tensor
 
 Floats = NDArray[np.float64]
 
+LEAST_SCALE = 0.1
+"""Least deviation of an item, over the median of all: a channel that is nearly always 0 in few OK parts lies tens of
+thousands of deviations away in another."""
+
 
 class Whitening(nn.Module):
     """A unit space as a map into whitened vectors, whose squared length is D²: `[N, k]` → float64 `[N, r]`.
@@ -69,6 +73,8 @@ class Whitening(nn.Module):
         mean, scale = x.mean(axis=0), x.std(axis=0, ddof=1)
         scale[scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 0.0
         varying = int((scale > 0).sum())
+        if varying:
+            scale[scale > 0] = np.maximum(scale[scale > 0], LEAST_SCALE * np.median(scale[scale > 0]))
         if not varying:
             raise InputError(
                 f"all {number} OK parts are equal in a feature group, so there is no scale to measure a distance by; "
