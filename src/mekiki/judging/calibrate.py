@@ -97,8 +97,8 @@ def calibrate_run(
     Args:
         folder: a trained run, or a folder that may be new.
         ok: photographs of OK parts, or folders of them.
-        ng: of NG parts; sub-folders are defect types. They do not move the threshold: they show what it misses, and
-            whether corrections help.
+        ng: of NG parts; sub-folders are defect types. They are learnt from, show what is missed, and whether
+            corrections help; the threshold is set on OK parts alone.
         encoder: name of the feature extractor; see `make_extractor`.
         without: photographs in `ok` to leave out.
         settings: the rate and how it is held; by default 1 % on average.

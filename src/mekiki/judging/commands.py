@@ -41,7 +41,8 @@ def calibrate(
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="photographs of bad parts, to learn from and to see what is missed; sub-folders are defect types; may be repeated",
+            help="photographs of bad parts, to learn from and to see what is missed; sub-folders are defect types; "
+            "may be repeated",
         ),
     ] = None,
     encoder: Annotated[
