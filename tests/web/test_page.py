@@ -574,7 +574,7 @@ def test_an_empty_run_says_what_to_do_in_every_view(empty_address, visit):
     page.get_by_text("add some with").wait_for()
     assert page.locator("#problem").inner_text() == ""
     page.locator("#tabs a[data-view=describe]").click()
-    assert "describe-train" in page.locator("main").inner_text()
+    page.locator("main", has_text="describe-train").wait_for()
 
 
 def test_ones_own_vectors_open_as_a_map(visit, tmp_path):

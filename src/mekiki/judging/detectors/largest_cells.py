@@ -22,6 +22,7 @@ class LargestCells(nn.Module):
         inverse: `[h, w, c]`, one over the deviation.
 
     Example:
+        >>> import torch
         >>> good = torch.randn(99, 4, 4, 1, generator=torch.Generator().manual_seed(0))
         >>> detector, part = LargestCells.fit(good), good[:1].clone()
         >>> part[0, 1, 2] = 20
