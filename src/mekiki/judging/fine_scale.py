@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -228,8 +229,8 @@ def choose_pixels(
     Args:
         sizes: height and width of photographs.
         coarse_pixels: of what a network takes of a whole photograph.
-        smallest_defect: side in pixels of a photograph of the smallest defect to be found; `None` reads photographs of
-            more than `LARGE` pixels at `USUAL_PIXELS`.
+        smallest_defect: side in pixels of a photograph of the smallest defect to be found; `None` reads photographs at
+            `USUAL_PIXELS` where half of them have more than `LARGE`.
 
     Example:
         >>> choose_pixels([(480, 640)], 224**2), choose_pixels([(2000, 4000)], 224**2)
@@ -239,7 +240,8 @@ def choose_pixels(
     """
     largest = max(height * width for height, width in sizes)
     if smallest_defect is None:
-        return min(largest, USUAL_PIXELS) if largest > LARGE else None
+        usual = statistics.median(height * width for height, width in sizes)
+        return min(largest, USUAL_PIXELS) if usual > LARGE else None
     pixels = min(MOST_PIXELS, math.ceil(largest * min(1.0, DEFECT_PIXELS / smallest_defect) ** 2))
     return pixels if pixels > coarse_pixels else None
 
