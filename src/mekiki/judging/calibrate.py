@@ -165,7 +165,8 @@ def fit_inspector(
     if not set(judge.detectors) & set(DETECTORS):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
     sure = np.array([photo.content in trusted for photo in good])
-    if learning and settings.how == "sum":
+    # A judge by the MT distance alone has nothing to weigh.
+    if learning and settings.how == "sum" and any(group.ndim == 4 for group in groups.values()):
         judge.factors = weigh_detectors(
             judge,
             {name: group[:learning] for name, group in groups.items()},
