@@ -12,9 +12,9 @@ from torch.nn import functional
 from mekiki.errors import InputError
 from mekiki.export.resizing import Resizing
 from mekiki.judging.anomaly_map import quadrant_slices
-from mekiki.judging.extractors import PATCHES, BackboneExtractor, EmbedderExtractor, ScatteringExtractor
+from mekiki.judging.extractors import BackboneExtractor, EmbedderExtractor, ScatteringExtractor
 from mekiki.judging.features import FeatureExtractor
-from mekiki.judging.judge_model import FINE
+from mekiki.judging.judge_model import FINE, PATCHES
 from mekiki.judging.patch_grid import join_layers
 from mekiki.models.backbone import Backbone, Size
 from mekiki.models.networks import place_tensors

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mekiki.judging.feature_judge import Judge
+from mekiki.judging.judge_model import FINE, PATCHES
 from mekiki.judging.judge_result import Slopes
 
 Floats = NDArray[np.float32]
@@ -96,6 +99,22 @@ def pooled_anomaly_maps(groups: dict[str, Floats], patches: dict[str, list[Float
             own = Slopes(slopes[name].centre, slopes[name].gradient[row : row + 1])
             maps[row] += _resize(attribute_to_places(grid[None], own)[0], shape)
     return smooth(np.maximum(maps, 0))
+
+
+def detector_maps(judge: Judge, groups: Mapping[str, NDArray[Any]]) -> Floats | None:
+    """Anomaly maps by the detectors of a judge, float32 `[N, h, w]`; `None` where it has none on patches.
+
+    With a fine scale, a place has the larger of both scales' distances.
+
+    Args:
+        judge: fitted.
+        groups: feature groups of the photographs; those that the judge does not know are passed over.
+    """
+    maps = judge.patch_maps(judge.select(groups))
+    if PATCHES not in maps:
+        return None
+    coarse = smooth(maps[PATCHES])
+    return larger_of_maps(coarse, maps[FINE]) if FINE in maps else coarse
 
 
 def smooth(maps: Floats) -> Floats:

@@ -19,11 +19,11 @@ from mekiki.data.image_set import Pixels
 from mekiki.data.photo import pixel_hash
 from mekiki.embedder import Embedder
 from mekiki.errors import InputError
-from mekiki.judging.anomaly_map import larger_of_maps, pool_quadrants, pooled_anomaly_maps, smooth
+from mekiki.judging.anomaly_map import detector_maps, pool_quadrants, pooled_anomaly_maps
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.features import FeatureExtractor, Features, Floats
 from mekiki.judging.fine_scale import FineScale, TileNetwork, choose_pixels, smallest_visible
-from mekiki.judging.judge_model import FINE
+from mekiki.judging.judge_model import FINE, PATCHES
 from mekiki.judging.patch_grid import join_layers
 from mekiki.judging.tile_networks import BackboneTiles, FilterTiles
 from mekiki.models.backbone import Backbone, Size
@@ -37,8 +37,6 @@ DEPTHS = (0.64, 0.72)
 things."""
 PATCH_DEPTHS = (0.24, 0.48, 0.72)
 """The same of the layers that patches are made of: edges, textures and parts."""
-PATCHES = "patches"
-"""Name of the group of patches."""
 OCCLUSIONS = 7
 """Rows and columns of places that are covered one by one, for an extractor without patches."""
 PIXEL_FACTOR = 2.0
@@ -106,10 +104,9 @@ class _PooledExtractor(FeatureExtractor):
 
         With a fine scale, a place has the larger of both scales' distances.
         """
-        maps = judge.patch_maps(judge.select(features.groups))
-        if PATCHES in maps:
-            coarse = smooth(maps[PATCHES])
-            return larger_of_maps(coarse, maps[FINE]) if FINE in maps else coarse
+        maps = detector_maps(judge, features.groups)
+        if maps is not None:
+            return maps
         return pooled_anomaly_maps(features.groups, features.patches, judge)
 
     def place_features(self, images: Sequence[Pixels], features: Features) -> list[Floats]:
@@ -320,9 +317,9 @@ class EmbedderExtractor(FeatureExtractor):
 
     def anomaly_maps(self, images: Sequence[Pixels], features: Features, judge: Judge) -> Floats:
         """What the score loses when a place is covered, at the cost of embedding a photograph 49 times more."""
-        maps = judge.patch_maps(judge.select(features.groups))
-        if PATCHES in maps:
-            return smooth(maps[PATCHES])
+        maps = detector_maps(judge, features.groups)
+        if maps is not None:
+            return maps
         scores = judge.score(judge.select(features.groups))
         return np.stack([self._occlude(*pair, judge) for pair in zip(images, scores, strict=True)])
 

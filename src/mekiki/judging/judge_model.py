@@ -25,6 +25,8 @@ DISCRIMINANT = "discriminant"
 """Name of what tells known NG parts from OK parts, where some are known; see `CorrectionRule`."""
 DETECTOR_NAMES = (MT_DISTANCE, *DETECTORS, DISCRIMINANT)
 """All detectors that can be asked for."""
+PATCHES = "patches"
+"""Name of the group of patches."""
 FINE = "fine"
 """Name of the group of the fine scale's cells, which have a detector of their own."""
 

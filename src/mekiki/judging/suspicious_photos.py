@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.data.photo import Photo
-from mekiki.judging.anomaly_map import larger_of_maps, smooth
-from mekiki.judging.extractors import PATCHES
+from mekiki.judging.anomaly_map import detector_maps
 from mekiki.judging.feature_judge import Judge
-from mekiki.judging.judge_model import FINE
 from mekiki.report.suspicious_page import SuspiciousCard, write_suspicious_page
 
 LISTED_SHARE = 0.2
@@ -130,8 +128,5 @@ def _use(left_out: bool, calibrates: bool, split: bool) -> str:
 
 def _anomaly_maps(judge: Judge, groups: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32] | None]:
     number = len(next(iter(groups.values())))
-    maps = judge.patch_maps(judge.select(groups)) if number else {}
-    if PATCHES not in maps:
-        return [None] * number
-    coarse = smooth(maps[PATCHES])
-    return list(larger_of_maps(coarse, maps[FINE]) if FINE in maps else coarse)
+    maps = detector_maps(judge, groups) if number else None
+    return [None] * number if maps is None else list(maps)
