@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mekiki.embedder import Embedder
 from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.results import COLUMNS
 from mekiki.judging.teach import teach
@@ -253,6 +254,56 @@ def test_single_detectors_are_chosen_and_kept_by_retrain(
     again = Inspector.open(folder)
     assert again.metadata["detectors"] == chosen
     assert again.judge.detectors == tuple(chosen)
+
+
+@pytest.fixture(scope="module")
+def mlp_run(tmp_path_factory):
+    """A run of a trained network without convolutions, so without features by place."""
+    folder = tmp_path_factory.mktemp("mlp") / "run"
+    pixels = np.stack([part(seed, 32, 32, blot=(16, 16) if seed % 2 else None) for seed in range(8000, 8024)])
+    embedder = Embedder("softmax", 4, encoder="mlp", epochs=1, batch_size=8, device="cpu")
+    embedder.fit(pixels, np.array(["OK", "NG"] * 12)).save(folder)
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+def test_detectors_that_do_not_apply_are_named(mekiki, ok, ng, mlp_run):
+    command = ("calibrate", mlp_run, "--ok", ok, "--false-reject", 0.1)
+    said = mekiki(*command, "--detector", "mt,memory,discriminant", "--json")
+    assert said.code == 0, said.err
+    unused = [
+        "--detector memory: not used, because embedder mlp has no features by place",
+        "--detector discriminant: not used, because no NG photographs are given (--ng)",
+    ]
+    assert said.json["notes"][-2:] == unused
+    kept = json.loads((mlp_run / "judge" / "judge.json").read_text(encoding="utf-8"))
+    assert kept["notes"][-2:] == unused
+    assert kept["detectors"] == said.json["detectors"] == ["mt"]
+    assert kept["detectors_asked"] == ["mt", "memory", "discriminant"]
+    said = mekiki(*command, "--ng", ng, "--detector", "mt,memory,discriminant")
+    assert said.err.count("not used") == 1 and unused[0] in " ".join(said.err.split())
+    assert mekiki(*command, "--ng", ng, "--detector", "memory,discriminant").error.endswith("choose mt")
+    said = mekiki(*command, "--json")
+    assert said.json["detectors"] == ["mt"]
+    assert not any("not used" in note for note in said.json["notes"])
+
+
+def test_a_judge_of_all_detectors_takes_those_that_apply_when_it_is_retrained(mekiki, ok, mlp_run, tmp_path):
+    folder = Path(shutil.copytree(mlp_run, tmp_path / "run"))
+    assert mekiki("calibrate", folder, "--ok", ok, "--false-reject", 0.1).code == 0
+    teach(folder, save(tmp_path / "spot.png", part(4000, blot=(16, 48))), "NG:spot")
+    assert mekiki("retrain", folder, "--accept").code == 0
+    kept = Inspector.open(folder).metadata
+    assert (kept["detectors"], kept["detectors_asked"]) == (["mt", "discriminant"], None)
+
+
+def test_a_size_of_defect_that_no_detector_looks_for_is_said(mekiki, ok, tmp_path):
+    said = mekiki("calibrate", tmp_path / "r", "--ok", ok, "--encoder", "filters", "--false-reject", 0.1,
+                  "--detector", "mt", "--smallest-defect", 3, "--json")  # fmt: skip
+    assert said.json["notes"] == [
+        "a smallest defect of 3 px is not looked for: --detector mt reads every photograph at one size; "
+        "it takes a detector on patches"
+    ]
 
 
 def test_lessons_by_command(mekiki, run, ng, monkeypatch):

@@ -29,6 +29,7 @@ from mekiki.judging.learning_split import learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.suspicious_photos import MOST_SHOWN, describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
+from mekiki.judging.used_detectors import describe_unused, used_detectors
 from mekiki.judging.weigh_detectors import weigh_detectors
 from mekiki.report.judge_page import SIDE
 from mekiki.report.thumbnails import shrink
@@ -65,7 +66,7 @@ class CalibrationSettings:
         costs: of wrong verdicts; the rate is then the one that costs least on the photographs, and a threshold chosen
             so is an estimate, no promise. Takes NG photographs, and OK photographs enough for `false_reject`.
         how: how feature groups are combined; see `Judge`.
-        detectors: names of the detectors; see `DETECTOR_NAMES`.
+        detectors: some of `DETECTOR_NAMES`; those that do not apply are named in a note. `None` takes all that apply.
         seed: of the split into parts to learn from and parts to calibrate with.
         keep_suspicious: let OK photographs teach that look as if they were NG. If not, those that set the threshold do
             so all the same, because without them more good parts would be rejected than stated.
@@ -76,7 +77,7 @@ class CalibrationSettings:
     confidence: float | None = None
     costs: MisclassificationCosts | None = None
     how: str = "sum"
-    detectors: tuple[str, ...] = DETECTOR_NAMES
+    detectors: tuple[str, ...] | None = None
     seed: int = 0
     keep_suspicious: bool = True
     smallest_defect: float | None = None
@@ -154,9 +155,10 @@ def fit_inspector(
         trusted: `Photo.content` of OK photographs that teach however suspicious they look.
     """
     # Refuses unknown names before photographs are read.
-    judge = Judge(settings.how, detectors=settings.detectors, robust=not settings.keep_suspicious)
+    asked = DETECTOR_NAMES if settings.detectors is None else settings.detectors
+    judge = Judge(settings.how, detectors=asked, robust=not settings.keep_suspicious)
     notes: list[str] = []
-    visible = _choose_scale(extractor, ok, settings, notes)
+    visible = _choose_scale(extractor, ok, settings, judge.detectors, notes)
     good = _usable_photos(ok, extractor, notes, progress)
     good = [good[i] for i in np.random.default_rng(settings.seed).permutation(len(good))]
     learning = _number_to_learn(len(good), settings)
@@ -164,6 +166,9 @@ def fit_inspector(
     groups = _extract(extractor, good, "looking at OK parts", progress)
     if not set(judge.detectors) & set(DETECTORS):
         groups = {name: group for name, group in groups.items() if group.ndim == 2}
+    detectors = used_detectors(judge.detectors, groups, bool(ng))
+    if settings.detectors is not None:
+        notes += describe_unused(judge.detectors, detectors, extractor.description)
     sure = np.array([photo.content in trusted for photo in good])
     # A judge by the MT distance alone has nothing to weigh.
     if learning and settings.how == "sum" and any(group.ndim == 4 for group in groups.values()):
@@ -206,7 +211,8 @@ def fit_inspector(
         "ng": {str(path): defect_type for path, defect_type in ng.items()},
         "seed": settings.seed,
         "how": settings.how,
-        "detectors": list(judge.detectors),
+        "detectors": detectors,
+        "detectors_asked": None if settings.detectors is None else list(judge.detectors),
         "weights": dict(judge.factors),
         "keep_suspicious": settings.keep_suspicious,
         "left_out": left_out,
@@ -408,18 +414,29 @@ def _extract_painted(
 
 
 def _choose_scale(
-    extractor: FeatureExtractor, paths: Sequence[Path], settings: CalibrationSettings, notes: list[str]
+    extractor: FeatureExtractor,
+    paths: Sequence[Path],
+    settings: CalibrationSettings,
+    detectors: Sequence[str],
+    notes: list[str],
 ) -> int | None:
     """Let the extractor choose how many pixels it reads; the side of the smallest defect that can be seen then."""
+    asked = settings.smallest_defect
+    if not set(detectors) & set(DETECTORS):  # which has no use for it
+        if asked is not None:
+            notes.append(
+                f"a smallest defect of {asked:g} px is not looked for: --detector {','.join(detectors)} reads every "
+                "photograph at one size; it takes a detector on patches"
+            )
+        return None
     sizes = []
     for path in paths:
         with suppress(InputError):  # said when the photographs themselves are read
             header = read_header(path)
             sizes.append((header.height, header.width))
-    if not sizes or not set(settings.detectors) & set(DETECTORS):  # which has no use for it
+    if not sizes:
         return None
-    visible = extractor.choose_scale(sizes, settings.smallest_defect)
-    asked = settings.smallest_defect
+    visible = extractor.choose_scale(sizes, asked)
     if asked is not None and asked < visible:
         notes.append(
             f"defects of {asked:g} px cannot be seen in photographs of this size: those under {visible} px vanish"

@@ -150,11 +150,9 @@ def calibrate(
     _print_suspicious(calibration.metadata, run)
 
 
-def _parse_detectors(text: str) -> tuple[str, ...]:
-    """Names of detectors with commas between; `auto` is all."""
-    from mekiki.judging.judge_model import DETECTOR_NAMES
-
-    return DETECTOR_NAMES if text == "auto" else tuple(filter(None, map(str.strip, text.split(","))))
+def _parse_detectors(text: str) -> tuple[str, ...] | None:
+    """Names of detectors with commas between; `None` for `auto`, which is all that apply."""
+    return None if text == "auto" else tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def judge(

@@ -169,7 +169,7 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         metadata["false_reject"],
         metadata["confidence"],
         how=metadata["how"],
-        detectors=tuple(metadata.get("detectors", ("mt",))),
+        detectors=_asked_detectors(metadata),
         seed=metadata["seed"] + 1,
         keep_suspicious=metadata.get("keep_suspicious", True),
         smallest_defect=metadata.get("smallest_defect"),
@@ -206,6 +206,12 @@ def retrain(folder: Path, *, accept: bool = False, progress: Progress = silent) 
         "ng": len(ng),
         "lessons": len(corrections),
     }
+
+
+def _asked_detectors(metadata: dict[str, Any]) -> tuple[str, ...] | None:
+    """The detectors that were asked for; `None` is all that apply. Earlier versions kept one list of names."""
+    asked = metadata.get("detectors_asked", metadata.get("detectors", ("mt",)))
+    return None if asked is None else tuple(asked)
 
 
 def _calibration_photos(inspector: Inspector) -> tuple[list[Path], list[Path], dict[Path, str]]:
