@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from mekiki.errors import InputError
-from mekiki.options import expand_options, read_size
+from mekiki.options import GroupedCommand, expand_options, read_size
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,25 @@ def test_the_fields_of_a_dataclass_become_options():
     text = CliRunner().invoke(app, ["--help"]).output
     assert "pixels" in text
     assert "Show them." in text
+
+
+def test_help_lists_options_by_group_and_the_others_last():
+    app = typer.Typer(rich_markup_mode=None)
+
+    @app.command(cls=GroupedCommand)
+    def show(
+        name: str,
+        seed: int = 0,
+        size: Annotated[int, typer.Option(help="pixels", rich_help_panel="Photographs")] = 8,
+        secret: Annotated[int, typer.Option(hidden=True)] = 0,
+    ) -> None:
+        """Show them."""
+
+    text = CliRunner().invoke(app, ["--help"]).output
+    places = [text.index(part) for part in ("Arguments:", "Photographs:", "--size", "Other options:", "--seed")]
+    assert places == sorted(places)
+    assert "--secret" not in text
+    assert CliRunner().invoke(app, ["a", "--size", "3"]).exit_code == 0
 
 
 def test_sizes_are_read_and_others_refused():

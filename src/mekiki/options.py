@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from mekiki.errors import InputError
 
@@ -32,6 +33,34 @@ Json = Annotated[
 Root = Annotated[
     Path | None, typer.Option(help="folder with the idx files of mnist, fashion-mnist or kmnist")
 ]
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose `--help` lists options under the `rich_help_panel` they were given, in the order of its function.
+
+    Typer itself does so only where rich draws the help, with frames that a pipe or a file has no use for.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section of the help for the arguments, and one for each group of options; the others come last."""
+        arguments, others = "Arguments", "Other options"
+        sections: dict[str, list[tuple[str, str]]] = {arguments: []}
+        rest: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:  # hidden
+                continue
+            title = getattr(parameter, "rich_help_panel", None)
+            if parameter.param_type_name == "argument":
+                sections[arguments].append(record)
+            elif title is None:
+                rest.append(record)
+            else:
+                sections.setdefault(title, []).append(record)
+        for title, records in (*sections.items(), (others, rest)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def read_size(size: str | None) -> tuple[int, int] | None:

@@ -306,6 +306,22 @@ def test_a_size_of_defect_that_no_detector_looks_for_is_said(mekiki, ok, tmp_pat
     ]
 
 
+def test_the_docs_group_the_options_of_calibrate_as_the_help_does(mekiki):
+    def names(text):
+        return re.findall(r"--[a-z][a-z-]*", text)
+
+    sections = re.split(r"^(\w.*):$", mekiki("calibrate", "--help").out, flags=re.MULTILINE)
+    groups = {}
+    for title, text in zip(sections[1::2], sections[2::2], strict=True):
+        entries = [line for line in text.splitlines() if re.match(r"  -", line)]
+        groups[title] = [name for line in entries for name in names(re.split(r"  +", line.strip())[0])]
+    assert groups.pop("Arguments") == []
+    page = (Path(__file__).parents[2] / "docs" / "inspection.md").read_text(encoding="utf-8")
+    table = page[page.index("| group | options |") :].split("\n\n")[0].splitlines()[2:]
+    rows = {cells[1].strip(): names(cells[2]) for cells in (line.split("|") for line in table)}
+    assert rows == groups
+
+
 def test_lessons_by_command(mekiki, run, ng, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "sato")
     bad = images(ng)[0]

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 from mekiki import console
 from mekiki.bulk.commands import Engine, PartLength, is_ray, run_in_bulk
 from mekiki.errors import InputError
-from mekiki.options import Json, JudgeFolder
+from mekiki.options import GroupedCommand, Json, JudgeFolder
 
 SUSPICIOUS_PRINTED = 5
 """OK photographs that look least like the others, of which the terminal shows so many."""
 
+# Groups of options of `calibrate` in its help.
+PHOTOGRAPHS, THRESHOLD, FEATURES = "Photographs", "Threshold", "Features and detectors"
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
-    app.command()(calibrate)
+    app.command(cls=GroupedCommand)(calibrate)
     app.command()(judge)
     app.command()(watch)
     app.command()(teach)
@@ -35,7 +38,9 @@ def calibrate(
     ],
     ok: Annotated[
         list[Path],
-        typer.Option(metavar="DIR", help="photographs of good parts; may be repeated"),
+        typer.Option(
+            metavar="DIR", help="photographs of good parts; may be repeated", rich_help_panel=PHOTOGRAPHS
+        ),
     ],
     ng: Annotated[
         list[Path] | None,
@@ -43,50 +48,15 @@ def calibrate(
             metavar="DIR",
             help="photographs of bad parts, to learn from and to see what is missed; sub-folders are defect types; "
             "may be repeated",
+            rich_help_panel=PHOTOGRAPHS,
         ),
     ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="hf:NAME_OR_FOLDER, a pretrained network for photographs; or filters, which need no weights  "
-            "[default: the network of RUN if it was trained, else filters]"
-        ),
-    ] = None,
-    false_reject: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="with which the rate holds, such as 0.95; it takes more good parts  [default: on average]"
-        ),
-    ] = None,
-    escape_cost: Annotated[
-        float | None,
-        typer.Option(help="cost of a bad part passed: the rate is chosen so that the line costs least"),
-    ] = None,
-    overkill_cost: Annotated[
-        float, typer.Option(help="cost of a good part rejected, in the same unit")
-    ] = 1.0,
-    ng_share: Annotated[
-        float | None, typer.Option(help="share of bad parts on the line  [default: as in the photographs]")
-    ] = None,
-    views: Annotated[
-        str,
-        typer.Option(
-            help="how feature groups are combined: sum (each sees a little of a defect) or max (one sees it alone)"
-        ),
-    ] = "sum",
-    detector: Annotated[
-        str,
-        typer.Option(
-            help="auto, or some of mt, memory, places, subspace, discriminant, with commas between: mt measures the "
-            "whole photograph, discriminant learns from bad parts, the others find small defects"
-        ),
-    ] = "auto",
     without: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="a photograph among the good ones to leave out, such as a suspicious one; may be repeated",
+            rich_help_panel=PHOTOGRAPHS,
         ),
     ] = None,
     keep_suspicious: Annotated[
@@ -94,16 +64,68 @@ def calibrate(
         typer.Option(
             "--keep-suspicious/--drop-suspicious",
             help="whether to learn also from good photographs that look far from good",
+            rich_help_panel=PHOTOGRAPHS,
         ),
     ] = True,
+    false_reject: Annotated[
+        float, typer.Option(help="share of good parts that may be rejected", rich_help_panel=THRESHOLD)
+    ] = 0.01,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="with which the rate holds, such as 0.95; it takes more good parts  [default: on average]",
+            rich_help_panel=THRESHOLD,
+        ),
+    ] = None,
+    escape_cost: Annotated[
+        float | None,
+        typer.Option(
+            help="cost of a bad part passed: the rate is chosen so that the line costs least",
+            rich_help_panel=THRESHOLD,
+        ),
+    ] = None,
+    overkill_cost: Annotated[
+        float,
+        typer.Option(help="cost of a good part rejected, in the same unit", rich_help_panel=THRESHOLD),
+    ] = 1.0,
+    ng_share: Annotated[
+        float | None,
+        typer.Option(
+            help="share of bad parts on the line  [default: as in the photographs]", rich_help_panel=THRESHOLD
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="hf:NAME_OR_FOLDER, a pretrained network for photographs; or filters, which need no weights  "
+            "[default: the network of RUN if it was trained, else filters]",
+            rich_help_panel=FEATURES,
+        ),
+    ] = None,
     smallest_defect: Annotated[
         float | None,
         typer.Option(
             metavar="PIXELS",
             help="side of the smallest defect to be found, in pixels of a photograph: large photographs are read at "
             "as many pixels as it needs, up to 6 megapixels  [default: up to 2 megapixels]",
+            rich_help_panel=FEATURES,
         ),
     ] = None,
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="auto, or some of mt, memory, places, subspace, discriminant, with commas between: mt measures the "
+            "whole photograph, discriminant learns from bad parts, the others find small defects",
+            rich_help_panel=FEATURES,
+        ),
+    ] = "auto",
+    views: Annotated[
+        str,
+        typer.Option(
+            help="how feature groups are combined: sum (each sees a little of a defect) or max (one sees it alone)",
+            rich_help_panel=FEATURES,
+        ),
+    ] = "sum",
     seed: Annotated[
         int,
         typer.Option(help="of the random split of good parts"),
