@@ -86,12 +86,6 @@ def write_gallery(path: Path, content: Gallery) -> None:
 
 def _images(card: Card) -> dict[str, Any]:
     """A card with its images as data URLs."""
-    photo = overlay = None
-    if card.pixels is not None:
-        pixels = shrink(card.pixels, SIDE)
-        photo = data_url(pixels)
-        if card.anomaly_map is not None and card.anomaly_map.size > 1:
-            overlay = data_url(red_overlay(card.anomaly_map, *pixels.shape[:2]))
     examples = [
         (label, name, data_url(pixels))
         for label, name, pixels in (
@@ -100,7 +94,22 @@ def _images(card: Card) -> dict[str, Any]:
         )
         if pixels is not None
     ]
-    return {"card": card, "photo": photo, "overlay": overlay, "examples": examples}
+    return {"card": card, "examples": examples} | photo_images(card.pixels, card.anomaly_map)
+
+
+def photo_images(
+    pixels: NDArray[np.uint8] | None, anomaly_map: NDArray[np.floating] | None
+) -> dict[str, str | None]:
+    """The `photo` of a card and the `overlay` of its anomaly map as data URLs, `None` where there is none.
+
+    A map of a single place says nothing of where, and has no overlay.
+    """
+    if pixels is None:
+        return {"photo": None, "overlay": None}
+    small, overlay = shrink(pixels, SIDE), None
+    if anomaly_map is not None and anomaly_map.size > 1:
+        overlay = data_url(red_overlay(anomaly_map, *small.shape[:2]))
+    return {"photo": data_url(small), "overlay": overlay}
 
 
 def red_overlay(anomaly_map: NDArray[np.floating], height: int, width: int) -> NDArray[np.uint8]:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.report.judge_page import SIDE, red_overlay
+from mekiki.report.judge_page import photo_images
 from mekiki.report.render import write_page
-from mekiki.report.thumbnails import data_url, shrink
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +52,10 @@ def write_suspicious_page(path: Path, cards: Sequence[SuspiciousCard], total: in
         >>> "a&lt;b&gt;.png" in target.read_text(encoding="utf-8")
         True
     """
-    images = []
-    for card in cards:
-        photo = overlay = None
-        if card.pixels is not None:
-            pixels = shrink(card.pixels, SIDE)
-            photo = data_url(pixels)
-            if card.anomaly_map is not None:
-                overlay = data_url(red_overlay(card.anomaly_map, *pixels.shape[:2]))
-        images.append({"card": card, "photo": photo, "overlay": overlay})
     write_page(
         path,
         "suspicious.html",
         content={"title": "OK photographs that look least like the others"},
-        cards=images,
+        cards=[{"card": card} | photo_images(card.pixels, card.anomaly_map) for card in cards],
         total=total,
     )
