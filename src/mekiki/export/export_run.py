@@ -23,7 +23,16 @@ from mekiki.data.image_set import Pixels
 from mekiki.errors import InputError
 from mekiki.experiments.request import DataRequest
 from mekiki.export.onnx_graph import OPSET, ExportModule, Runtime, quantise, trace
-from mekiki.export.parity import TOLERANCE, ParityRow, Program, compare, odd_images, threshold_neighbours
+from mekiki.export.parity import (
+    MOST_PHOTOGRAPHS,
+    TOLERANCE,
+    ParityRow,
+    Program,
+    compare,
+    number_compared,
+    odd_images,
+    threshold_neighbours,
+)
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.judge_photos import Inspector
@@ -32,8 +41,6 @@ from mekiki.storage.json_files import finite, write_json
 from mekiki.storage.run_folder import EXPORT, EXPORT_INT8, JUDGE, JUDGE_ARRAYS, JUDGE_SETTINGS
 from mekiki.storage.training_run import Run
 
-MOST_PHOTOGRAPHS = 128
-"""Photographs of the run on which a graph is compared, at most."""
 MOST_CALIBRATING = 48
 """Photographs from which the range of each activation is read, for eight bits."""
 TIMED = 15
@@ -255,7 +262,7 @@ def _photographs(
 ) -> tuple[list[Pixels], str]:
     """Photographs of the run at the size of the graph, and where they come from."""
     if inspector is not None:
-        paths, origin = _calibration_photographs(inspector)
+        paths, origin = _calibration_photographs(inspector, number_compared(size))
         images = list(_decode_readable(paths, channels))
     else:
         images, origin = _test_images(about, progress)
@@ -264,12 +271,12 @@ def _photographs(
         images = odd_images(size)
         if inspector is not None:
             examples = inspector.references
-            rows = np.unique(np.linspace(0, len(examples.names) - 1, MOST_PHOTOGRAPHS).astype(int))
+            rows = np.unique(np.linspace(0, len(examples.names) - 1, number_compared(size)).astype(int))
             images = [examples.thumbnail(int(row)) for row in rows]
     return [resize_images(pixels[None], size, channels)[0] for pixels in images], origin
 
 
-def _calibration_photographs(inspector: Inspector) -> tuple[list[Path], str]:
+def _calibration_photographs(inspector: Inspector, most: int) -> tuple[list[Path], str]:
     """Photographs that the judge was made from: those whose scores lie nearest the threshold, and NG ones."""
     settings, judge = inspector.metadata, inspector.judge
     scores = judge.calibration_scores
@@ -282,9 +289,9 @@ def _calibration_photographs(inspector: Inspector) -> tuple[list[Path], str]:
     order = np.argsort(np.abs(scores - value), kind="stable")
     ok = [settings["ok"][learnt + int(place)] for place in order] + settings["ok"][:learnt]
     ng = list(settings["ng"])
-    ng = ng[:: max(1, len(ng) // (MOST_PHOTOGRAPHS // 2))]
-    ng_paths = [path for path in map(Path, ng) if path.is_file()][: MOST_PHOTOGRAPHS // 2]
-    ok_paths = [path for path in map(Path, ok) if path.is_file()][: MOST_PHOTOGRAPHS - len(ng_paths)]
+    ng = ng[:: max(1, len(ng) // (most // 2))]
+    ng_paths = [path for path in map(Path, ng) if path.is_file()][: most // 2]
+    ok_paths = [path for path in map(Path, ok) if path.is_file()][: most - len(ng_paths)]
     return ok_paths + ng_paths, f"{len(ok_paths)} OK and {len(ng_paths)} NG photographs calibrated on"
 
 

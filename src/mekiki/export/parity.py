@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,15 @@ HALVINGS = 12
 LAST = 4
 """Halvings whose blends are kept."""
 BATCH = 8
+"""Images that a graph gets at once, at most."""
+BATCH_PIXELS = 3_000_000
+"""Pixels of these together, unless one has more: a graph has the first layers of all of them in memory."""
+MOST_PHOTOGRAPHS = 128
+"""Photographs of the run on which a graph is compared, at most."""
+COMPARED_PIXELS = 100_000_000
+"""Pixels of these together: a photograph of 3 megapixels takes a second or more in each of hundreds of calls."""
+LEAST_PHOTOGRAPHS, LEAST_NEIGHBOURS = 16, 3
+"""Photographs, and pairs of them, that are compared however large they are."""
 
 Graph = Callable[[NDArray[np.uint8]], Outputs]
 
@@ -219,8 +229,9 @@ def compare(
         steps: find out whether a difference comes from a step of −log p.
     """
     row = ParityRow(group)
-    for start in range(0, len(images), BATCH):
-        batch = list(images[start : start + BATCH])
+    size = max(1, min(BATCH, BATCH_PIXELS // math.prod(images[0].shape[:2]))) if images else BATCH
+    for start in range(0, len(images), size):
+        batch = list(images[start : start + size])
         ours = graph(np.stack(batch))
         for place, theirs in enumerate(program(batch)):
             own = {name: output[place] for name, output in ours.items()}
@@ -231,6 +242,16 @@ def compare(
 
 def _relative(value: float, other: float) -> float:
     return abs(value - other) / max(abs(other), 1e-12)
+
+
+def number_compared(size: tuple[int, ...]) -> int:
+    """The number of photographs of this height and width on which a graph is compared, at most.
+
+    Example:
+        >>> number_compared((300, 400)), number_compared((1500, 2000)), number_compared((4000, 4000))
+        (128, 33, 16)
+    """
+    return max(LEAST_PHOTOGRAPHS, min(MOST_PHOTOGRAPHS, COMPARED_PIXELS // math.prod(size)))
 
 
 def threshold_neighbours(
@@ -258,7 +279,8 @@ def threshold_neighbours(
             sides[output.ng].append(image)
     if not all(sides.values()):
         return []
-    pairs = min(NEIGHBOURS, len(sides[False]) * len(sides[True]))
+    most = NEIGHBOURS * number_compared(images[0].shape[:2]) // MOST_PHOTOGRAPHS
+    pairs = min(max(LEAST_NEIGHBOURS, most), len(sides[False]) * len(sides[True]))
     low, high = ([sides[ng][number % len(sides[ng])] for number in range(pairs)] for ng in (False, True))
     near, far = np.zeros(pairs), np.ones(pairs)
     nearest: list[Pixels] = []
