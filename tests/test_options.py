@@ -49,7 +49,9 @@ def test_help_lists_options_by_group_and_the_others_last():
         """Show them."""
 
     text = CliRunner().invoke(app, ["--help"]).output
-    places = [text.index(part) for part in ("Arguments:", "Photographs:", "--size", "Other options:", "--seed")]
+    places = [
+        text.index(part) for part in ("Arguments:", "Photographs:", "--size", "Other options:", "--seed")
+    ]
     assert places == sorted(places)
     assert "--secret" not in text
     assert CliRunner().invoke(app, ["a", "--size", "3"]).exit_code == 0
