@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mekiki.errors import InputError
-from mekiki.judging.covariance import ledoit_wolf_shrinkage, shrunk_whitening
+from mekiki.judging.covariance import common_scale, ledoit_wolf_shrinkage, shrunk_whitening
 from mekiki.judging.mahalanobis_taguchi import MT
 from mekiki.judging.tensor_blocks import to_tensor
 
 Floats = NDArray[np.float64]
 
-LEAST_SCALE = 0.1
-"""Least deviation of an item, over the median of all: a channel that is nearly always 0 in few OK parts lies tens of
-thousands of deviations away in another."""
 
 
 class Whitening(nn.Module):
@@ -73,8 +70,7 @@ class Whitening(nn.Module):
         mean, scale = x.mean(axis=0), x.std(axis=0, ddof=1)
         scale[scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 0.0
         varying = int((scale > 0).sum())
-        if varying:
-            scale[scale > 0] = np.maximum(scale[scale > 0], LEAST_SCALE * np.median(scale[scale > 0]))
+        scale = common_scale(scale)
         if not varying:
             raise InputError(
                 f"all {number} OK parts are equal in a feature group, so there is no scale to measure a distance by; "

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mekiki.judging.covariance import common_scale
 from mekiki.judging.tensor_blocks import to_tensor
 
 Patches = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 DIMENSIONS = 256
 """Random directions that channels are projected on, where there are more."""
@@ -71,9 +73,9 @@ class PhotoContext(nn.Module):
 
     Args:
         mean: `[c]`, of patches.
-        inverse: `[c]`, one over their standard deviation, 0 where they do not vary.
+        inverse: `[c]`, one over what each channel is divided by (see `common_scale`), 0 where it does not vary.
         projection: `[c, d]`, random directions, or the unit matrix.
-        directions: `[c, q]`, from the standardised mean patch to regressors of unit variance.
+        directions: `[c, q]`, from the scaled mean patch to regressors of unit variance.
         place_mean: `[h, w, d]`.
         coefficients: `[q, h, w, d]`, of the regression.
         rescale: `[d]`, one over the standard deviation of what remains.
@@ -126,7 +128,7 @@ class PhotoContext(nn.Module):
         """
         number, (height, width, channels) = len(rows), patches.shape[1:]
         mean, deviation = moments.over(rows)
-        inverse = _invert(deviation, np.abs(mean))
+        inverse = _invert(common_scale(_drop_rounding(deviation, mean)))
         projection = torch.eye(channels)
         if channels > DIMENSIONS:
             generator = torch.Generator().manual_seed(seed)
@@ -157,7 +159,7 @@ class PhotoContext(nn.Module):
         coefficients = own.T @ rest.flatten(1) / (number * (1 + _RIDGE))
         rest.view(number, -1).addmm_(own, coefficients, alpha=-1)
         squares = sum((grid.double() ** 2).mean(0) for grid in rest)
-        rescale = to_tensor(_invert((squares / number).sqrt().numpy(), np.zeros(count))).float()
+        rescale = to_tensor(_invert(_drop_rounding((squares / number).sqrt().numpy()))).float()
         rest *= rescale
         context.place_mean = place_mean.reshape(height, width, count)
         context.coefficients = coefficients.reshape(-1, height, width, count)
@@ -165,7 +167,7 @@ class PhotoContext(nn.Module):
         return context, rest.reshape(number, height, width, count)
 
     def standardise(self, patches: Tensor) -> Tensor:
-        """Patches with mean 0 and variance 1 in each channel."""
+        """Patches with mean 0, each channel scaled as `common_scale` says."""
         return (patches.float() - self.mean) * self.inverse
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -190,8 +192,8 @@ class PhotoContext(nn.Module):
 def _principal_directions(whole: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Directions `[c, q]` and regressors `[n, q]` of unit variance, of mean patches `[n, c]`, each channel scaled."""
     number = len(whole)
-    scale = whole.std(0, correction=0)
-    inverse = torch.where(scale > 1e-6, 1 / scale.clamp(min=1e-6), torch.zeros_like(scale))
+    scale = whole.std(0, correction=0).numpy()
+    inverse = to_tensor(_invert(common_scale(np.where(scale > 1e-6, scale, 0.0))))
     left, values, right = torch.linalg.svd(whole * inverse, full_matrices=False)
     values = values / number**0.5
     count = min(most, MOST_DIRECTIONS, int((values > 1e-3 * values.max().clamp(min=1e-12)).sum()))
@@ -199,7 +201,11 @@ def _principal_directions(whole: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return directions, left[:, :count] * number**0.5
 
 
-def _invert(deviation: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One over each deviation; 0 where it is no more than rounding."""
-    varies = deviation > 1e-4 * size + 1e-12
-    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+def _drop_rounding(deviation: Floats, mean: Floats | float = 0.0) -> Floats:
+    """Deviations, with 0 for those that are no more than the rounding of the mean."""
+    return np.where(deviation > 1e-4 * np.abs(mean) + 1e-12, deviation, 0.0)
+
+
+def _invert(deviation: Floats) -> Floats:
+    """One over each deviation; 0 for 0."""
+    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
