@@ -20,7 +20,6 @@ from mekiki.judging.tensor_blocks import to_tensor
 Floats = NDArray[np.float64]
 
 
-
 class Whitening(nn.Module):
     """A unit space as a map into whitened vectors, whose squared length is D²: `[N, k]` → float64 `[N, r]`.
 
