@@ -1,9 +1,11 @@
 """Our judge against four simple detectors on the same frozen backbone, on any folders of OK and NG photographs.
 
-    python -m benchmarks judging_peers FOLDER… [--encoder hf:NAME_OR_FOLDER …] [--size SIDE] [--few N …]
+    python -m benchmarks judging_peers FOLDER… [--generated [KIND …]] [--encoder hf:NAME_OR_FOLDER …] [--size SIDE]
+        [--few N …]
 
 FOLDER is a folder with `ok` and `ng` in it, or `OK_DIR:NG_DIR[,NG_DIR…]`. All are searched recursively, and photographs
-under OK_DIR are never NG: `tiles/free:tiles` sets one sub-folder against all its neighbours. Without a FOLDER the data
+under OK_DIR are never NG: `tiles/free:tiles` sets one sub-folder against all its neighbours. `--generated` adds the
+sets of `benchmarks/generated_parts.py`, all kinds or those named, drawn into a temporary folder. With neither the data
 sets of `MEKIKI_DATA` are taken.
 
 Every detector learns from the same OK photographs and judges the same others. For each of five seeds a share of the OK
@@ -31,8 +33,9 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
+from benchmarks.generated_parts import KINDS, write_parts
 from mekiki.data.photo import iter_photos, list_photos
-from mekiki.errors import InputError
+from mekiki.errors import InputError, not_known
 from mekiki.judging.calibrate import CalibrationSettings, fit_inspector
 from mekiki.judging.extractors import limit_size, make_extractor
 from mekiki.models.backbone import Backbone
@@ -281,6 +284,23 @@ def read_photo_set(place: str) -> PhotoSet:
     return PhotoSet([path for path, _ in contents.values()], is_ng, notes)
 
 
+def photo_sets(places: Sequence[str], kinds: Sequence[str] = ()) -> Iterator[tuple[str, PhotoSet]]:
+    """Name and photographs of the sets of these places, then of generated parts, drawn as they are asked for.
+
+    Raises:
+        InputError: a place cannot be used, or there is no such kind; the latter before any set is read.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise not_known("kind of generated parts", kind, KINDS)
+    for place in places:
+        yield place, read_photo_set(place)
+    for kind in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            write_parts(Path(folder), kind)
+            yield f"generated {kind}", read_photo_set(folder)
+
+
 def compare(
     photos: PhotoSet, encoder: str, *, size: int | None = None, few: int | None = None
 ) -> dict[str, Any]:
@@ -381,18 +401,28 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any] | None:
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help="with ok and ng, or OK_DIR:NG_DIR[,NG_DIR…]"
     )
+    parser.add_argument(
+        "--generated",
+        nargs="*",
+        metavar="KIND",
+        help=f"generated parts: all kinds, or some of {', '.join(KINDS)}",
+    )
     parser.add_argument("--encoder", nargs="+", default=[ENCODER], help="frozen backbones, hf:NAME_OR_FOLDER")
     parser.add_argument("--size", type=int, help="side of photographs for the peers")
     parser.add_argument("--few", nargs="+", type=int, default=[None], help="OK photographs to learn from")
     asked = parser.parse_args(arguments)
-    places = asked.folders or [place for place in FOLDERS if Path(place.partition(":")[0]).is_dir()]
-    if not places:
-        print("judging_peers: needs a FOLDER, or MEKIKI_DATA with magnetic_tile or solar_cells_mono")
+    kinds = list(KINDS) if asked.generated == [] else asked.generated or []
+    places = asked.folders
+    if not places and not kinds:
+        places = [place for place in FOLDERS if Path(place.partition(":")[0]).is_dir()]
+    if not places and not kinds:
+        print(
+            "judging_peers: needs a FOLDER, --generated, or MEKIKI_DATA with magnetic_tile or solar_cells_mono"
+        )
         return None
     comparisons = []
     try:
-        for place in places:
-            photos = read_photo_set(place)
+        for place, photos in photo_sets(places, kinds):
             for encoder in asked.encoder:
                 for few in asked.few:
                     found = {"folder": place} | compare(photos, encoder, size=asked.size, few=few)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from benchmarks import __main__ as bench
 from benchmarks import judging_peers, measuring
+from benchmarks.generated_parts import write_parts
 from PIL import Image
 from sklearn.covariance import LedoitWolf
 
@@ -209,3 +210,19 @@ def test_the_command_compares_prints_and_keeps_every_detector(net, surfaces, tmp
     (row,) = [line for line in text.splitlines() if line.startswith("| 17b ")]
     assert "refused" in row
     assert row.rstrip("| ").endswith("no")
+
+
+def test_generated_parts_are_judged_beside_folders_or_in_their_place(net, surfaces, monkeypatch, capsys):
+    def write_few(folder, kind):
+        write_parts(folder, kind, ok=24, ng=4, size=(96, 96))
+
+    monkeypatch.setattr(judging_peers, "write_parts", write_few)
+    monkeypatch.setattr(judging_peers, "SEEDS", 1)
+    found = judging_peers.main([str(surfaces), "--generated", "fabric", "--encoder", net, "--few", "22"])
+    assert [each["folder"] for each in found["comparisons"]] == [str(surfaces), "generated fabric"]
+    assert (found["comparisons"][1]["ok"], found["comparisons"][1]["ng"]) == (24, 4)
+    assert "generated fabric: 22 of 24 OK learnt from, 4 NG" in capsys.readouterr().out
+    names = [name for name, _ in judging_peers.photo_sets([], ["boards", "fabric"])]
+    assert names == ["generated boards", "generated fabric"]
+    with pytest.raises(SystemExit, match="plates"):
+        judging_peers.main([str(surfaces), "--generated", "plates", "--encoder", net])

@@ -1,0 +1,1 @@
+"""Kinds of parts that photographs are generated of, one module each."""
