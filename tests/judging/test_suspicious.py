@@ -140,7 +140,7 @@ def test_hidden_photographs_head_the_list_whatever_they_were_used_for(made):
     assert sorted(names[:HIDDEN]) == [f"hidden{number}.png" for number in range(HIDDEN)]
     assert [entry["rank"] for entry in listed] == list(range(1, 15))
     assert sorted((entry["score"] for entry in listed), reverse=True) == [entry["score"] for entry in listed]
-    assert {entry["use"] for entry in listed[:HIDDEN]} == {"did not teach", "set the threshold"}
+    assert {entry["use"] for entry in listed[:HIDDEN]} == {"left out of learning", "set the threshold"}
     assert json.loads((run / "judge" / "judge.json").read_text(encoding="utf-8"))["suspicious"] == listed
 
 

@@ -156,7 +156,7 @@ def test_each_photograph_is_judged_exactly_once_however_often_the_power_goes(run
 
 
 @forks
-def test_what_is_taught_meanwhile_is_in_force(run, tmp_path, forked):
+def test_what_is_taught_meanwhile_is_active(run, tmp_path, forked):
     arrivals, said = tmp_path / "in", run / "watched.csv"
     usual = new(6)
     arrive(arrivals, "before.png", usual)

@@ -36,7 +36,7 @@ class CalibrationParts:
         return cls(columns, folds)
 
     def scores(self, models: Sequence[JudgeModel]) -> Floats:
-        """The score of each part, float64 `[n]`, with the corrections in effect."""
+        """The score of each part, float64 `[n]`, with the active corrections."""
         scores = np.empty(len(self.folds))
         for fold, model in enumerate(models):
             own = self.folds == fold

@@ -65,10 +65,10 @@ class Judge:
         rate: the false-reject rate asked for.
         learning_scores: float64 `[n]`, scores of the parts given to `fit`, each by a model made without it; empty after
             `cross_calibrate` and in a judge read from a file.
-        left_out: bool `[n]`, which parts looked suspicious and did not teach; after `cross_calibrate` those that none
+        left_out: bool `[n]`, which parts looked suspicious and were left out; after `cross_calibrate` those that none
             of its models learnt from.
         factors: by which columns count in a sum, by name, 1 where there is none; set them before `fit`.
-        taught: the corrections in effect.
+        taught: the active corrections.
         known_ng: NG parts as each model scores them, which the discriminant learns from and by which the effect of
             corrections is weighed; empty where none are known.
         scoring: the module that computes scores and verdicts; the export writes it as a graph.
@@ -227,7 +227,7 @@ class Judge:
         self._apply_corrections()
 
     def teach(self, parts: Sequence[TaughtPart]) -> None:
-        """Put these corrections into effect in place of those before; an empty sequence drops all.
+        """Activate these corrections in place of those before; an empty sequence drops all.
 
         Near copies of a corrected part get its verdict. Beyond them NG corrections act only if NG parts that had no
         part in them are told from OK parts the better for it: other corrections, and those of `learn_ng`.
@@ -246,7 +246,7 @@ class Judge:
         self._apply_corrections()
 
     def _apply_corrections(self) -> None:
-        """Put corrections and known NG parts into effect, and set the threshold again."""
+        """Apply corrections and known NG parts, and set the threshold again."""
         for number, model in enumerate(self._models):
             model.scoring.teach(
                 [(part.ng, model.detect_one(part.features)) for part in self.taught],
@@ -444,7 +444,7 @@ class Judge:
         return judge
 
     def _recalibrate(self) -> Threshold:
-        """Set the threshold again on the calibration parts, with the corrections in effect."""
+        """Set the threshold again on the calibration parts, with the active corrections."""
         if self.rate is None or self._calibration is None:
             raise InputError("the judge is not calibrated; call calibrate with OK parts")
         scores = self._calibration.scores(self._models)

@@ -127,7 +127,7 @@ class ScoringModel(nn.Module):
         *,
         learn_known: bool = False,
     ) -> None:
-        """Put corrections into effect in place of those before; see `CorrectionRule.fit`.
+        """Activate corrections in place of those before; see `CorrectionRule.fit`.
 
         Args:
             corrections: for each part whether it is NG, and its vectors `[d]` by feature group; ready scores of a

@@ -22,7 +22,8 @@ MOST_LISTED = 300
 """Photographs that are listed, at most."""
 MOST_SHOWN = 100
 """Photographs on the page, at most."""
-LEFT_OUT, TAUGHT, SET_THRESHOLD, BOTH = "did not teach", "taught", "set the threshold", "taught and set it"
+LEFT_OUT, TAUGHT = "left out of learning", "learnt from"
+SET_THRESHOLD, BOTH = "set the threshold", "learnt from, and set the threshold"
 """What a photograph was used for."""
 
 
@@ -95,10 +96,10 @@ def list_suspicious(
 
 
 def describe_left_out(left_out: Sequence[str], number: int, page: Path) -> str:
-    """A note on the photographs that did not teach, of `number` that were to, with the names of the first."""
+    """A note on the photographs left out of learning, of `number` to learn from, with the names of the first."""
     shown = ", ".join(Path(name).name for name in left_out[:10]) + (", …" if len(left_out) > 10 else "")
     return (
-        f"{len(left_out)} of {number} OK photographs that were to teach look suspicious and did not: {shown}; "
+        f"{len(left_out)} of {number} OK photographs to learn from look suspicious and are left out: {shown}; "
         f"see {page}"
     )
 

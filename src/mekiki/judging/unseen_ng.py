@@ -40,7 +40,7 @@ def judge_unseen(
         models: of the judge.
         known_ng: the known parts as each model scores them; empty where there are none.
         threshold: of the judge.
-        notes: of the corrections in effect, in order.
+        notes: of the active corrections, in order.
     """
     rules = [model.scoring.rule for model in models if model.scoring.rule is not None]
     known, copies = np.zeros(0, np.bool_), np.zeros(0, np.bool_)

@@ -99,17 +99,17 @@ def _images(card: Card) -> dict[str, Any]:
 
 def photo_images(
     pixels: NDArray[np.uint8] | None, anomaly_map: NDArray[np.floating] | None
-) -> dict[str, str | None]:
-    """The `photo` of a card and the `overlay` of its anomaly map as data URLs, `None` where there is none.
+) -> dict[str, Any]:
+    """The `photo` of a card and the `overlay` of its anomaly map as data URLs, `None` where there is none; its `ratio`.
 
-    A map of a single place says nothing of where, and has no overlay.
+    The ratio is that of width to height. A map of a single place says nothing of where, and has no overlay.
     """
     if pixels is None:
-        return {"photo": None, "overlay": None}
+        return {"photo": None, "overlay": None, "ratio": 1}
     small, overlay = shrink(pixels, SIDE), None
     if anomaly_map is not None and anomaly_map.size > 1:
         overlay = data_url(red_overlay(anomaly_map, *small.shape[:2]))
-    return {"photo": data_url(small), "overlay": overlay}
+    return {"photo": data_url(small), "overlay": overlay, "ratio": round(small.shape[1] / small.shape[0], 4)}
 
 
 def red_overlay(anomaly_map: NDArray[np.floating], height: int, width: int) -> NDArray[np.uint8]:

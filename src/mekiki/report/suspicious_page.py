@@ -47,7 +47,7 @@ def write_suspicious_page(path: Path, cards: Sequence[SuspiciousCard], total: in
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "suspicious.html"
-        >>> card = SuspiciousCard("a<b>.png", 1, 9.5, 0.01, "did not teach", np.zeros((8, 8), np.uint8))
+        >>> card = SuspiciousCard("a<b>.png", 1, 9.5, 0.01, "left out of learning", np.zeros((8, 8), np.uint8))
         >>> write_suspicious_page(target, [card], 60)
         >>> "a&lt;b&gt;.png" in target.read_text(encoding="utf-8")
         True
