@@ -19,11 +19,11 @@ from mekiki.judging.judge_model import FINE
 from mekiki.judging.judge_photos import Inspector
 from mekiki.judging.tile_networks import FilterTiles
 
-HEIGHT, WIDTH, DOT = 900, 1200, 10
+HEIGHT, WIDTH, DOT = 450, 600, 10
 
 
-def photograph(rng, at=None):
-    grey = rng.normal(128, 10, (HEIGHT, WIDTH))
+def photograph(rng, at=None, height=HEIGHT, width=WIDTH):
+    grey = rng.normal(128, 10, (height, width))
     if at is not None:
         grey[at[0] : at[0] + DOT, at[1] : at[1] + DOT] -= 60
     return np.clip(grey, 0, 255).astype(np.uint8)
@@ -31,7 +31,7 @@ def photograph(rng, at=None):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """30 OK photographs of 1.08 megapixels, and 6 with a dot of 10 pixels."""
+    """30 OK photographs of 270,000 pixels, and 6 with a dot of 10 pixels."""
     place, rng = tmp_path_factory.mktemp("large"), np.random.default_rng(0)
     for folder, number in (("ok", 30), ("ng/dot", 6)):
         (place / folder).mkdir(parents=True)
@@ -53,11 +53,11 @@ SETTINGS = CalibrationSettings(0.1)
 def test_small_dots_are_found_and_their_place_is_shown(large, inspector):
     assert inspector.metadata["missed_by_kind"] == {"dot": 0.0}
     rng = np.random.default_rng(9)
-    Image.fromarray(photograph(rng, (210, 910))).save(large / "new.png")
+    Image.fromarray(photograph(rng, (110, 410))).save(large / "new.png")
     verdict = inspector.judge_file(large / "new.png", anomaly_map=True)
     assert verdict.verdict == "NG"
     row, column = np.unravel_index(verdict.anomaly_map.argmax(), verdict.anomaly_map.shape)
-    assert abs((row + 0.5) / 32 * HEIGHT - 215) < 45 and abs((column + 0.5) / 32 * WIDTH - 915) < 60
+    assert abs((row + 0.5) / 32 * HEIGHT - 115) < 25 and abs((column + 0.5) / 32 * WIDTH - 415) < 30
 
 
 def test_the_coarse_groups_are_those_of_a_small_photograph():
@@ -72,7 +72,7 @@ def test_the_coarse_groups_are_those_of_a_small_photograph():
 
 
 def test_tiles_give_what_the_whole_photograph_gives():
-    image = photograph(np.random.default_rng(0))[:600, :700]
+    image = photograph(np.random.default_rng(0), height=600, width=700)
     whole, tiled = FilterTiles(), FilterTiles()
     whole.longest, tiled.longest = 704, 192
     fine = FineScale(whole, 10**6)
@@ -111,19 +111,25 @@ def test_the_command_says_what_vanishes(large):
     command = ["calibrate", str(large / "said"), "--ok", str(large / "ok"), "--false-reject", "0.1", "--json"]
     result = CliRunner().invoke(app, [*command, "--encoder", "filters", "--smallest-defect", "100"])
     told = json.loads(result.stdout)
-    assert told["smallest_visible"] == 26 and told["smallest_defect"] == 100
-    assert any("under 26 px" in note for note in told["notes"])
+    assert told["smallest_visible"] == 13 and told["smallest_defect"] == 100
+    assert any("under 13 px" in note for note in told["notes"])
     assert FINE not in Inspector.open(large / "said").judge.groups
     result = CliRunner().invoke(app, [*command, "--smallest-defect", "0"])
     assert "smallest defect 0" in str(result.exception)
 
 
 def test_photographs_out_of_memory_are_read_again(large, inspector, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "SMALL_BYTES", 0)
     monkeypatch.setattr(calibrate, "KEPT_BYTES", 0)
+    again_read = []
+    monkeypatch.setattr(
+        calibrate, "read_again", lambda photo, *more: again_read.append(photo) or read_again(photo, *more)
+    )
     calibrate_run(tmp_path / "run", [large / "ok"], [large / "ng"], encoder="filters", settings=SETTINGS)
     again = Inspector.open(tmp_path / "run")
     assert np.array_equal(again.judge.calibration_scores, inspector.judge.calibration_scores)
     assert np.array_equal(again.references.thumbnails, inspector.references.thumbnails)
+    assert len(again_read) > 60 and all(photo.pixels is None for photo in again_read)
 
 
 def test_a_file_that_changed_meanwhile_is_named(tmp_path):

@@ -229,14 +229,14 @@ def test_calibrate_says_what_it_did_in_one_line_of_json_and_in_words(mekiki, net
 
 
 @pytest.mark.parametrize(
-    ("detector", "reasons"),
+    ("encoder", "detector", "reasons"),
     [
-        ("places", {"patches: places"}),
-        ("mt, memory", {"patches: memory", "vectors"}),
-        ("mt", {"vectors"}),
+        ("NET", "places", {"patches: places"}),
+        ("NET", "mt, memory", {"patches: memory", "vectors"}),
+        ("NET", "mt", {"vectors"}),
+        ("filters", "places", {"patches: places"}),
     ],
 )
-@pytest.mark.parametrize("encoder", ["NET", "filters"])
 def test_single_detectors_are_chosen_and_kept_by_retrain(
     mekiki, net, ok, ng, tmp_path, detector, reasons, encoder
 ):

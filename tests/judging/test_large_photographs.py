@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 400, 500
 EXAMPLE = Path(__file__).parents[2] / "examples" / "judge_with_onnxruntime.py"
 
 
-def photograph(seed, kind="ok", shade=60):
+def photograph(seed, kind="ok", shade=80):
     """A noisy surface of 200,000 pixels; with a dark dot of 6 pixels, or a light stain of 100."""
     rng = np.random.default_rng(seed)
     grey = rng.normal(128, 10, (HEIGHT, WIDTH))
@@ -44,10 +44,10 @@ def folder_of(folder, number, seed, kind="ok"):
 
 @pytest.fixture(scope="module")
 def calibrated(net, tmp_path_factory):
-    """A run calibrated on 30 OK and 12 NG photographs with a backbone: it is never changed."""
+    """A run calibrated on 30 OK and 8 NG photographs with a backbone: it is never changed."""
     place = tmp_path_factory.mktemp("large")
-    folder_of(place / "ng" / "dot", 6, 1000, "dot")
-    folder_of(place / "ng" / "stain", 6, 2000, "stain")
+    folder_of(place / "ng" / "dot", 4, 1000, "dot")
+    folder_of(place / "ng" / "stain", 4, 2000, "stain")
     good = folder_of(place / "ok", 30, 0)
     inspector, _ = calibrate_run(
         place / "run", [good], [place / "ng"], encoder=net, settings=CalibrationSettings(0.1)
