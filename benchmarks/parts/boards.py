@@ -25,13 +25,13 @@ from benchmarks.parts.drawing import (
 )
 from mekiki.errors import InputError
 
-PITCH = 21.0
+PITCH = 32.0
 """Pixels between the nodes of the grid that traces run on."""
 BOARD = 1.9
 """Side of the board, times the longer side of a photograph."""
-LEAST_NODES = 24
+LEAST_NODES = 16
 """Nodes along a side of the board, at least."""
-HOLE = 4.2
+HOLE = 6.4
 """Radius of a drilled hole in pixels."""
 DEFECTS = ("open", "short", "missing hole", "spur", "mouse bite")
 _STEPS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
@@ -66,18 +66,18 @@ def draw(height: int, width: int, chance: Chance, defect: str | None) -> Pixels:
     side = max(LEAST_NODES, math.ceil(BOARD * max(height, width) / PITCH))
     layout = _lay_out(side, chance.design)
     place, spots = _choose_crop(layout, side, height, width, own)
-    trace_width = lot.uniform(7.0, 7.6)
+    trace_width = lot.uniform(11, 11.6)
     traces = [
-        ([place(node) for node in trace], trace_width * float(own.normal(1, 0.05))) for trace in layout.traces
+        ([place(node) for node in trace], trace_width * float(own.normal(1, 0.03))) for trace in layout.traces
     ]
     copper = lines(height, width, traces)
     pads = []
     for (row, column), along in layout.pads:
         reach = np.array([along, 1 - along]) * 0.32
-        pads.append(([place((row + sign * reach[0], column + sign * reach[1])) for sign in (-1, 1)], 10.5))
+        pads.append(([place((row + sign * reach[0], column + sign * reach[1])) for sign in (-1, 1)], 16.0))
     tin, bore = lines(height, width, pads), np.zeros((height, width), np.float32)
     for node in layout.drilled:
-        tin = np.maximum(tin, _dot(height, width, place(node), own.normal(8.6, 0.15)))
+        tin = np.maximum(tin, _dot(height, width, place(node), own.normal(13, 0.15)))
     bores = {
         node: _dot(height, width, _near(place(node), 0.6, own), HOLE * own.normal(1, 0.04))
         for node in layout.drilled
@@ -196,7 +196,7 @@ def _candidates(
 
     def inside(node: Node) -> bool:
         y, x = place(node)
-        return 14 < y < height - 14 and 14 < x < width - 14
+        return 16 < y < height - 16 and 16 < x < width - 16
 
     if defect == "missing hole":
         pairs = [(node, node) for node in layout.drilled]
@@ -225,15 +225,15 @@ def _spoil(
     if defect == "open":
         slant = across + rng.normal(0, 0.25) * along
         ends = [tuple(middle + sign * 0.75 * trace_width * slant) for sign in (-1, 1)]
-        return copper * (1 - line(height, width, ends, rng.uniform(3.0, 8.0)))
+        return copper * (1 - line(height, width, ends, rng.uniform(9.0, 18.0)))
     if defect == "short":
-        bowed = middle + rng.normal(0, 2.5) * across
-        return np.maximum(copper, line(height, width, [start, tuple(bowed), end], rng.uniform(2.5, 6.0)))
+        bowed = middle + rng.normal(0, 3.5) * across
+        return np.maximum(copper, line(height, width, [start, tuple(bowed), end], rng.uniform(7.0, 13.0)))
     edge = middle + rng.choice((-1, 1)) * trace_width / 2 * across
     blob = np.zeros_like(copper)
     for _ in range(3):
-        radius = rng.uniform(1.8, 3.8)
-        blob = np.maximum(blob, _dot(height, width, tuple(edge + rng.normal(0, 1.2, 2)), radius))
+        radius = rng.uniform(4.5, 8.0)
+        blob = np.maximum(blob, _dot(height, width, tuple(edge + rng.normal(0, 2, 2)), radius))
     return np.maximum(copper, blob) if defect == "spur" else copper * (1 - blob)
 
 
@@ -265,8 +265,8 @@ def _lay_colours(
     image = image * (1 - 0.18 * np.clip(flank, 0, 1)[:, :, None])
     metal = (
         lot.uniform(165, 200)
-        + 12 * smooth_noise(own, height, width, 4)
-        + 6 * smooth_noise(own, height, width, 30)
+        + 6 * smooth_noise(own, height, width, 4)
+        + 4 * smooth_noise(own, height, width, 30)
     )
     image = mix(image, tin, metal[:, :, None] * np.array([1.0, 0.98, 0.9], np.float32))
     image = mix(image, bore, (26, 24, 22))
@@ -284,10 +284,10 @@ def _print_letters(image: Floats, layout: Layout, place: Place, own: np.random.G
     for ((top, left), (bottom, right)), name in zip(layout.parts, layout.names, strict=True):
         y0, x0, y1, x1 = top - 0.5, left - 0.5, bottom + 0.5, right + 0.5
         corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0), (y0, x0)]
-        frames.append(([place(each) for each in corners], 2))
+        frames.append(([place(each) for each in corners], 2.5))
         middle = place(((top + bottom) / 2, (left + right) / 2))
         if 20 < middle[0] < height - 20 and 20 < middle[1] < width - 20:
-            letters = np.maximum(letters, text(height, width, name, middle, 14))
+            letters = np.maximum(letters, text(height, width, name, middle, 20))
     worn = np.clip(0.85 + 0.15 * smooth_noise(own, height, width, 4), 0, 1)
     return mix(image, np.maximum(lines(height, width, frames), letters) * worn, 218.0)
 
