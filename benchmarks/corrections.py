@@ -47,13 +47,13 @@ def main() -> dict[str, Any] | None:
     result: dict[str, Any] = {}
     for name in names:
         for features, encoder in EYES.items():
-            groups, ok = _extract(DATA / name, encoder, SETS[name])
+            groups, ok, _ = extract_groups(DATA / name, encoder, SETS[name])
             result[f"{name}, {features}"] = _measure(f"{name}, {features}", groups, ok)
     return result
 
 
-def _extract(folder: Path, encoder: str, ok_name: str) -> tuple[Groups, np.ndarray]:
-    """Feature groups of all photographs, and which are of OK parts."""
+def extract_groups(folder: Path, encoder: str, ok_name: str) -> tuple[Groups, np.ndarray, list[Path]]:
+    """Feature groups of all photographs, which are of OK parts, and the files."""
     extractor = make_extractor(Path("nowhere"), encoder)
     paths = [path for kind in sorted(folder.iterdir()) for path in sorted(kind.iterdir())]
     ok = np.array([path.parent.name == ok_name for path in paths])
@@ -62,7 +62,7 @@ def _extract(folder: Path, encoder: str, ok_name: str) -> tuple[Groups, np.ndarr
     assert len(images) == len(paths)
     extractor.fit([[image for image, good in zip(images, ok, strict=True) if good]])
     blocks = [extractor.extract(images[start : start + 16]).groups for start in range(0, len(images), 16)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}, ok
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}, ok, paths
 
 
 def _measure(name: str, groups: Groups, ok: np.ndarray) -> dict[str, Any]:
@@ -98,13 +98,13 @@ def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tupl
     rows = np.random.default_rng(draw).permutation(np.flatnonzero(ok))
     number = min(OK_PARTS, int(OK_SHARE * len(rows)))
     learning = learning_parts(number, RATE)
-    judge = Judge().fit(_rows(groups, rows[:learning]))
-    judge.calibrate(_rows(groups, rows[learning:number]), RATE)
+    judge = Judge().fit(take_rows(groups, rows[:learning]))
+    judge.calibrate(take_rows(groups, rows[learning:number]), RATE)
     other_ok, ng = rows[number:], np.random.default_rng(1000 + draw).permutation(np.flatnonzero(~ok))
     if way == "NG, some known":
-        judge.learn_ng(_rows(groups, ng[::2]))
+        judge.learn_ng(take_rows(groups, ng[::2]))
         ng = ng[1::2]
-    before, before_ok = judge.judge(_rows(groups, ng)), judge.judge(_rows(groups, other_ok))
+    before, before_ok = judge.judge(take_rows(groups, ng)), judge.judge(take_rows(groups, other_ok))
     candidates = other_ok[before_ok.ng] if way == "OK" else ng[~before.ng]
     results = {}
     for count in COUNTS:
@@ -114,7 +114,7 @@ def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tupl
         judge.teach(
             [TaughtPart(way != "OK", {name: group[row] for name, group in groups.items()}) for row in taught]
         )
-        after, after_ok = judge.judge(_rows(groups, ng)), judge.judge(_rows(groups, other_ok))
+        after, after_ok = judge.judge(take_rows(groups, ng)), judge.judge(take_rows(groups, other_ok))
         unseen, unseen_ok = ~np.isin(ng, taught), ~np.isin(other_ok, taught)
         truth = np.repeat([0, 1], [unseen_ok.sum(), unseen.sum()])
         aurocs = [
@@ -127,7 +127,8 @@ def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tupl
     return results
 
 
-def _rows(groups: Groups, rows: np.ndarray) -> Groups:
+def take_rows(groups: Groups, rows: np.ndarray) -> Groups:
+    """The groups of these parts."""
     return {name: group[rows] for name, group in groups.items()}
 
 

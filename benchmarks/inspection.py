@@ -115,10 +115,7 @@ def told_apart(tiles: Tiles) -> dict[str, Any]:
 
 def scenes_apart(tiles: Tiles) -> list[float]:
     """AUROC of the image score where no scene is both learnt from and judged: mean and deviation over seeds."""
-    numbers = np.array([int(path.stem.rpartition("_")[2]) for path in tiles.paths])
-    order = np.argsort(numbers)
-    scenes = np.empty(len(numbers), np.int64)
-    scenes[order] = np.cumsum(np.diff(numbers[order], prepend=numbers[order[0]]) > SCENE_GAP)
+    scenes = number_scenes(tiles.paths)
     found = []
     for seed in range(SEEDS):
         dealt = np.random.default_rng(seed).permutation(scenes.max() + 1)
@@ -131,6 +128,15 @@ def scenes_apart(tiles: Tiles) -> list[float]:
         )
         found.append(_auroc(good, bad))
     return [float(np.mean(found)), float(np.std(found))]
+
+
+def number_scenes(paths: list[Path]) -> np.ndarray:
+    """The scene of each tile, int64 `[N]`; numbers in file names that follow each other closely are one scene."""
+    numbers = np.array([int(path.stem.rpartition("_")[2]) for path in paths])
+    order = np.argsort(numbers)
+    scenes = np.empty(len(numbers), np.int64)
+    scenes[order] = np.cumsum(np.diff(numbers[order], prepend=numbers[order[0]]) > SCENE_GAP)
+    return scenes
 
 
 def coverage(tiles: Tiles) -> dict[str, Any]:

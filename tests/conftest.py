@@ -21,6 +21,19 @@ def digits():
     return pixels[:1200], found.target[:1200], pixels[1200:], found.target[1200:]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def split_few_parts():
+    """Calibrations split the OK parts however few they are: tests of both ways choose by the number and the rate.
+
+    Tests of the number below which all parts teach and calibrate set it back.
+    """
+    from mekiki.judging import calibrate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "LEAST_TO_SPLIT", 0)
+        yield
+
+
 @pytest.fixture
 def real_data():
     """The folder of real data sets."""

@@ -308,7 +308,7 @@ def test_the_rule_is_traced_as_a_graph():
 def test_on_magnetic_tiles_misses_of_unseen_parts_do_not_rise_and_fall_after_ten(real_data):
     from benchmarks import corrections
 
-    groups, ok = corrections._extract(real_data / "magnetic_tile", "filters", "free")
+    groups, ok, _ = corrections.extract_groups(real_data / "magnetic_tile", "filters", "free")
     rows = {count: [] for count in corrections.COUNTS}
     for draw in range(10):
         for count, row in corrections._draw(groups, ok, draw, "NG").items():

@@ -11,7 +11,7 @@ from mekiki.errors import DataWarning, InputError
 from mekiki.judging.conformal import TOLERANCE, CrossThreshold, SplitThreshold
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_result import TaughtPart
-from mekiki.judging.learning_split import learning_parts
+from mekiki.judging.learning_split import LEAST_TO_SPLIT, learning_parts
 from mekiki.judging.mahalanobis_taguchi import MT
 
 
@@ -237,6 +237,44 @@ def test_a_refused_calibration_leaves_the_one_before_in_force():
 def test_the_share_to_learn_from_leaves_enough_to_calibrate(number):
     learning = learning_parts(number, 0.01)
     assert learning == 0 or number - learning >= 99
+
+
+def test_few_parts_all_teach_and_calibrate_unless_a_confidence_is_asked_for():
+    assert learning_parts(LEAST_TO_SPLIT - 1, 0.05) == 0
+    assert learning_parts(LEAST_TO_SPLIT, 0.05) == LEAST_TO_SPLIT * 2 // 3
+    assert learning_parts(LEAST_TO_SPLIT - 1, 0.05, confidence=0.9) > 0
+    assert learning_parts(60, 0.05, least=0) == 40
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_known_ng_parts_may_help_some_models_and_others_not(seed):
+    judge, bad = Judge(), {name: group + 1.5 for name, group in parts(5, 50 + seed).items()}
+    judge.cross_calibrate(parts(20, seed), 0.05)
+    judge.learn_ng(bad)
+    result = judge.judge(parts(7, 90))
+    assert result.neg_log_p.shape == (7, len(judge.columns) + 1)
+
+
+def test_weights_of_a_fold_are_found_on_the_parts_that_its_model_learns_from():
+    asked = []
+
+    def weigh(rows):
+        asked.append(rows)
+        return {"colour": 0.0} if len(asked) == 1 else {"colour": 7.0}
+
+    judge = Judge()
+    judge.cross_calibrate(parts(60, 0), 0.05, weigh=weigh)
+    assert [len(rows) for rows in asked] == [54] * 10
+    left_out = [np.setdiff1d(np.arange(60), rows) for rows in asked]
+    assert np.array_equal(np.sort(np.concatenate(left_out)), np.arange(60))
+    plain = Judge()
+    plain.cross_calibrate(parts(60, 0), 0.05)
+    # Parts of other folds than the first count colour seven times.
+    first = left_out[0]
+    rises = judge.calibration_scores - plain.calibration_scores
+    assert (rises[first] <= 0).all()
+    assert (np.delete(rises, first) >= 0).all()
+    assert np.delete(rises, first).max() > 1
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from mekiki.errors import InputError
+from mekiki.judging import calibrate
 from mekiki.judging.calibrate import CalibrationSettings, MisclassificationCosts, calibrate_run
+from mekiki.judging.extractors import make_extractor
 from mekiki.judging.judge_photos import Inspector
+from mekiki.judging.learning_split import LEAST_TO_SPLIT
 from mekiki.storage.manifest import write_manifest
 from parts import images, make_backbone, ng_folder, ok_folder, part, same, save
 
@@ -105,6 +108,36 @@ def test_a_few_parts_teach_and_calibrate_in_turn_and_that_is_said(tmp_path, net,
     assert "proven" in calibration.guarantee
     assert facts["threshold"] is None
     assert np.isnan(inspector.judge_file(images(ng)[0]).threshold)
+
+
+def test_parts_below_the_number_to_split_all_do_both_and_each_model_has_weights_of_its_own(
+    tmp_path, net, monkeypatch
+):
+    asked = []
+
+    def weigh(judge, groups, images, extract, seed):
+        asked.append(len(images))
+        assert all(len(group) == len(images) for group in groups.values())
+        return {"patches: memory": float(len(asked))}
+
+    monkeypatch.setattr(calibrate, "LEAST_TO_SPLIT", LEAST_TO_SPLIT)
+    monkeypatch.setattr(calibrate, "weigh_detectors", weigh)
+    good = ok_folder(tmp_path / "ok", 40)
+    _, calibration = calibrated(tmp_path, net, good)
+    assert calibration.metadata["method"] == "cross"
+    assert asked == [32] * 5
+    assert calibration.metadata["weights"] == {"patches: memory": 3.0}
+    _, calibration = calibrated(tmp_path, net, good, confidence=0.9)
+    assert calibration.metadata["method"] == "split"
+
+
+def test_few_photographs_with_a_fine_scale_are_split_since_all_models_would_share_it(monkeypatch):
+    monkeypatch.setattr(calibrate, "LEAST_TO_SPLIT", LEAST_TO_SPLIT)
+    extractor = make_extractor(Path("nowhere"), "filters")
+    settings = CalibrationSettings(0.05)
+    assert calibrate._number_to_learn(60, settings, extractor) == 0
+    extractor.choose_scale([(2000, 2000)], None)
+    assert calibrate._number_to_learn(60, settings, extractor) == 40
 
 
 def test_the_parts_are_split_two_to_one_and_the_threshold_keeps_the_rate_on_those_that_set_it(run):

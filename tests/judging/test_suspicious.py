@@ -10,7 +10,7 @@ from mekiki.errors import InputError
 from mekiki.judging.calibrate import CalibrationSettings, calibrate_run
 from mekiki.judging.feature_judge import Judge
 from mekiki.judging.judge_photos import Inspector
-from mekiki.judging.suspicious_parts import LEAST_PARTS, MOST_LEFT_OUT, usual_parts
+from mekiki.judging.suspicious_parts import LEAST_PARTS, MOST_LEFT_OUT, score_suspicion, usual_parts
 from mekiki.judging.teach import retrain, teach
 from parts import QUADRANTS, ok_folder, part, save
 
@@ -69,6 +69,27 @@ def test_at_most_the_stated_share_is_left_out_and_of_few_or_equal_parts_none():
     few = np.r_[np.zeros(LEAST_PARTS - 2), 9e9][:, None]
     assert usual_parts(few, [1.0]).all()
     assert usual_parts(np.ones((50, 1)), [1.0]).all()
+
+
+@pytest.mark.parametrize("number", [20, 61, 400])
+def test_hidden_parts_that_are_alike_are_in_the_first_fifth_of_the_list(number):
+    shares = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        group, hidden = rng.normal(size=(number, 30)), number // 10
+        group[:hidden, :5] += rng.choice([-3, 3], size=(hidden, 5))  # alike, so that they hide each other
+        scores = score_suspicion({"colour": group}, np.zeros(number))
+        assert np.isfinite(scores).all()
+        shares.append((np.argsort(-scores)[: number // 5] < hidden).sum() / hidden)
+    assert np.mean(shares) >= 0.8
+
+
+def test_the_list_heeds_the_scores_of_the_judge():
+    group = np.random.default_rng(0).normal(size=(100, 12))
+    own = np.random.default_rng(1).exponential(size=100)
+    own[7] = 50.0
+    assert score_suspicion({"colour": group}, own).argmax() == 7
+    assert np.array_equal(score_suspicion({"colour": group}, own), score_suspicion({"colour": group}, own))
 
 
 # ---- the judge ----

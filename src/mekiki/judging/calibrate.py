@@ -25,7 +25,7 @@ from mekiki.judging.features import FeatureExtractor
 from mekiki.judging.fine_scale import LEAST_DEFECT_PIXELS
 from mekiki.judging.judge_model import DETECTOR_NAMES
 from mekiki.judging.judge_photos import Calibration, Inspector
-from mekiki.judging.learning_split import learning_parts
+from mekiki.judging.learning_split import LEAST_TO_SPLIT, learning_parts
 from mekiki.judging.reference_parts import choose_classifier, keep_references
 from mekiki.judging.suspicious_photos import MOST_SHOWN, describe_left_out, list_suspicious
 from mekiki.judging.trade_off import TradeOff
@@ -142,8 +142,8 @@ def fit_inspector(
     """Calibrate a judge from files, without writing it.
 
     Of the OK photographs, in random order, two thirds (or what the rate leaves) are learnt from and the others set the
-    threshold; if they are too few for both, all do both (CV+). Photographs that the run was trained on are left out,
-    and of copies all but one.
+    threshold; if they are few, all do both (CV+), except where a confidence is asked for or there is a fine scale.
+    Photographs that the run was trained on are left out, and of copies all but one.
 
     Args:
         folder: the run folder it is for.
@@ -161,7 +161,7 @@ def fit_inspector(
     visible = _choose_scale(extractor, ok, settings, judge.detectors, notes)
     good = _usable_photos(ok, extractor, notes, progress)
     good = [good[i] for i in np.random.default_rng(settings.seed).permutation(len(good))]
-    learning = _number_to_learn(len(good), settings)
+    learning = _number_to_learn(len(good), settings, extractor)
     extractor.fit(_blocks(good[: learning or len(good)], extractor))
     groups = _extract(extractor, good, "looking at OK parts", progress)
     if not set(judge.detectors) & set(DETECTORS):
@@ -171,22 +171,18 @@ def fit_inspector(
         notes += describe_unused(judge.detectors, detectors, extractor.description)
     sure = np.array([photo.content in trusted for photo in good])
     # A judge by the MT distance alone has nothing to weigh.
-    if learning and settings.how == "sum" and any(group.ndim == 4 for group in groups.values()):
-        judge.factors = weigh_detectors(
-            judge,
-            {name: group[:learning] for name, group in groups.items()},
-            [partial(read_again, photo, extractor.frame, extractor.channels) for photo in good[:learning]],
-            partial(_extract_painted, extractor, list(groups)),
-            settings.seed,
-        )
+    weighs = settings.how == "sum" and any(group.ndim == 4 for group in groups.values())
+    factors: list[dict[str, float]] = []  # of each model
+    weigh = partial(_weigh, factors, judge, good, groups, extractor, settings.seed)
     if learning:
+        judge.factors = weigh(np.arange(learning)) if weighs else {}
         judge.fit({name: group[:learning] for name, group in groups.items()}, sure[:learning])
         calibrating = {name: group[learning:] for name, group in groups.items()}
         threshold: Threshold = judge.calibrate(
             calibrating, settings.false_reject, confidence=settings.confidence
         )
     else:
-        threshold = judge.cross_calibrate(groups, settings.false_reject, sure)
+        threshold = judge.cross_calibrate(groups, settings.false_reject, sure, weigh if weighs else None)
         notes.append(
             f"{len(good)} OK parts are too few to teach some and calibrate with others, so all do both (CV+)"
         )
@@ -213,7 +209,10 @@ def fit_inspector(
         "how": settings.how,
         "detectors": detectors,
         "detectors_asked": None if settings.detectors is None else list(judge.detectors),
-        "weights": dict(judge.factors),
+        "weights": {
+            name: float(np.mean([each.get(name, 1.0) for each in factors]))
+            for name in dict.fromkeys(name for each in factors for name in each)
+        },
         "keep_suspicious": settings.keep_suspicious,
         "left_out": left_out,
         "suspicious": [each.to_dict() for each in suspicious],
@@ -256,6 +255,27 @@ def fit_inspector(
     return inspector, Calibration(metadata, threshold.promise(), notes, curve, ng_scores, suspicious)
 
 
+def _weigh(
+    factors: list[dict[str, float]],
+    judge: Judge,
+    photos: Sequence[Photo],
+    groups: Mapping[str, NDArray[Any]],
+    extractor: FeatureExtractor,
+    seed: int,
+    rows: NDArray[np.int64],
+) -> dict[str, float]:
+    """Factors of the detectors, from those of the photographs that a model learns from; added to `factors`."""
+    own = weigh_detectors(
+        judge,
+        {name: group[rows] for name, group in groups.items()},
+        [partial(read_again, photos[row], extractor.frame, extractor.channels) for row in rows],
+        partial(_extract_painted, extractor, list(groups)),
+        seed,
+    )
+    factors.append(own)
+    return own
+
+
 def _leave_out(paths: list[Path], without: Sequence[Path]) -> list[Path]:
     """The paths without these.
 
@@ -282,9 +302,12 @@ def _without(
     return [photos[row] for row in rows], [labels[row] for row in rows], vectors
 
 
-def _number_to_learn(parts: int, settings: CalibrationSettings) -> int:
+def _number_to_learn(parts: int, settings: CalibrationSettings, extractor: FeatureExtractor) -> int:
     """How many OK parts are learnt from; 0 where all do both."""
-    learning = learning_parts(parts, settings.false_reject, settings.confidence)
+    # All models of CV+ share the fine scale, which knows patches of the photographs it learnt from. So these would look
+    # better than those to come, and are rather kept apart from those that set the threshold.
+    least = 0 if getattr(extractor, "fine", None) is not None else LEAST_TO_SPLIT
+    learning = learning_parts(parts, settings.false_reject, settings.confidence, least=least)
     if learning == 0 and settings.confidence is not None:
         needed = parts_needed(settings.false_reject, settings.confidence)
         raise InputError(

@@ -7,7 +7,7 @@ good. Groups go by name and are passed together as a mapping.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -137,7 +137,7 @@ class Judge:
         self.threshold, self.rate, self.confidence, self.taught = None, None, None, ()
         self.known_ng = []
         self._calibration = None
-        model = self._fit_model(parts, self._doubt(_length(parts), trusted))
+        model = self._fit_model(parts, self._doubt(_length(parts), trusted), self.factors)
         self._models = [model]
         self.scoring = Scoring(self._models)
         self.left_out = ~model.usual
@@ -179,11 +179,13 @@ class Judge:
         groups: Mapping[str, ArrayLike],
         false_reject: float = 0.01,
         trusted: ArrayLike | None = None,
+        weigh: Callable[[NDArray[np.int64]], Mapping[str, float]] | None = None,
     ) -> CrossThreshold:
         """Fit and calibrate with the same parts (CV+), where there are too few to set some aside.
 
-        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative. The
-        arguments are those of `fit` and `calibrate`.
+        Parts are assigned to ten folds in turn, or five with patches; their order must not be informative. `weigh`
+        gives factors in place of `factors` from the rows a model learns from: no part has a say in the weights of the
+        model that scores it for the threshold. The other arguments are those of `fit` and `calibrate`.
 
         Raises:
             InputError: as `fit` and `calibrate`.
@@ -199,7 +201,11 @@ class Judge:
         self.known_ng = []
         doubtful = self._doubt(number, trusted)
         self._models = [
-            self._fit_model(_rows(parts, folds != fold), doubtful[folds != fold])
+            self._fit_model(
+                _rows(parts, folds != fold),
+                doubtful[folds != fold],
+                weigh(np.flatnonzero(folds != fold)) if weigh else self.factors,
+            )
             for fold in range(int(folds.max()) + 1)
         ]
         reduced = [model.reduce(_rows(parts, folds == fold)) for fold, model in enumerate(self._models)]
@@ -460,8 +466,10 @@ class Judge:
         self.threshold = threshold
         self.scoring = Scoring(self._models, threshold)
 
-    def _fit_model(self, parts: Groups, doubtful: NDArray[np.bool_]) -> JudgeModel:
-        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, doubtful, self.factors)
+    def _fit_model(
+        self, parts: Groups, doubtful: NDArray[np.bool_], factors: Mapping[str, float]
+    ) -> JudgeModel:
+        return JudgeModel.fit(parts, self.how, self.covariance, self.detectors, doubtful, factors)
 
     def _doubt(self, number: int, trusted: ArrayLike | None) -> NDArray[np.bool_]:
         """Which parts do not teach if they look suspicious."""

@@ -200,7 +200,8 @@ class ScoringModel(nn.Module):
         if self.rule is not None:
             corrected = self.rule(torch.cat(vectors, dim=1), score)
             score = corrected["score"]
-            if self.ng_taught or self.rule.share:
+            # Whether it acts or not, so that all models of a judge have the same columns.
+            if self.ng_taught or self.learns_known:
                 columns.append(corrected["gain"][:, None])
             nearest = corrected["copy_of"]
             if self.ng_taught:

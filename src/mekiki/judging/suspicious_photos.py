@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mekiki.data.photo import Photo
 from mekiki.judging.anomaly_map import detector_maps
 from mekiki.judging.feature_judge import Judge
+from mekiki.judging.suspicious_parts import score_suspicion
 from mekiki.report.suspicious_page import SuspiciousCard, write_suspicious_page
 
 LISTED_SHARE = 0.2
@@ -34,8 +35,8 @@ class SuspiciousPhoto:
     Attributes:
         photo: the photograph.
         rank: 1 is the worst.
-        score: by a model that did not learn from it, larger = farther from good.
-        p: share of the calibration photographs that score at least as high, itself counted.
+        score: by models that did not learn from it, larger = less like the others; see `score_suspicion`.
+        p: share of the calibration photographs whose score by the judge is at least as high, itself counted.
         use: one of the words above.
         anomaly_map: `[h, w]`; `None` without a map, or where the model of the map learnt from the photograph.
     """
@@ -77,7 +78,9 @@ def list_suspicious(
     calibrates = np.arange(len(scores)) >= learning
     p = (at_least + ~calibrates) / (len(calibration) + ~calibrates)
     count = min(MOST_LISTED, math.ceil(LISTED_SHARE * len(scores)))
-    worst = np.argsort(-scores, kind="stable")[:count]
+    vectors = {name: group for name, group in groups.items() if group.ndim == 2}
+    suspicion = score_suspicion(vectors, scores)
+    worst = np.argsort(-suspicion, kind="stable")[:count]
     unseen = worst[:MOST_SHOWN]
     unseen = unseen[left_out[unseen] | (calibrates[unseen] if learning else False)]
     maps = _anomaly_maps(judge, {name: group[unseen] for name, group in groups.items()})
@@ -86,7 +89,7 @@ def list_suspicious(
         SuspiciousPhoto(
             photos[part],
             rank,
-            float(scores[part]),
+            float(suspicion[part]),
             float(p[part]),
             _use(bool(left_out[part]), bool(calibrates[part]), learning > 0),
             of_part.get(part),
