@@ -77,7 +77,7 @@ def test_parts_left_out_have_the_values_that_ridge_regression_without_them_gives
         rng.normal(size=(4, 30)) + 1,
         np.array([True, False, True, True]),
     )
-    weights, of_ok, of_ng = _discriminant(ok, taught, ng)
+    weights, of_ok, of_ng = _discriminant(ok, taught, ng, 30)
     rows, target = np.concatenate([ok, taught]), np.concatenate([np.zeros(20), ng])
     weight, ridge = np.where(target > 0, 20 / 3, 1.0), (ok**2).sum() / 20
 
@@ -106,9 +106,9 @@ def test_the_share_is_nought_where_nothing_is_alike_and_large_where_all_are():
         log_evidence(torch.from_numpy(rng.exponential(size=300))).numpy(),
     )
     scores, strong = rng.exponential(size=12) + 1, np.full(12, 8.0)
-    assert _choose_share(chance[:12], chance, scores, scores_ok) == 0
-    assert _choose_share(strong, chance, scores, scores_ok) > 0.1
-    assert _choose_share(strong, chance, scores + 50, scores_ok) == 0  # all are caught: nothing to gain
+    assert _choose_share(chance[:12], chance, scores, scores_ok)[0] == 0
+    assert _choose_share(strong, chance, scores, scores_ok)[0] > 0.1
+    assert _choose_share(strong, chance, scores + 50, scores_ok)[0] == 0  # all are caught: nothing to gain
 
 
 def test_a_rule_scores_parts_as_it_says():

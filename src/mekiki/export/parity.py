@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mekiki.data.photo import Photo
 from mekiki.export.onnx_graph import Outputs
 from mekiki.judging import conformal
 from mekiki.judging.features import FeatureExtractor
+from mekiki.judging.judge_model import JudgeModel
 from mekiki.judging.judge_photos import Inspector
 
 TOLERANCE = 1e-4
@@ -53,6 +54,7 @@ class ProgramOutput:
         ng: the verdict.
         kind: defect type, empty for none.
         taught: whether the photograph itself was corrected; the program recognises it, the graph does not.
+        features: its feature groups, where there is a judge.
     """
 
     vector: NDArray[np.float32]
@@ -61,6 +63,7 @@ class ProgramOutput:
     ng: bool = False
     kind: str = ""
     taught: bool = False
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Program:
@@ -97,17 +100,29 @@ class Program:
                 verdict.verdict == "NG",
                 verdict.defect_type,
                 verdict.because == "taught",
+                verdict.features,
             )
             for verdict in self.inspector.judge_photos(photos)
         ]
 
     def score(
-        self, vector: NDArray[np.float32], widths: Mapping[str, int], distance: NDArray[np.float64]
+        self,
+        vector: NDArray[np.float32],
+        widths: Mapping[str, int],
+        distance: NDArray[np.float64],
+        features: Mapping[str, NDArray[np.float32]],
     ) -> float:
-        """The score of a part with this vector and these distances, of which those of detectors are taken."""
+        """The score of a part with this vector and these distances, of which those of detectors are taken.
+
+        How it departs from good parts, by which corrections act, is found from its features.
+        """
         assert self.inspector is not None
         judge = self.inspector.judge
         columns = {name: np.square(each)[None] for name, each in zip(judge.columns, distance, strict=True)}
+        model = judge.scoring.models[0]
+        assert isinstance(model, JudgeModel)
+        own = model.detect_one(features) if model.scoring.departures else {}
+        columns |= {name: own[name][None] for name in model.scoring.departures}
         parts = np.split(vector[None], np.cumsum(list(widths.values()))[:-1], axis=1)
         return float(judge.score_columns(columns | dict(zip(widths, parts, strict=True)))[0])
 
@@ -188,7 +203,8 @@ class ParityRow:
         if (
             steps
             and differs > TOLERANCE >= apart
-            and _relative(score, program.score(ours["vector"], widths, ours["distance"])) <= TOLERANCE
+            and _relative(score, program.score(ours["vector"], widths, ours["distance"], theirs.features))
+            <= TOLERANCE
         ):
             self.steps += 1
         else:

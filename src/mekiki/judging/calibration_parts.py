@@ -21,7 +21,7 @@ class CalibrationParts:
     """OK parts with scores of detectors in place of patches, each part by the model that did not see it.
 
     Attributes:
-        columns: vectors `[n, d]` and ready scores `[n]`, by name.
+        columns: vectors and departures `[n, d]` and ready scores `[n]`, by name.
         folds: int64 `[n]`, the number of that model.
     """
 
@@ -40,7 +40,7 @@ class CalibrationParts:
         scores = np.empty(len(self.folds))
         for fold, model in enumerate(models):
             own = self.folds == fold
-            part = {name: self.columns[name][own] for name in model.scoring.groups}
+            part = {name: self.columns[name][own] for name in model.scoring.inputs}
             scores[own] = Scoring([model.scoring]).run(part)["score"]
         return scores
 

@@ -133,6 +133,7 @@ class CorrectionRule(nn.Module):
         ok: NDArray[np.float32],
         scores: Floats,
         taught: CorrectedParts,
+        departing: int = 0,
     ) -> CorrectionRule:
         """Weigh corrections by what they do to parts that had no part in them.
 
@@ -158,6 +159,9 @@ class CorrectionRule(nn.Module):
             ok: `[n, K]`, OK parts that were learnt from, as deviations from the centre.
             scores: `[n]`, their scores, each by a model made without it.
             taught: the corrections.
+            departing: number of items at the end that tell how a part departs from good ones, wherever it does. Two
+                discriminants are tried, with and without them, and the better one is taken. With ten corrections they
+                are what unlike parts have in common; with a hundred known NG parts the others say more.
         """
         joined = NegLogP(scores)
         if len(ok) > _MOST_OK:
@@ -182,15 +186,18 @@ class CorrectionRule(nn.Module):
             known = _run(joined, np.concatenate([taught.scores[judged], taught.other_scores[other_unseen]]))
             every = np.concatenate([parts, learning])
             ng = np.concatenate([taught.ng, np.ones(len(learning), np.bool_)])
-            weights, of_ok, of_ng = _discriminant(scaled, every, ng)
-            left_out = of_ng[np.searchsorted(corrected, judged)]
-            of_others = others @ weights
-            of_others[learns] = of_ng[count:]
-            values = np.concatenate([left_out, of_others[other_unseen]])
-            evidence, of_evidence = _to_evidence(of_ok, values), _to_evidence(of_ok, of_ok)
-            share = _choose_share(evidence, of_evidence, known, _run(joined, scores))
-            if share:
-                pull = Pull(weights, of_ok, share)
+            best = 0.0
+            for items in dict.fromkeys((len(centre) - departing, len(centre))):
+                weights, of_ok, of_ng = _discriminant(scaled, every, ng, items)
+                own = others @ weights
+                own[learns] = of_ng[count:]
+                own_left_out = of_ng[np.searchsorted(corrected, judged)]
+                values = np.concatenate([own_left_out, own[other_unseen]])
+                evidence, of_evidence = _to_evidence(of_ok, values), _to_evidence(of_ok, of_ok)
+                share, quality = _choose_share(evidence, of_evidence, known, _run(joined, scores))
+                if share and quality > best:
+                    best, pull = quality, Pull(weights, of_ok, share)
+                    left_out, of_others = own_left_out, own
         rule = alone if pull is None else cls(centre, inverse, parts, reach, taught.ng, joined, pull)
         rule.other_unseen = other_unseen
         rule.unseen[unseen] = taught.scores[unseen]
@@ -307,13 +314,16 @@ def _reach(parts: Floats, ng: NDArray[np.bool_], ok: Floats, other_ng: Floats) -
     return np.asarray(nearest / 2)
 
 
-def _discriminant(ok: Floats, parts: Floats, ng: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Ridge regression of 1 for NG corrections and 0 for OK parts.
+def _discriminant(
+    ok: Floats, parts: Floats, ng: NDArray[np.bool_], items: int
+) -> tuple[Floats, Floats, Floats]:
+    """Ridge regression of 1 for NG corrections and 0 for OK parts, by so many of the items; the others weigh 0.
 
     Returns:
         Weights `[K]`; the value of each OK part `[n]` and of each NG correction, by the regression without it.
     """
     rows = np.concatenate([ok, parts])
+    rows[:, items:] = 0
     target = np.concatenate([np.zeros(len(ok)), ng.astype(np.float64)])
     inner = rows @ rows.T
     ridge = float(np.trace(inner[: len(ok), : len(ok)])) / len(ok)
@@ -325,8 +335,8 @@ def _discriminant(ok: Floats, parts: Floats, ng: NDArray[np.bool_]) -> tuple[Flo
     return weights, left_out[: len(ok)], left_out[len(ok) :][ng]
 
 
-def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Floats) -> float:
-    """The share of NG parts that are taken to be like the corrections; 0 if none is shown to be.
+def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Floats) -> tuple[float, float]:
+    """The share of NG parts that are taken to be like the corrections, 0 if none is shown to be, and the partial AUROC.
 
     Args:
         log_e: `[q]`, evidence on NG parts that had no part in the discriminant.
@@ -342,7 +352,7 @@ def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Fl
         share = (doubt + alike) / (1 + len(log_e))
     best, chosen = _partial_auroc(scores, scores_ok), 0.0
     if alike < 1:
-        return chosen
+        return chosen, best
     for each in share * 0.5 ** np.arange(_HALVINGS):
         ratio, ratio_ok = (
             _run(lambda log_e, each=each: log_likelihood_ratio(log_e, each), values)
@@ -354,7 +364,7 @@ def _choose_share(log_e: Floats, log_e_ok: Floats, scores: Floats, scores_ok: Fl
         # As good at half the share is as good with less effect.
         if quality > best + _MARGIN or (chosen and quality >= best - _MARGIN):
             best, chosen = max(best, quality), float(each)
-    return chosen
+    return chosen, best
 
 
 def _auroc(ng: Floats, ok: Floats) -> float:

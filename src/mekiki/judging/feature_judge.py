@@ -334,8 +334,11 @@ class Judge:
         return np.asarray(self.scoring.run(self._check(groups))["neg_log_p"], np.float64)
 
     def score_columns(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
-        """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`."""
-        parts = {name: columns[name] for name in self.columns}
+        """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`.
+
+        Departures, by which corrections act, are among them too.
+        """
+        parts = {name: columns[name] for name in self._models[0].scoring.inputs}
         return np.asarray(Scoring([model.scoring for model in self._models]).run(parts)["score"], np.float64)
 
     def judge(self, groups: Mapping[str, ArrayLike]) -> JudgeResult:
@@ -438,8 +441,8 @@ class Judge:
             judge._calibration = CalibrationParts.from_arrays(arrays)
             if "known_ng0/" + judge.columns[0] in arrays:  # absent in files of earlier versions
                 judge.known_ng = [
-                    {name: arrays[f"known_ng{number}/{name}"] for name in judge.columns}
-                    for number in range(len(judge._models))
+                    {name: arrays[f"known_ng{number}/{name}"] for name in model.scoring.inputs}
+                    for number, model in enumerate(judge._models)
                 ]
             judge.rate, judge.confidence = settings["false_reject"], settings["confidence"]
         except KeyError as error:

@@ -102,6 +102,8 @@ class JudgeModel(nn.Module):
                 counts = group.ndim == 1 or MT_DISTANCE in detectors
                 weights.append(counts * factors.get(name, 1.0))
 
+        departures: dict[str, NDArray[np.float32]] = {}
+
         def reduce_rows(rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
             """These parts with out-of-fold scores in place of patches."""
             reduced: dict[str, NDArray[Any]] = {}
@@ -109,11 +111,12 @@ class JudgeModel(nn.Module):
                 if name not in moments:
                     reduced[name] = group[rows]
                     continue
-                scores = PatchDetectors.cross_score(group, on_group[name], rows, moments[name])
+                scores, departed = PatchDetectors.cross_score(group, on_group[name], rows, moments[name])
                 reduced |= {
                     column_name(name, detector): column
                     for detector, column in zip(on_group[name], scores.T, strict=True)
                 }
+                departures[departure_name(name)] = departed
             return reduced
 
         rows = np.arange(number)
@@ -130,26 +133,30 @@ class JudgeModel(nn.Module):
         fitted = {
             name: PatchDetectors.fit(parts[name], on_group[name], rows, own) for name, own in moments.items()
         }
-        model = cls(tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights, reference))
+        model = cls(
+            tuple(parts), fitted, ScoringModel.fit(reduced, how, covariance, weights, reference, departures)
+        )
         model.usual = usual
         return model
 
     def detect(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Parts with the scores `[N]` of each detector in place of patches."""
+        """Parts with the scores `[N]` of each detector in place of patches; at the end the departures of each group."""
         reduced: list[Tensor] = []
+        departures: list[Tensor] = []
         for name, part in zip(self.groups, parts, strict=True):
             if name in self.patch_groups:
-                scores = self.detectors_of(name)(part)
+                scores, departed = self.detectors_of(name)(part)
                 reduced += [scores[:, column] for column in range(scores.shape[1])]
+                departures.append(departed)
             else:
                 reduced.append(part)
-        return reduced
+        return reduced + departures[: len(self.scoring.departures)]
 
     def reduce(self, parts: Arrays) -> dict[str, NDArray[Any]]:
         """The same as `detect` for arrays, a block at a time, by the names that the scoring model has for them."""
         tensors = [to_tensor(parts[name]) for name in self.groups]
         result: dict[str, Tensor] = run_in_blocks(
-            lambda *block: dict(zip(self.scoring.groups, self.detect(block), strict=True)),
+            lambda *block: dict(zip(self.scoring.inputs, self.detect(block), strict=True)),
             *tensors,
             block=PATCH_BLOCK,
         )
@@ -161,11 +168,12 @@ class JudgeModel(nn.Module):
         for name, each in features.items():
             if name in self.patch_groups:
                 detectors = self.detectors_of(name)
-                (scores,) = detectors.score(np.asarray(each)[None])
+                scores, departed = detectors.score_and_depart(np.asarray(each)[None])
                 reduced |= {
                     column_name(name, own): np.array(score)
-                    for own, score in zip(detectors.names, scores, strict=True)
+                    for own, score in zip(detectors.names, scores[0], strict=True)
                 }
+                reduced[departure_name(name)] = departed[0]
             else:
                 reduced[name] = each
         return reduced
@@ -228,6 +236,11 @@ class JudgeModel(nn.Module):
 def column_name(group: str, detector: str) -> str:
     """The name, in results, of a detector's score."""
     return f"{group}: {detector}"
+
+
+def departure_name(group: str) -> str:
+    """The name of how photographs depart in a patch group."""
+    return f"{group}, departure"
 
 
 def check_groups(

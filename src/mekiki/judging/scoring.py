@@ -1,7 +1,8 @@
 """Scoring core of the judge: torch modules that the judge fits and runs, and that the export writes as a graph.
 
 One implementation serves both, so an exported graph differs from the program by rounding alone. Distances and scores
-are float64. Parts come as a sequence of tensors, one per feature group in the order of the judge's groups.
+are float64. Parts come as a sequence of tensors, one per feature group in the order of the judge's groups, and the
+departures behind them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COMBINATIONS = ("sum", "max")
 """Ways to join the feature groups: `sum` for defects that several groups see a little of, `max` for those that one
 group sees alone."""
 _REFERENCE_FOLDS = 5
+_DEPARTURE = "departure/"
 _MOST_KNOWN = 256  # NG parts that a part is compared with beside corrections
 
 
@@ -72,6 +74,11 @@ class ScoringModel(nn.Module):
         reference: float64 `[n, groups]`, scores of the same parts, each by a unit space made without it.
         how: one of `COMBINATIONS`.
         weights: of the groups in a sum, 0 or more; `None` weighs all alike.
+        departures: how the same parts depart from good ones, float32 `[n, d]` by name: vectors without a score of their
+            own, from which corrections learn.
+
+    Attributes:
+        inputs: names of all that it takes, in order: `groups`, then `departures`.
     """
 
     def __init__(
@@ -82,9 +89,12 @@ class ScoringModel(nn.Module):
         reference: Floats,
         how: str,
         weights: Sequence[float] | None = None,
+        departures: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         super().__init__()
         self.groups, self.how = tuple(groups), how
+        self.departures = dict(departures or {})
+        self.inputs = (*self.groups, *self.departures)
         self.weights = [1.0] * len(self.groups) if weights is None else [float(each) for each in weights]
         self.register_buffer("shares", torch.tensor(self.weights, dtype=torch.float64))
         self.learnt, self.reference = learnt, reference
@@ -104,6 +114,7 @@ class ScoringModel(nn.Module):
         covariance: str,
         weights: Sequence[float] | None = None,
         reference: Floats | None = None,
+        departures: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Self:
         """Learn what OK parts look like.
 
@@ -113,10 +124,11 @@ class ScoringModel(nn.Module):
             covariance: of the unit spaces; see `MT`.
             weights: of the groups.
             reference: scores of these parts, each by unit spaces made without it; by default `cross_score`.
+            departures: of these parts, each by detectors made without it.
         """
         spaces = {name: Whitening.fit(each, covariance) for name, each in parts.items() if each.ndim == 2}
         reference = cross_score(parts, covariance) if reference is None else reference
-        model = cls(tuple(parts), spaces, np.zeros((0, 0), np.float32), reference, how, weights)
+        model = cls(tuple(parts), spaces, np.zeros((0, 0), np.float32), reference, how, weights, departures)
         model.learnt = model.whiten(parts).astype(np.float32)
         return model
 
@@ -148,6 +160,10 @@ class ScoringModel(nn.Module):
         for name in ready:  # a correction without a ready score has the usual one
             usual = float(np.median(self.reference[:, self.groups.index(name)]))
             taught[name] = np.array([float(each.get(name, usual)) for _, each in corrections])
+        for name, departed in self.departures.items():  # and one without a departure the mean one
+            usual = departed.mean(axis=0)
+            rows = [np.asarray(each.get(name, usual), np.float64) for _, each in corrections]
+            taught[name] = np.array(rows).reshape(len(rows), len(usual))
         other = known_ng or {name: group[:0] for name, group in taught.items()}
         self.ng_taught = [place for place, (ng, _) in enumerate(corrections) if ng]
         directions = self.whiten({name: taught[name] for name in self.places})[self.ng_taught]
@@ -163,8 +179,9 @@ class ScoringModel(nn.Module):
         self.register_buffer("numbers", torch.tensor(numbers))
         whitened = np.split(self.learnt, np.cumsum(list(self.widths.values()))[:-1], axis=1)
         ok = [self.space(name).restore(each) for name, each in zip(self.places, whitened, strict=True)]
+        ok += [departed - departed.mean(axis=0) for departed in self.departures.values()]
         self.rule = CorrectionRule.fit(
-            np.concatenate([self.space(name).centre for name in self.places]),
+            self._centre(),
             [each.shape[1] for each in ok],
             np.concatenate(ok, axis=1),
             self.join_reference(),
@@ -176,6 +193,7 @@ class ScoringModel(nn.Module):
                 self._score(other),
                 self.learns_known,
             ),
+            sum(departed.shape[1] for departed in self.departures.values()),
         )
 
     def forward(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -198,7 +216,8 @@ class ScoringModel(nn.Module):
         score = join(columns[0], self.how, shares)
         nearest = torch.full_like(score, -1).long()
         if self.rule is not None:
-            corrected = self.rule(torch.cat(vectors, dim=1), score)
+            departures = [each.double() for each in parts[len(self.groups) :]]
+            corrected = self.rule(torch.cat([*vectors, *departures], dim=1), score)
             score = corrected["score"]
             # Whether it acts or not, so that all models of a judge have the same columns.
             if self.ng_taught or self.learns_known:
@@ -235,14 +254,18 @@ class ScoringModel(nn.Module):
         return space
 
     def _deviations(self, parts: Arrays) -> NDArray[np.float32]:
-        """Parts `[N, K]` as deviations from the means of the groups of vectors, side by side."""
-        return np.concatenate([parts[name] - self.space(name).centre for name in self.places], axis=1).astype(
-            np.float32
-        )
+        """Parts `[N, K]` as deviations from the means of the groups of vectors and departures, side by side."""
+        joined = np.concatenate([parts[name] for name in (*self.places, *self.departures)], axis=1)
+        return (joined - self._centre()).astype(np.float32)
+
+    def _centre(self) -> Floats:
+        """Means of the groups of vectors and of the departures, side by side."""
+        means = [departed.mean(axis=0) for departed in self.departures.values()]
+        return np.concatenate([*(self.space(name).centre for name in self.places), *means])
 
     def _score(self, parts: Arrays) -> Floats:
         """Scores without corrections; called while there is no rule."""
-        groups = [to_tensor(parts[name]) for name in self.groups]
+        groups = [to_tensor(parts[name]) for name in self.inputs]
         return np.asarray(run_in_blocks(lambda *each: self(each)["score"], *groups).numpy(), np.float64)
 
     def join_reference(self) -> Floats:
@@ -260,7 +283,7 @@ class ScoringModel(nn.Module):
             arrays["weights"] = np.array(self.weights)
         for name in self.places:
             arrays |= {f"{key}/{name}": array for key, array in self.space(name).to_arrays().items()}
-        return arrays
+        return arrays | {f"{_DEPARTURE}{name}": departed for name, departed in self.departures.items()}
 
     @classmethod
     def from_arrays(cls, groups: Sequence[str], arrays: Arrays, how: str) -> Self:
@@ -275,7 +298,12 @@ class ScoringModel(nn.Module):
             if own:
                 spaces[name] = Whitening.from_arrays(own)
         weights = arrays["weights"].tolist() if "weights" in arrays else None
-        return cls(groups, spaces, arrays["learnt"], arrays["ordinary"], how, weights)
+        departures = {  # none in files of earlier versions
+            name.removeprefix(_DEPARTURE): array
+            for name, array in arrays.items()
+            if name.startswith(_DEPARTURE)
+        }
+        return cls(groups, spaces, arrays["learnt"], arrays["ordinary"], how, weights, departures)
 
 
 class Scoring(nn.Module):

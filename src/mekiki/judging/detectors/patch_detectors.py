@@ -21,6 +21,8 @@ from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+DEPARTING = 10
+"""Places whose mean patch tells how a photograph departs from good ones."""
 FOLDS = 4
 """Parts that reference scores are made in: each by detectors fitted without it."""
 
@@ -63,7 +65,7 @@ _ALL = DETECTORS | FINE_DETECTORS
 
 
 class PatchDetectors(nn.Module):
-    """Detectors behind one `PhotoContext`: patches `[N, h, w, c]` → scores float64 `[N, k]`.
+    """Detectors behind one `PhotoContext`: patches `[N, h, w, c]` → scores float64 `[N, k]` and departures.
 
     Args:
         context: what the photograph as a whole explains.
@@ -76,7 +78,7 @@ class PatchDetectors(nn.Module):
         >>> detectors = PatchDetectors.fit(good, ["memory", "places"])
         >>> part = good[:1].copy()
         >>> part[0, 1, 2] = 20
-        >>> before, after = (detectors(torch.from_numpy(each))[0] for each in (good[:1], part))
+        >>> before, after = (detectors(torch.from_numpy(each))[0][0] for each in (good[:1], part))
         >>> bool((after > 2 * before).all())
         True
     """
@@ -123,8 +125,8 @@ class PatchDetectors(nn.Module):
         names: Sequence[str],
         rows: Rows | None = None,
         moments: PhotoMoments | None = None,
-    ) -> Floats:
-        """Scores float64 `[len(rows), k]` of OK photographs, each by detectors that were fitted without it.
+    ) -> tuple[Floats, NDArray[np.float32]]:
+        """Scores float64 `[n, k]` and departures float32 `[n, 2d]` of OK photographs, each by a fit without it.
 
         The arguments are those of `fit`.
         """
@@ -132,30 +134,56 @@ class PatchDetectors(nn.Module):
         rows = np.arange(len(patches)) if rows is None else rows
         folds = np.arange(len(rows)) % min(FOLDS, len(rows))
         scores = np.empty((len(rows), len(names)))
+        departures = np.empty((len(rows), 0), np.float32)
         for fold in range(int(folds.max()) + 1):
             out = np.flatnonzero(folds == fold)
             detectors = cls.fit(patches, names, rows[folds != fold], moments)
             for start in range(0, len(out), PATCH_BLOCK):
                 block = out[start : start + PATCH_BLOCK]
-                scores[block] = detectors.score(patches[rows[block]])
-        return scores
+                scores[block], departed = detectors.score_and_depart(patches[rows[block]])
+                if not departures.shape[1]:
+                    departures = np.empty((len(rows), departed.shape[1]), np.float32)
+                departures[block] = departed
+        return scores, departures
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Scores of photographs: the mean of the largest distances by each detector."""
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and departures of photographs.
+
+        Returns:
+            Scores float64 `[N, k]`: the mean of the largest distances by each detector. And float32 `[N, 2d]`, how the
+            photograph departs from good ones, wherever it does: of what remains of patches behind the context, the root
+            mean square over the places, and the mean at the `DEPARTING` worst places of all detectors together. From
+            these a discriminant learns what corrected parts have in common.
+        """
+        rest = self.context(patches)
+        maps = torch.stack([detector(rest) for detector in self.detectors]).flatten(2)
         scores = []
-        for detector, distances in zip(self.detectors, self.maps(patches).flatten(2), strict=True):
+        for detector, distances in zip(self.detectors, maps, strict=True):
             worst = min(cast(Detector, detector).worst_places, distances.shape[1])
             scores.append(distances.topk(worst, dim=1).values.double().mean(1))
-        return torch.stack(scores, dim=1)
+        relative = (maps / maps.mean(2, keepdim=True).clamp(min=1e-12)).mean(0)
+        flat = rest.flatten(1, 2)
+        places = relative.topk(min(DEPARTING, flat.shape[1]), dim=1).indices
+        at_worst = flat.gather(1, places[:, :, None].expand(-1, -1, flat.shape[2])).mean(1)
+        return torch.stack(scores, dim=1), torch.cat([(flat**2).mean(1).sqrt(), at_worst], dim=1)
 
     def maps(self, patches: Tensor) -> Tensor:
         """Distances place by place: float32 `[k, N, h, w]`."""
         rest = self.context(patches)
         return torch.stack([detector(rest) for detector in self.detectors])
 
-    def score(self, patches: Patches) -> Floats:
+    def score_and_depart(self, patches: Patches) -> tuple[Floats, NDArray[np.float32]]:
         """The same as `forward` for an array, a block of photographs at a time."""
-        return np.asarray(run_in_blocks(self, to_tensor(patches), block=PATCH_BLOCK).numpy())
+        result: dict[str, Tensor] = run_in_blocks(
+            lambda block: dict(zip(("scores", "departures"), self(block), strict=True)),
+            to_tensor(patches),
+            block=PATCH_BLOCK,
+        )
+        return result["scores"].numpy(), result["departures"].numpy()
+
+    def score(self, patches: Patches) -> Floats:
+        """Scores float64 `[N, k]` alone."""
+        return self.score_and_depart(patches)[0]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt, from which `from_arrays` makes it again."""
