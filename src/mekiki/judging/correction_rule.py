@@ -88,7 +88,7 @@ class CorrectionRule(nn.Module):
     Args:
         centre: float64 `[K]`, the mean of the OK parts.
         inverse: float64 `[K]`, 1/(standard deviation·√items of the group); 0 for items that do not vary.
-        vectors: float64 `[m, K]`, the corrected parts, centred and scaled.
+        vectors: float64 `[m, k]`, the corrected parts, centred and scaled: the first k of K items.
         reach: float64 `[m]`, squared distance below which a part is a near copy.
         ng: bool `[m]`.
         joined: −log p of scores among those of the OK parts.
@@ -169,11 +169,14 @@ class CorrectionRule(nn.Module):
             ok, scores = ok[kept], scores[kept]
         inverse = _inverse_scale(ok, widths)
         scaled, parts, others = (each * inverse for each in (ok, taught.vectors, taught.other_ng))
-        reach = _reach(parts, taught.ng, scaled, others)
-        alone = cls(centre, inverse, parts, reach, taught.ng, joined, None)
-        near = _near(parts, parts, reach)
+        # A copy saved with loss departs at other places, so copies are compared by the other items alone.
+        items = len(centre) - departing
+        copied, pooled_ok, pooled_others = (each[:, :items] for each in (parts, scaled, others))
+        reach = _reach(copied, taught.ng, pooled_ok, pooled_others)
+        alone = cls(centre, inverse, copied, reach, taught.ng, joined, None)
+        near = _near(copied, copied, reach)
         np.fill_diagonal(near, False)
-        other_unseen: NDArray[np.bool_] = np.asarray(~_near(others, parts, reach).any(axis=1))
+        other_unseen: NDArray[np.bool_] = np.asarray(~_near(pooled_others, copied, reach).any(axis=1))
         corrected, count = np.flatnonzero(taught.ng), int(taught.ng.sum())
         learns = other_unseen & taught.learn_others
         learning = others[learns]
@@ -187,8 +190,8 @@ class CorrectionRule(nn.Module):
             every = np.concatenate([parts, learning])
             ng = np.concatenate([taught.ng, np.ones(len(learning), np.bool_)])
             best = 0.0
-            for items in dict.fromkeys((len(centre) - departing, len(centre))):
-                weights, of_ok, of_ng = _discriminant(scaled, every, ng, items)
+            for taken in dict.fromkeys((items, len(centre))):
+                weights, of_ok, of_ng = _discriminant(scaled, every, ng, taken)
                 own = others @ weights
                 own[learns] = of_ng[count:]
                 own_left_out = of_ng[np.searchsorted(corrected, judged)]
@@ -198,7 +201,7 @@ class CorrectionRule(nn.Module):
                 if share and quality > best:
                     best, pull = quality, Pull(weights, of_ok, share)
                     left_out, of_others = own_left_out, own
-        rule = alone if pull is None else cls(centre, inverse, parts, reach, taught.ng, joined, pull)
+        rule = alone if pull is None else cls(centre, inverse, copied, reach, taught.ng, joined, pull)
         rule.other_unseen = other_unseen
         rule.unseen[unseen] = taught.scores[unseen]
         rule.unseen_others = taught.other_scores
@@ -224,9 +227,9 @@ class CorrectionRule(nn.Module):
         if self.pull is not None:
             gain = self.pull(x)
             scores = self.joined(scores) + gain
-        squared = (
-            (x**2).sum(1, keepdim=True) - 2 * x @ self.get_buffer("vectors") + self.get_buffer("squares")
-        )
+        corrected = self.get_buffer("vectors")
+        x = x[:, : len(corrected)]
+        squared = (x**2).sum(1, keepdim=True) - 2 * x @ corrected + self.get_buffer("squares")
         reach = self.get_buffer("reach")
         if not squared.shape[1]:
             return {"score": scores, "gain": gain, "copy_of": torch.full_like(scores, -1).long()}
