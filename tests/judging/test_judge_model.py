@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from mekiki.errors import InputError
 from mekiki.judging.feature_judge import Judge
@@ -63,9 +64,10 @@ def test_the_score_is_the_weighted_sum_of_minus_log_p():
     np.testing.assert_allclose(result.score, result.neg_log_p @ [1, 1, 2, 2, 2])
 
 
-def test_what_is_taught_ng_is_found_at_other_places():
-    """A faint defect in one channel: taught at random places, found at others, with vectors that say nothing."""
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_taught_ng_is_found_at_other_places(seed):
+    """A faint defect at random places, taught at some and found at others; the vectors say nothing."""
+    rng = np.random.default_rng(seed)
     direction = np.array([1, -1, 1, 0, 0, 0], np.float32)
 
     def grids(number, strength=0.0):
@@ -73,18 +75,17 @@ def test_what_is_taught_ng_is_found_at_other_places():
         for grid in patches:
             row, column = rng.integers(0, 7, 2)
             grid[row : row + 2, column : column + 2] += strength * direction
-        return {"colour": rng.normal(size=(number, 3)), "patches": patches}
+        return {"colour": rng.normal(size=(number, 20)), "patches": patches}
 
     judge = Judge().fit(grids(200))
     judge.calibrate(grids(200), 0.05)
-    bad, good = grids(60, 1.8), grids(200)
-    before = judge.judge(bad)
-    taught = grids(30, 1.8)
+    bad, good, taught = grids(400, 1.8), grids(400), grids(30, 1.8)
+    before = roc_auc_score(np.repeat([1, 0], 400), np.r_[judge.score(bad), judge.score(good)])
     judge.teach([TaughtPart(True, {name: each[row] for name, each in taught.items()}) for row in range(30)])
-    after, rejects = judge.judge(bad), judge.judge(good).ng
+    after = roc_auc_score(np.repeat([1, 0], 400), np.r_[judge.score(bad), judge.score(good)])
     assert judge.acts_beyond_copies
-    assert after.ng.mean() > before.ng.mean() + 0.1
-    assert rejects.mean() < 0.12
+    assert after > before + 0.02
+    assert judge.judge(good).ng.mean() < 0.1
 
 
 @pytest.mark.parametrize("detector", ON_PATCHES)
