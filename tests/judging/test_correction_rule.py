@@ -164,6 +164,19 @@ def test_undone_corrections_leave_every_score_as_it_was_to_the_bit(cross):
         assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("number", [40, 49, 50, 80])
+def test_few_ok_parts_are_no_measure_of_a_discriminant(number):
+    rng = np.random.default_rng(5)
+    judge = Judge().fit({"view": line(number, rng)})
+    judge.calibrate({"view": line(60, rng)}, 0.05)
+    taught, new = line(8, rng, defects=1, strength=1.0), {"view": line(50, rng)}
+    before = judge.score(new)
+    teach(judge, taught)
+    assert judge.judge({"view": taught}).ng.all()
+    assert judge.acts_beyond_copies == (number >= 50)
+    assert np.array_equal(judge.score(new), before) == (number < 50)
+
+
 def test_a_judge_that_is_read_again_acts_on_corrections_to_the_bit():
     rng = np.random.default_rng(5)
     judge = Judge().fit({"view": line(80, rng)})

@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 
 NEAR_NG = -math.log(math.ulp(0.0))
 """What a near copy of an NG part has added to its score: −log of the smallest p that a float64 can hold, 744.4."""
+_LEAST_OK = (
+    50  # that were learnt from: fewer cannot tell whether a discriminant helps; see `CorrectionRule.fit`
+)
 _MOST_OK = 2000  # OK parts used: the time of a fit grows with their third power, 1 s here
 _ROUNDING = 1e-8  # of a squared distance between float32 vectors, as a share of their squares
 _HALVINGS = 12
@@ -151,7 +154,8 @@ class CorrectionRule(nn.Module):
         out and other NG parts, with one OK part's worth of doubt. It is halved as long as that does not lower the
         partial AUROC (McClish 1989, doi 10.1177/0272989X8900900307) of these parts against the tenth of OK parts with
         the largest scores. The discriminant is dropped if that is no better than without it, or if not one of these NG
-        parts is expected to be like the others.
+        parts is expected to be like the others. With fewer than 50 OK parts there is none: of 16 to 32 magnetic tiles a
+        tenth is no measure, and three to ten known NG parts made the missed ones more.
 
         Args:
             centre: `[K]`, the mean of the OK parts.
@@ -184,7 +188,8 @@ class CorrectionRule(nn.Module):
         unseen = corrected[~(near | near.T)[corrected].any(axis=1)]
         pull, left_out = None, np.zeros(0)
         of_others = np.zeros(0)
-        if count + len(learning) and (len(unseen) > 1 or other_unseen.any()):
+        enough = len(ok) >= _LEAST_OK
+        if enough and count + len(learning) and (len(unseen) > 1 or other_unseen.any()):
             judged = unseen if count + len(learning) > 1 else unseen[:0]
             known = _run(joined, np.concatenate([taught.scores[judged], taught.other_scores[other_unseen]]))
             every = np.concatenate([parts, learning])
