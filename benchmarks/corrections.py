@@ -19,10 +19,11 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.inspection import DATA, EYES
 from mekiki.data.photo import iter_photos
+from mekiki.judging.conformal import conformal_threshold
 from mekiki.judging.extractors import make_extractor
 from mekiki.judging.feature_judge import Judge
-from mekiki.judging.judge_result import TaughtPart
 from mekiki.judging.learning_split import learning_parts
+from mekiki.judging.scoring import Scoring, ScoringModel
 
 SETS = {"magnetic_tile": "free", "solar_cells_mono": "functional"}
 """Folders of the data, and the one with OK parts in each."""
@@ -68,8 +69,8 @@ def extract_groups(folder: Path, encoder: str, ok_name: str) -> tuple[Groups, np
 def _measure(name: str, groups: Groups, ok: np.ndarray) -> dict[str, Any]:
     figures: dict[str, dict[int, list[tuple[float, ...]]]] = {way: {} for way in WAYS}
     for draw in range(DRAWS):
-        for way in WAYS:
-            for count, row in _draw(groups, ok, draw, way).items():
+        for way, own in draw_parts(groups, ok, draw).items():
+            for count, row in own.items():
                 figures[way].setdefault(count, []).append(row)
     result: dict[str, Any] = {}
     for way, rows in figures.items():
@@ -81,7 +82,10 @@ def _measure(name: str, groups: Groups, ok: np.ndarray) -> dict[str, Any]:
                 "worst fall of AUROC": float((table[:, 2] - table[:, 3]).max()),
             }
             result[f"{way}, {count}"] = means | worst | {"draws": len(values)}
-            print(f"{name}: {count} corrections ({way}), {len(values)} draws: {_text(means | worst)}")
+            print(
+                f"{name}: {count} corrections ({way}), {len(values)} draws: {_text(means | worst)}",
+                flush=True,
+            )
     return result
 
 
@@ -93,38 +97,52 @@ def _text(row: dict[str, float]) -> str:
     )
 
 
-def _draw(groups: Groups, ok: np.ndarray, draw: int, way: str) -> dict[int, tuple[float, ...]]:
-    """`FIGURES` by number of corrections, in one draw."""
+def draw_parts(groups: Groups, ok: np.ndarray, draw: int) -> dict[str, dict[int, tuple[float, ...]]]:
+    """`FIGURES` by way and number of corrections, in one draw."""
     rows = np.random.default_rng(draw).permutation(np.flatnonzero(ok))
     number = min(OK_PARTS, int(OK_SHARE * len(rows)))
     learning = learning_parts(number, RATE)
-    judge = Judge().fit(take_rows(groups, rows[:learning]))
-    judge.calibrate(take_rows(groups, rows[learning:number]), RATE)
-    other_ok, ng = rows[number:], np.random.default_rng(1000 + draw).permutation(np.flatnonzero(~ok))
-    if way == "NG, some known":
-        judge.learn_ng(take_rows(groups, ng[::2]))
-        ng = ng[1::2]
-    before, before_ok = judge.judge(take_rows(groups, ng)), judge.judge(take_rows(groups, other_ok))
-    candidates = other_ok[before_ok.ng] if way == "OK" else ng[~before.ng]
-    results = {}
-    for count in COUNTS:
-        if len(candidates) < count:
-            continue
-        taught = candidates[:count]
-        judge.teach(
-            [TaughtPart(way != "OK", {name: group[row] for name, group in groups.items()}) for row in taught]
-        )
-        after, after_ok = judge.judge(take_rows(groups, ng)), judge.judge(take_rows(groups, other_ok))
-        unseen, unseen_ok = ~np.isin(ng, taught), ~np.isin(other_ok, taught)
-        truth = np.repeat([0, 1], [unseen_ok.sum(), unseen.sum()])
-        aurocs = [
-            float(roc_auc_score(truth, np.r_[good.score[unseen_ok], bad.score[unseen]]))
-            for good, bad in ((before_ok, before), (after_ok, after))
-        ]
-        missed = [float((~each.ng[unseen]).mean()) for each in (before, after)]
-        results[count] = (*missed, *aurocs, float(after_ok.ng[unseen_ok].mean()))
-        judge.teach([])
+    (model,) = Judge().fit(take_rows(groups, rows[:learning]))._models
+    # Corrections change nothing in the detectors, so these look at each photograph once.
+    reduced, scoring = model.reduce(groups), model.scoring
+    calibrating, other_ok = rows[learning:number], rows[number:]
+    ng = np.random.default_rng(1000 + draw).permutation(np.flatnonzero(~ok))
+    results: dict[str, dict[int, tuple[float, ...]]] = {}
+    for way in WAYS:
+        known = take_rows(reduced, ng[::2]) if way == "NG, some known" else None
+        unknown = ng if known is None else ng[1::2]
+
+        def judge(
+            corrected: np.ndarray, known: Groups | None = known, unknown: np.ndarray = unknown, way: str = way
+        ) -> tuple[np.ndarray, np.ndarray, float]:
+            """Scores of OK parts and of NG parts, and the threshold, with these parts corrected."""
+            taught = [
+                (way != "OK", {name: group[row] for name, group in reduced.items()}) for row in corrected
+            ]
+            scoring.teach(taught, known, learn_known=known is not None)
+            scores = [_score(scoring, take_rows(reduced, each)) for each in (calibrating, other_ok, unknown)]
+            return scores[1], scores[2], conformal_threshold(scores[0], RATE).value
+
+        good, bad, threshold = judge(ng[:0])
+        candidates = other_ok[good > threshold] if way == "OK" else unknown[bad <= threshold]
+        results[way] = {}
+        for count in COUNTS:
+            if len(candidates) < count:
+                continue
+            taught = candidates[:count]
+            unseen, unseen_ok = ~np.isin(unknown, taught), ~np.isin(other_ok, taught)
+            truth = np.repeat([0, 1], [unseen_ok.sum(), unseen.sum()])
+            before = good[unseen_ok], bad[unseen], threshold
+            own, of_ng, limit = judge(taught)
+            after = own[unseen_ok], of_ng[unseen], limit
+            missed = [float((each[1] <= each[2]).mean()) for each in (before, after)]
+            aurocs = [float(roc_auc_score(truth, np.concatenate(each[:2]))) for each in (before, after)]
+            results[way][count] = (*missed, *aurocs, float((after[0] > limit).mean()))
     return results
+
+
+def _score(scoring: ScoringModel, parts: Groups) -> np.ndarray:
+    return np.asarray(Scoring([scoring]).run({name: parts[name] for name in scoring.inputs})["score"])
 
 
 def take_rows(groups: Groups, rows: np.ndarray) -> Groups:

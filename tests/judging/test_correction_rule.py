@@ -324,7 +324,7 @@ def test_on_magnetic_tiles_misses_of_unseen_parts_do_not_rise_and_fall_after_ten
     groups, ok, _ = corrections.extract_groups(real_data / "magnetic_tile", "filters", "free")
     rows = {count: [] for count in corrections.COUNTS}
     for draw in range(10):
-        for count, row in corrections._draw(groups, ok, draw, "NG").items():
+        for count, row in corrections.draw_parts(groups, ok, draw)["NG"].items():
             rows[count].append(row)
     for count, values in rows.items():
         table = np.array(values)
