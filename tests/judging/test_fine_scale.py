@@ -1,6 +1,8 @@
 """Large photographs: small defects are found, memory is bounded, and what vanishes is said."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +118,22 @@ def test_the_command_says_what_vanishes(large):
     assert FINE not in Inspector.open(large / "said").judge.groups
     result = CliRunner().invoke(app, [*command, "--smallest-defect", "0"])
     assert "smallest defect 0" in str(result.exception)
+
+
+def test_too_few_ok_photographs_for_a_split_have_no_fine_scale(large):
+    few = sorted((large / "ok").iterdir())[:14]
+    found, calibration = calibrate_run(large / "few", few, encoder="filters", settings=SETTINGS)
+    assert FINE not in found.judge.groups
+    assert found.metadata["method"] == "cross"
+    assert any("14 OK photographs are too few for a fine scale" in note for note in calibration.notes)
+    assert any("under 13 px" in note for note in calibration.notes)
+
+
+def test_copies_that_leave_too_few_for_a_split_are_refused_in_one_line(large, tmp_path):
+    few = sorted((large / "ok").iterdir())[:14]
+    copies = [Path(shutil.copy(path, tmp_path / f"copy{path.name}")) for path in few]
+    with pytest.raises(InputError, match="14 OK photographs are too few to be read at a fine scale"):
+        calibrate_run(large / "copies", [*few, *copies], encoder="filters", settings=SETTINGS)
 
 
 def test_photographs_out_of_memory_are_read_again(large, inspector, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -304,10 +305,15 @@ def _without(
 
 def _number_to_learn(parts: int, settings: CalibrationSettings, extractor: FeatureExtractor) -> int:
     """How many OK parts are learnt from; 0 where all do both."""
-    # All models of CV+ share the fine scale, which knows patches of the photographs it learnt from. So these would look
-    # better than those to come, and are rather kept apart from those that set the threshold.
-    least = 0 if getattr(extractor, "fine", None) is not None else LEAST_TO_SPLIT
+    least = 0 if extractor.fine is not None else LEAST_TO_SPLIT
     learning = learning_parts(parts, settings.false_reject, settings.confidence, least=least)
+    if (
+        learning == 0 and extractor.fine is not None
+    ):  # files that cannot be read, or copies, made them too few
+        raise InputError(
+            f"{parts} OK photographs are too few to be read at a fine scale, of which some must learn and others "
+            "calibrate; give more, or a larger --smallest-defect"
+        )
     if learning == 0 and settings.confidence is not None:
         needed = parts_needed(settings.false_reject, settings.confidence)
         raise InputError(
@@ -315,6 +321,14 @@ def _number_to_learn(parts: int, settings: CalibrationSettings, extractor: Featu
             f"at least {max(8, needed // 4)} more teach; give more, or leave out the confidence"
         )
     return learning
+
+
+def _can_split(parts: int, settings: CalibrationSettings) -> bool:
+    """Whether so many OK parts suffice for some to learn and others to calibrate."""
+    try:
+        return learning_parts(parts, settings.false_reject, settings.confidence, least=0) > 0
+    except InputError:  # raised again, with the reasons, when the photographs have been read
+        return False
 
 
 def _state_cheapest_rate(
@@ -460,6 +474,13 @@ def _choose_scale(
     if not sizes:
         return None
     visible = extractor.choose_scale(sizes, asked)
+    if extractor.fine is not None and not _can_split(len(sizes), settings):
+        # All models of CV+ would share the fine scale, which knows patches of the photographs it learnt from: these
+        # would look better than those to come, and the threshold would be too low.
+        visible = extractor.choose_scale(sizes, math.inf)
+        notes.append(
+            f"{len(sizes)} OK photographs are too few for a fine scale, of which some must learn and others calibrate"
+        )
     if asked is not None and asked < visible:
         notes.append(
             f"defects of {asked:g} px cannot be seen in photographs of this size: those under {visible} px vanish"

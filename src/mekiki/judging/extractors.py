@@ -268,6 +268,7 @@ class EmbedderExtractor(FeatureExtractor):
     """
 
     embedder: Embedder  # of the protocol's two, always the first
+    fine: FineScale | None = None
 
     def __init__(self, embedder: Embedder) -> None:
         if len(embedder.input_shape_) != 3:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mekiki.data.image_set import Pixels
 from mekiki.embedder import Embedder
 from mekiki.judging.feature_judge import Judge
+from mekiki.judging.fine_scale import FineScale
 
 Floats = NDArray[np.float32]
 
@@ -50,6 +51,7 @@ class FeatureExtractor(Protocol):
         embedder: the network trained here that it uses, or `None`.
         training_contents: `content_hashes` of the images that network was trained on.
         has_place_features: whether `place_features` works.
+        fine: the fine scale of large photographs, or `None`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class FeatureExtractor(Protocol):
     embedder: Embedder | None
     training_contents: frozenset[int]
     has_place_features: bool
+    fine: FineScale | None
 
     def choose_scale(self, sizes: Sequence[tuple[int, int]], smallest_defect: float | None) -> int:
         """Choose how many pixels of photographs of these sizes are read; called before `frame` and `fit`.
