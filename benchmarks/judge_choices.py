@@ -119,7 +119,8 @@ def compare_detectors(parts: SplitSet, reduced: Groups, neg_log_p: Floats) -> di
         reduced: of the photographs judged, vectors by group and scores of the detectors, of `JudgeModel.reduce`.
         neg_log_p: of the same, `[N, columns]`.
     """
-    vectors = [place for place, group in enumerate(reduced.values()) if group.ndim == 2]
+    columns = list(reduced.values())[: neg_log_p.shape[1]]  # departures, without a score, come after
+    vectors = [place for place, group in enumerate(columns) if group.ndim == 2]
     found = {MT_DISTANCE: {"with": auroc(parts.ng, neg_log_p[:, vectors].sum(axis=1))}}
     for group in (name for name, each in parts.learnt.items() if each.ndim == 4):
         names = list(FINE_DETECTORS if group == FINE else DETECTORS)

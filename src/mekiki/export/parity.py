@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class ProgramOutput:
         ng: the verdict.
         kind: defect type, empty for none.
         taught: whether the photograph itself was corrected; the program recognises it, the graph does not.
-        features: its feature groups, where there is a judge.
+        depart: finds how the photograph departs from good ones, by which corrections act; by patch group.
     """
 
     vector: NDArray[np.float32]
@@ -63,7 +64,7 @@ class ProgramOutput:
     ng: bool = False
     kind: str = ""
     taught: bool = False
-    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    depart: Callable[[], Mapping[str, NDArray[Any]]] = dict
 
 
 class Program:
@@ -100,9 +101,9 @@ class Program:
                 verdict.verdict == "NG",
                 verdict.defect_type,
                 verdict.because == "taught",
-                verdict.features,
+                partial(self._depart, frame),
             )
-            for verdict in self.inspector.judge_photos(photos)
+            for verdict, frame in zip(self.inspector.judge_photos(photos), frames, strict=True)
         ]
 
     def score(
@@ -110,21 +111,24 @@ class Program:
         vector: NDArray[np.float32],
         widths: Mapping[str, int],
         distance: NDArray[np.float64],
-        features: Mapping[str, NDArray[np.float32]],
+        departures: Mapping[str, NDArray[Any]],
     ) -> float:
-        """The score of a part with this vector and these distances, of which those of detectors are taken.
-
-        How it departs from good parts, by which corrections act, is found from its features.
-        """
+        """The score of a part with this vector, these departures, and these distances, of which those of detectors."""
         assert self.inspector is not None
         judge = self.inspector.judge
         columns = {name: np.square(each)[None] for name, each in zip(judge.columns, distance, strict=True)}
-        model = judge.scoring.models[0]
-        assert isinstance(model, JudgeModel)
-        own = model.detect_one(features) if model.scoring.departures else {}
-        columns |= {name: own[name][None] for name in model.scoring.departures}
+        columns |= {name: each[None] for name, each in departures.items()}
         parts = np.split(vector[None], np.cumsum(list(widths.values()))[:-1], axis=1)
         return float(judge.score_columns(columns | dict(zip(widths, parts, strict=True)))[0])
+
+    def _depart(self, frame: Pixels) -> dict[str, NDArray[Any]]:
+        """How a photograph departs from good ones; looked at again, because verdicts keep no patches."""
+        assert self.inspector is not None
+        model = self.inspector.judge.scoring.models[0]
+        assert isinstance(model, JudgeModel)
+        features = {name: group[0] for name, group in self.extractor.extract([frame]).groups.items()}
+        own = model.detect_one(self.inspector.judge.select(features))
+        return {name: own[name] for name in model.scoring.departures}
 
     @property
     def threshold(self) -> float | None:
@@ -203,7 +207,7 @@ class ParityRow:
         if (
             steps
             and differs > TOLERANCE >= apart
-            and _relative(score, program.score(ours["vector"], widths, ours["distance"], theirs.features))
+            and _relative(score, program.score(ours["vector"], widths, ours["distance"], theirs.depart()))
             <= TOLERANCE
         ):
             self.steps += 1
