@@ -164,7 +164,7 @@ def test_undone_corrections_leave_every_score_as_it_was_to_the_bit(cross):
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("number", [40, 49, 50, 80])
+@pytest.mark.parametrize("number", [30, 39, 40, 80])
 def test_few_ok_parts_are_no_measure_of_a_discriminant(number):
     rng = np.random.default_rng(5)
     judge = Judge().fit({"view": line(number, rng)})
@@ -173,8 +173,8 @@ def test_few_ok_parts_are_no_measure_of_a_discriminant(number):
     before = judge.score(new)
     teach(judge, taught)
     assert judge.judge({"view": taught}).ng.all()
-    assert judge.acts_beyond_copies == (number >= 50)
-    assert np.array_equal(judge.score(new), before) == (number < 50)
+    assert judge.acts_beyond_copies == (number >= 40)
+    assert np.array_equal(judge.score(new), before) == (number < 40)
 
 
 def test_a_judge_that_is_read_again_acts_on_corrections_to_the_bit():

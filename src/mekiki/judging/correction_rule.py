@@ -25,9 +25,8 @@ Floats = NDArray[np.float64]
 
 NEAR_NG = -math.log(math.ulp(0.0))
 """What a near copy of an NG part has added to its score: −log of the smallest p that a float64 can hold, 744.4."""
-_LEAST_OK = (
-    50  # that were learnt from: fewer cannot tell whether a discriminant helps; see `CorrectionRule.fit`
-)
+# Of OK parts that were learnt from: fewer cannot tell whether a discriminant helps; see `CorrectionRule.fit`.
+_LEAST_OK = 40
 _MOST_OK = 2000  # OK parts used: the time of a fit grows with their third power, 1 s here
 _ROUNDING = 1e-8  # of a squared distance between float32 vectors, as a share of their squares
 _HALVINGS = 12
@@ -154,7 +153,7 @@ class CorrectionRule(nn.Module):
         out and other NG parts, with one OK part's worth of doubt. It is halved as long as that does not lower the
         partial AUROC (McClish 1989, doi 10.1177/0272989X8900900307) of these parts against the tenth of OK parts with
         the largest scores. The discriminant is dropped if that is no better than without it, or if not one of these NG
-        parts is expected to be like the others. With fewer than 50 OK parts there is none: of 16 to 32 magnetic tiles a
+        parts is expected to be like the others. With fewer than 40 OK parts there is none: of 16 to 32 magnetic tiles a
         tenth is no measure, and three to ten known NG parts made the missed ones more.
 
         Args:
