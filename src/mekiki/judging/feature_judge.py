@@ -334,10 +334,7 @@ class Judge:
         return np.asarray(self.scoring.run(self._check(groups))["neg_log_p"], np.float64)
 
     def score_columns(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
-        """Joined scores `[N]` from vectors by group and the scores `[N]` of each detector, named as in `columns`.
-
-        Departures, by which corrections act, are among them too.
-        """
+        """Joined scores `[N]` from vectors by group, departures, and scores `[N]` of detectors as in `columns`."""
         parts = {name: columns[name] for name in self._models[0].scoring.inputs}
         return np.asarray(Scoring([model.scoring for model in self._models]).run(parts)["score"], np.float64)
 
