@@ -307,9 +307,8 @@ def _number_to_learn(parts: int, settings: CalibrationSettings, extractor: Featu
     """How many OK parts are learnt from; 0 where all do both."""
     least = 0 if extractor.fine is not None else LEAST_TO_SPLIT
     learning = learning_parts(parts, settings.false_reject, settings.confidence, least=least)
-    if (
-        learning == 0 and extractor.fine is not None
-    ):  # files that cannot be read, or copies, made them too few
+    if learning == 0 and extractor.fine is not None:
+        # Files that cannot be read, or copies, made them too few after the scale was chosen.
         raise InputError(
             f"{parts} OK photographs are too few to be read at a fine scale, of which some must learn and others "
             "calibrate; give more, or a larger --smallest-defect"

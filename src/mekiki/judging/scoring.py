@@ -59,8 +59,7 @@ def cross_score(parts: Arrays, covariance: str) -> Floats:
         for fold in range(int(folds.max()) + 1):
             out = folds == fold
             space = Whitening.fit(group[~out], covariance)
-            squared = run_in_blocks(lambda x, space=space: (space(x) ** 2).sum(1), to_tensor(group[out]))
-            scores[out, column] = squared.numpy()
+            scores[out, column] = space.squared_distances(group[out])
     return scores
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 from mekiki.judging.whitening import Whitening
 
 Floats = NDArray[np.float64]
@@ -107,7 +106,6 @@ def _mean_distance(
         chosen, others = order[:most], order[most:]
         for group in vectors.values():
             space = Whitening.fit(group[chosen[learns[chosen]]], "auto")
-            squared = run_in_blocks(lambda x, space=space: (space(x) ** 2).sum(1), to_tensor(group[others]))
-            total[others] += _in_units(squared.numpy())
+            total[others] += _in_units(space.squared_distances(group[others]))
         rounds[others] += 1
     return np.asarray(total / (np.maximum(rounds, 1) * len(vectors)), np.float64)

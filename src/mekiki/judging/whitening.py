@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mekiki.errors import InputError
 from mekiki.judging.covariance import common_scale, ledoit_wolf_shrinkage, shrunk_whitening
 from mekiki.judging.mahalanobis_taguchi import MT
-from mekiki.judging.tensor_blocks import to_tensor
+from mekiki.judging.tensor_blocks import run_in_blocks, to_tensor
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,11 @@ class Whitening(nn.Module):
             return centred @ self.get_buffer("matrix")
         z = (centred * self.get_buffer("inverse")).to(self.get_buffer("directions").dtype)
         return self._stretch(z, self.get_buffer("gains"), self.gain).double()
+
+    def squared_distances(self, vectors: NDArray[Any]) -> Floats:
+        """D² of parts `[N, k]`, a block at a time: float64 `[N]`."""
+        squared = run_in_blocks(lambda x: (self(x) ** 2).sum(1), to_tensor(vectors))
+        return np.asarray(squared.numpy(), np.float64)
 
     def _stretch(self, z: Tensor, gains: Tensor, gain: float) -> Tensor:
         """Z stretched by gain + gains along the directions, and by gain elsewhere."""

@@ -15,7 +15,7 @@ from mekiki.judging.detectors.gaussian_places import GaussianPlaces
 from mekiki.judging.detectors.largest_cells import LargestCells
 from mekiki.judging.detectors.patch_memory import PatchMemory
 from mekiki.judging.detectors.patch_subspace import PatchSubspace
-from mekiki.judging.detectors.photo_context import Patches, PhotoContext, PhotoMoments
+from mekiki.judging.detectors.photo_context import DIMENSIONS, Patches, PhotoContext, PhotoMoments
 from mekiki.judging.tensor_blocks import PATCH_BLOCK, run_in_blocks, to_tensor
 
 Floats = NDArray[np.float64]
@@ -134,16 +134,13 @@ class PatchDetectors(nn.Module):
         rows = np.arange(len(patches)) if rows is None else rows
         folds = np.arange(len(rows)) % min(FOLDS, len(rows))
         scores = np.empty((len(rows), len(names)))
-        departures = np.empty((len(rows), 0), np.float32)
+        departures = np.empty((len(rows), 2 * min(patches.shape[-1], DIMENSIONS)), np.float32)
         for fold in range(int(folds.max()) + 1):
             out = np.flatnonzero(folds == fold)
             detectors = cls.fit(patches, names, rows[folds != fold], moments)
             for start in range(0, len(out), PATCH_BLOCK):
                 block = out[start : start + PATCH_BLOCK]
-                scores[block], departed = detectors.score_and_depart(patches[rows[block]])
-                if not departures.shape[1]:
-                    departures = np.empty((len(rows), departed.shape[1]), np.float32)
-                departures[block] = departed
+                scores[block], departures[block] = detectors.score_and_depart(patches[rows[block]])
         return scores, departures
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,7 +153,7 @@ class PatchDetectors(nn.Module):
             these a discriminant learns what corrected parts have in common.
         """
         rest = self.context(patches)
-        maps = torch.stack([detector(rest) for detector in self.detectors]).flatten(2)
+        maps = self._distances(rest).flatten(2)
         scores = []
         for detector, distances in zip(self.detectors, maps, strict=True):
             worst = min(cast(Detector, detector).worst_places, distances.shape[1])
@@ -169,7 +166,10 @@ class PatchDetectors(nn.Module):
 
     def maps(self, patches: Tensor) -> Tensor:
         """Distances place by place: float32 `[k, N, h, w]`."""
-        rest = self.context(patches)
+        return self._distances(self.context(patches))
+
+    def _distances(self, rest: Tensor) -> Tensor:
+        """The same from what the context leaves over."""
         return torch.stack([detector(rest) for detector in self.detectors])
 
     def score_and_depart(self, patches: Patches) -> tuple[Floats, NDArray[np.float32]]:
